@@ -1,0 +1,200 @@
+"""Lists and results that come in pages: read by what a page holds, never by what was asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_agenty.api.errors import UnexpectedAnswerError
+from airflow_provider_agenty.api.jobs import Job, unwrap
+from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
+from airflow_provider_agenty.api.transport import Answer, Transport
+
+RESULT_PAGE = 2500
+"""The most rows Agenty gives in one page of a result; it may give fewer."""
+
+LOG_PAGE = 2500
+JOB_PAGE = 1000
+
+PAGES_AHEAD = 8
+"""How many pages of a result are fetched at once, and so how many are in memory."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a list: what it holds, where it begins and how many there are in all."""
+
+    rows: list[Any]
+    offset: int
+    total: int
+
+    @classmethod
+    def from_answer(cls, answer: Answer, *, offset: int) -> Page:
+        """
+        Read a page out of an answer.
+
+        :param answer: The answer.
+        :param offset: What was asked for.
+        :raises UnexpectedAnswerError: if the answer holds no page.
+        """
+        values = unwrap(answer.json())
+        rows = values.get("result") if isinstance(values, Mapping) else None
+        total = values.get("total") if isinstance(values, Mapping) else None
+        if not isinstance(rows, list) or not isinstance(total, int) or isinstance(total, bool) or total < 0:
+            raise answer.unexpected("holds no page: total or result is missing")
+        return cls(rows=rows, offset=offset, total=total)
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last row."""
+        return self.offset + len(self.rows)
+
+
+def iter_jobs(transport: Transport, *, agent_id: str | None, limit: int = JOB_PAGE) -> Iterator[Job]:
+    """
+    Yield the jobs of an agent, or of the account, as they are listed: newest first.
+
+    Jobs that are started meanwhile move the pages on; no job is yielded twice.
+
+    :param transport: Where to ask.
+    :param agent_id: The agent; ``None``: all.
+    :param limit: How many to ask for at once.
+    """
+    seen: set[int] = set()
+    offset = 0
+    while True:
+        page = read_job_page(transport, agent_id=agent_id, limit=limit, offset=offset)
+        for values in page.rows:
+            job = Job.from_answer(values)
+            if job.job_id not in seen:
+                seen.add(job.job_id)
+                yield job
+        offset = page.end
+        if not page.rows or offset >= page.total:
+            return
+
+
+def read_job_page(transport: Transport, *, agent_id: str | None, limit: int, offset: int = 0) -> Page:
+    """
+    Return one page of the list of jobs (``GET /jobs``), newest first.
+
+    :param transport: Where to ask.
+    :param agent_id: The agent; ``None``: all.
+    :param limit: How many to ask for.
+    :param offset: How many to skip.
+    """
+    parameters: dict[str, Any] = {"offset": offset, "limit": limit}
+    if agent_id is not None:
+        parameters["agent_id"] = agent_id
+    return Page.from_answer(transport.read("/jobs", parameters), offset=offset)
+
+
+def read_result_total(transport: Transport, job_id: int, *, collection: int, modified: bool) -> int:
+    """
+    Return how many rows a result has.
+
+    :param transport: Where to ask.
+    :param job_id: The job.
+    :param collection: The collection, counted from 1.
+    :param modified: Whether the result after post-processing is meant.
+    """
+    return _read_result_page(transport, job_id, collection, modified, offset=0, limit=1).total
+
+
+def iter_result(
+    transport: Transport, job_id: int, *, collection: int, modified: bool, pages_ahead: int = PAGES_AHEAD
+) -> Iterator[dict[str, Any]]:
+    """
+    Yield the rows of a result in order, with the next pages already on their way.
+
+    The first page tells how many rows the server gives at once, the others are asked for in such pieces.
+
+    :param transport: Where to ask.
+    :param job_id: The job.
+    :param collection: The collection, counted from 1.
+    :param modified: Whether the result after post-processing is meant.
+    :param pages_ahead: How many pages to fetch at once, and to hold in memory.
+    :raises UnexpectedAnswerError: if the server gives fewer rows than it says there are.
+    """
+
+    def read_piece(offset: int, limit: int) -> Page:
+        return _read_result_page(transport, job_id, collection, modified, offset=offset, limit=limit)
+
+    first = read_piece(0, RESULT_PAGE)
+    yield from first.rows
+    if first.end >= first.total:
+        return
+    if not first.rows:
+        raise _ended_early(job_id, 0, first.total)
+    size = len(first.rows)
+    pieces = ((offset, min(size, first.total - offset)) for offset in range(first.end, first.total, size))
+    executor = ThreadPoolExecutor(max_workers=pages_ahead, thread_name_prefix="agenty-result")
+    try:
+        pending: deque[Future[list[Any]]] = deque()
+        for offset, count in pieces:
+            pending.append(executor.submit(_read_rows, read_piece, job_id, offset, count, first.total))
+            if len(pending) >= pages_ahead:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_rows(read_piece: Callable[[int, int], Page], job_id: int, offset: int, count: int, total: int) -> list[Any]:
+    """Return exactly so many rows, in as many requests as the server makes of it."""
+    rows: list[Any] = []
+    while len(rows) < count:
+        page = read_piece(offset + len(rows), count - len(rows))
+        if page.total < total:
+            raise UnexpectedAnswerError(
+                f"The result of job {job_id} changed while it was read: it had {total} rows and has {page.total} now. "
+                "Read it again."
+            )
+        if not page.rows:
+            raise _ended_early(job_id, offset + len(rows), total)
+        rows += page.rows
+    return rows[:count]
+
+
+def _ended_early(job_id: int, offset: int, total: int) -> UnexpectedAnswerError:
+    return UnexpectedAnswerError(
+        f"The result of job {job_id} ended at row {offset} of {total}: Agenty answered with an empty page. Read it "
+        "again."
+    )
+
+
+def _read_result_page(
+    transport: Transport, job_id: int, collection: int, modified: bool, *, offset: int, limit: int
+) -> Page:
+    parameters = {"offset": offset, "limit": limit, "collection": collection, "modified": int(modified)}
+    answer = transport.read(f"/jobs/{job_id}/result", parameters)
+    page = Page.from_answer(answer, offset=offset)
+    if not all(isinstance(row, dict) for row in page.rows):
+        raise answer.unexpected("holds a row that is not an object")
+    return page
+
+
+def iter_logs(transport: Transport, job_id: int, *, offset: int) -> Iterator[LogEntry]:
+    """
+    Yield the entries of a job's log.
+
+    :param transport: Where to ask.
+    :param job_id: The job.
+    :param offset: How many lines to skip.
+    """
+    return read_entries(_iter_log_lines(transport, job_id, offset), offset=offset)
+
+
+def _iter_log_lines(transport: Transport, job_id: int, offset: int) -> Iterator[str]:
+    # Nothing says how many lines there are, and the server may give fewer than asked for: the end is an empty page.
+    while True:
+        answer = transport.read(f"/jobs/{job_id}/logs", {"offset": offset, "limit": LOG_PAGE})
+        lines = split_lines(answer.body)
+        if not lines:
+            return
+        yield from lines
+        offset += len(lines)

@@ -1,0 +1,100 @@
+"""The one retry policy: which failed calls are made again, how often and after how long."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import tenacity
+
+from airflow_provider_agenty.api.errors import UnavailableError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """
+    Exponential backoff with full jitter, bounded in number and time.
+
+    :param max_attempts: How often a call is made, the first time counted.
+    :param first_wait: The longest wait before the second attempt, in seconds; it doubles with each further one.
+    :param longest_wait: The longest wait between two attempts, in seconds.
+    :param longest_asked_wait: The longest wait that Agenty may ask for by ``Retry-After``, in seconds.
+    :param total: Seconds after which no further attempt begins.
+    """
+
+    max_attempts: int = 5
+    first_wait: float = 1.0
+    longest_wait: float = 30.0
+    longest_asked_wait: float = 120.0
+    total: float = 600.0
+
+    def call(
+        self,
+        function: Callable[[], T],
+        *,
+        again_if: Callable[[UnavailableError], bool],
+        sleep: Callable[[float], None] | None = None,
+    ) -> T:
+        """
+        Return what the function returns, calling it again when it fails in a way that may pass.
+
+        :param function: The call.
+        :param again_if: Whether a failure allows another attempt.
+        :param sleep: Waits so many seconds; the default is :func:`time.sleep`.
+        :raises ApiError: what the last attempt raised.
+        """
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.max_attempts) | tenacity.stop_before_delay(self.total),
+            wait=self._seconds_to_wait,
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, UnavailableError) and again_if(error)),
+            before_sleep=_log_wait,
+            reraise=True,
+        )
+        if sleep is not None:
+            retrying.sleep = sleep
+        return retrying(function)
+
+    def _seconds_to_wait(self, state: tenacity.RetryCallState) -> float:
+        backoff = tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)(state)
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, UnavailableError) else None
+        if asked is None:
+            return backoff
+        # A little later than asked, and not all at once.
+        return min(asked, self.longest_asked_wait) + min(backoff, 1.0)
+
+
+def read_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
+    """
+    Return how many seconds a ``Retry-After`` header asks to wait.
+
+    :param value: The header, a number of seconds or an HTTP date; ``None`` where there is none.
+    :param now: The moment to count from. Default: the current one.
+    :return: The seconds, at least 0; ``None`` if the header says nothing that can be understood.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max((moment - (now or datetime.now(UTC))).total_seconds(), 0.0)
+
+
+def _log_wait(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    seconds = state.next_action.sleep if state.next_action else 0.0
+    log.warning("%s; attempt %d, trying again in %.1f s", error, state.attempt_number, seconds)

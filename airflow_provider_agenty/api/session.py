@@ -1,0 +1,88 @@
+"""The one way to open HTTP sessions: timeouts always set, the key only to its own host, no netrc."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from airflow_provider_agenty import __version__
+from airflow_provider_agenty.api.settings import Settings, origin
+
+KEY_HEADER = "X-Agenty-ApiKey"
+KEY_PARAMETER = "apikey"
+USER_AGENT = f"airflow-provider-agenty/{__version__}"
+
+
+class KeyAuth(AuthBase):
+    """Puts the API key into requests to the API's own host, and into no other."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._key = settings.key
+        self._in_query = settings.authentication == "query"
+        self._origin = origin(settings.base_url)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the key, if the request goes to the API."""
+        if request.url and origin(request.url) == self._origin:
+            if self._in_query:
+                request.prepare_url(request.url, {KEY_PARAMETER: self._key})
+            else:
+                request.headers[KEY_HEADER] = self._key
+        return request
+
+
+class NoAuth(AuthBase):
+    """Adds nothing. A session without any authentication would look into netrc."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add nothing."""
+        return request
+
+
+class Session(requests.Session):
+    """
+    A :class:`requests.Session` with the settings of a connection.
+
+    Timeouts, TLS and proxies of the connection apply to each request that does not name its own; they win
+    over the environment's, which apply where the connection says nothing. No redirect is followed to
+    another host.
+
+    :param settings: The settings.
+    :param authenticated: Whether requests to the API's host carry the key; a URL may then be a path
+        below the API's base URL, such as ``/jobs``.
+    """
+
+    def __init__(self, settings: Settings, *, authenticated: bool) -> None:
+        super().__init__()
+        self._settings = settings
+        self.auth = KeyAuth(settings) if authenticated else NoAuth()
+        self.headers["User-Agent"] = USER_AGENT
+
+    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request, as :meth:`requests.Session.request` does, with the connection's defaults."""
+        settings = self._settings
+        kwargs.setdefault("timeout", (settings.connect_timeout, settings.read_timeout))
+        if settings.verify is not True:
+            kwargs.setdefault("verify", settings.verify)
+        if settings.proxies:
+            kwargs.setdefault("proxies", dict(settings.proxies))
+        if isinstance(url, str) and url.startswith("/"):
+            url = settings.base_url + url
+        return super().request(method, url, *args, **kwargs)
+
+    def get_redirect_target(self, response: requests.Response) -> str | None:
+        """Return where a redirect leads, unless it leads away from the host that was asked."""
+        target = super().get_redirect_target(response)
+        if target is None or not urlsplit(target).netloc:
+            return target
+        if target.startswith("//"):
+            target = f"{urlsplit(response.url).scheme}:{target}"
+        return target if origin(target) == origin(response.url) else None
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:  # noqa: ARG002
+        """Authenticate the request that follows a redirect, never with what netrc holds."""
+        if isinstance(self.auth, AuthBase):
+            self.auth(prepared_request)

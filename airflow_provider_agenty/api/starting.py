@@ -1,0 +1,170 @@
+"""
+Starting a job once, although the API cannot be told that two requests are the same.
+
+A start whose answer is lost may have made a job, and each page that it fetches costs credit. So the newest
+job of the agent is remembered before the request; afterwards, a newer job that Agenty's own scheduler did not
+start is the one that was asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from airflow_provider_agenty.api.errors import (
+    AmbiguousStartError,
+    ApiError,
+    UnavailableError,
+    UnexpectedAnswerError,
+)
+from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.paging import read_job_page
+from airflow_provider_agenty.api.transport import Transport
+
+log = logging.getLogger(__name__)
+
+NO_JOB = 0
+"""Stands for "the agent has no job yet": ids are counted from 1."""
+
+
+@dataclass(frozen=True)
+class StartPolicy:
+    """
+    How thoroughly a start with an unknown outcome is looked into.
+
+    :param attempts: How often the start is sent at most, where it is known not to have arrived.
+    :param looks: How often the list of jobs is looked at before a start counts as not arrived.
+    :param first_wait: Seconds between the first two looks; it doubles with each further one.
+    """
+
+    attempts: int = 3
+    looks: int = 4
+    first_wait: float = 1.0
+
+
+POLICY = StartPolicy()
+
+
+def newest_job_id(transport: Transport, agent_id: str) -> int:
+    """
+    Return the id of the agent's newest job, :data:`NO_JOB` if it has none (``GET /jobs?agent_id=&limit=1``).
+
+    :param transport: Where to ask.
+    :param agent_id: The agent.
+    """
+    page = read_job_page(transport, agent_id=agent_id, limit=1)
+    return Job.from_answer(page.rows[0]).job_id if page.rows else NO_JOB
+
+
+def find_started_job(transport: Transport, agent_id: str, *, newer_than: int) -> Job | None:
+    """
+    Return the one job that a start with an unknown outcome made; ``None`` if there is none (yet).
+
+    :param transport: Where to ask.
+    :param agent_id: The agent.
+    :param newer_than: The id of the agent's newest job before the start.
+    :raises AmbiguousStartError: if several jobs may be it.
+    """
+    page = read_job_page(transport, agent_id=agent_id, limit=100)
+    jobs = [Job.from_answer(values) for values in page.rows]
+    candidates = [job for job in jobs if job.job_id > newer_than and not job.is_scheduled]
+    if len(candidates) > 1:
+        ids = tuple(sorted((job.job_id for job in candidates), reverse=True))
+        raise AmbiguousStartError(
+            f"Agent {agent_id} has {len(ids)} new jobs ({', '.join(map(str, ids))}), and which of them this start made "
+            "can't be told, since its answer was lost. Nothing more was started. Look at them in Agenty, stop those "
+            "that nobody wants, and run the task again.",
+            agent_id=agent_id,
+            candidates=ids,
+        )
+    return candidates[0] if candidates else None
+
+
+def start_job(
+    transport: Transport,
+    agent_id: str,
+    *,
+    newer_than: int,
+    policy: StartPolicy | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Job:
+    """
+    Start a job of an agent, once (``POST /jobs/start``).
+
+    :param transport: Where to ask.
+    :param agent_id: The agent.
+    :param newer_than: The id of the agent's newest job before the start, from :func:`newest_job_id`.
+    :param policy: How thoroughly to look for a job whose answer was lost. Default: :data:`POLICY`.
+    :param sleep: Waits so many seconds.
+    :return: The job as Agenty answered, or the one found in its list where the answer was lost.
+    :raises AmbiguousStartError: if the outcome can't be told.
+    :raises ApiError: if Agenty refused the start; then nothing was started.
+    """
+    policy = policy or POLICY
+    for attempts_left in reversed(range(policy.attempts)):
+        try:
+            return _send_start(transport, agent_id)
+        except UnavailableError as error:
+            if not error.acted_on:
+                raise
+            lost = error
+        log.warning("%s. Looking whether the job was started all the same", lost)
+        patience = transport.settings.read_timeout if lost.waited_for_answer else 0.0
+        job = _look_for_job(transport, agent_id, newer_than, policy, patience, sleep)
+        if job is not None:
+            log.warning("Job %d of agent %s is the one whose answer was lost; going on with it", job.job_id, agent_id)
+            return job
+        if isinstance(lost, _AcceptedWithoutJobError):
+            raise _unknown_outcome(agent_id, f"{lost}, and Agenty's list of jobs shows no new one")
+        if attempts_left:
+            log.warning("Agent %s has no new job: the start did not arrive. Sending it again", agent_id)
+    raise lost
+
+
+class _AcceptedWithoutJobError(UnavailableError):
+    """The start was answered with success, but the answer holds no job: sending it again could start a second."""
+
+
+def _send_start(transport: Transport, agent_id: str) -> Job:
+    answer = transport.send("POST", "/jobs/start", {"agent_id": agent_id})
+    try:
+        return Job.from_answer(answer.json())
+    except UnexpectedAnswerError as error:
+        raise _AcceptedWithoutJobError(str(error), kind="status", acted_on=True, status=answer.status) from None
+
+
+def _look_for_job(
+    transport: Transport,
+    agent_id: str,
+    newer_than: int,
+    policy: StartPolicy,
+    patience: float,
+    sleep: Callable[[float], None],
+) -> Job | None:
+    """Look for the job until it is there, or has not come for long enough to count as never started."""
+    wait, waited, looks = policy.first_wait, 0.0, 0
+    while True:
+        try:
+            job = find_started_job(transport, agent_id, newer_than=newer_than)
+        except AmbiguousStartError:
+            raise
+        except ApiError as error:
+            unknown = error
+            break
+        looks += 1
+        if job is not None or (looks >= policy.looks and waited >= patience):
+            return job
+        sleep(wait)
+        waited += wait
+        wait = min(wait * 2, 10.0)
+    raise _unknown_outcome(agent_id, f"its answer was lost, and Agenty's list of jobs could not be read ({unknown})")
+
+
+def _unknown_outcome(agent_id: str, reason: str) -> AmbiguousStartError:
+    return AmbiguousStartError(
+        f"Whether the start of agent {agent_id} made a job is not known: {reason}. Nothing more was started. Look in "
+        "Agenty whether the agent has a new job before you run the task again.",
+        agent_id=agent_id,
+    )

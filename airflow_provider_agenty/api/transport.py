@@ -1,0 +1,313 @@
+"""One request and its answer: sent, classified, decoded, retried where that is harmless."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from airflow_provider_agenty.api.errors import (
+    ApiError,
+    AuthenticationError,
+    NotFoundError,
+    RequestError,
+    UnavailableError,
+    UnexpectedAnswerError,
+)
+from airflow_provider_agenty.api.retry import RetryPolicy, read_retry_after
+from airflow_provider_agenty.api.session import Session
+from airflow_provider_agenty.api.settings import Settings
+
+_SHOWN_CHARACTERS = 200
+_UNSENDABLE = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: the call it answers, its status, its headers and its body."""
+
+    method: str
+    path: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    key: str = field(default="", repr=False)
+
+    @property
+    def call(self) -> str:
+        """The call, for messages: ``GET /jobs/7``."""
+        return f"{self.method} {self.path}"
+
+    def json(self) -> Any:
+        """
+        Return the decoded body.
+
+        :raises UnexpectedAnswerError: if the body is not JSON.
+        """
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            pass
+        raise self.unexpected("is not JSON")
+
+    def unexpected(self, what: str) -> UnexpectedAnswerError:
+        """
+        Make the error that says in which way this answer is not what the API promises.
+
+        :param what: The rest of the sentence that begins with "the answer".
+        """
+        return UnexpectedAnswerError(
+            f"{self.call}: the answer (HTTP {self.status}) {what}. It begins: {self.beginning()!r}"
+        )
+
+    def beginning(self) -> str:
+        """Return the first characters of the body."""
+        return self.redact(self.body.decode("utf-8", errors="replace"))[:_SHOWN_CHARACTERS]
+
+    def redact(self, text: str) -> str:
+        """Return a text of the answer without the key: a server may repeat what it refuses."""
+        return text.replace(self.key, "***") if self.key else text
+
+
+class Transport:
+    """
+    Sends requests to the API.
+
+    :param settings: Where to, with which key and how patiently.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.session = Session(settings, authenticated=True)
+        self.retry_policy = RetryPolicy(max_attempts=settings.max_attempts)
+
+    def close(self) -> None:
+        """Close the session and its connections."""
+        self.session.close()
+
+    def read(self, path: str, parameters: Mapping[str, Any] | None = None) -> Answer:
+        """
+        Ask for something, again if need be: a read can be repeated without harm.
+
+        :param path: The path below the base URL, such as ``/jobs``.
+        :param parameters: What goes into the query.
+        :raises ApiError: as the answer, or its absence, deserves.
+        """
+        return self.retry_policy.call(
+            lambda: self._accept(self._exchange("GET", path, parameters=parameters)),
+            again_if=lambda error: error.passing,
+        )
+
+    def send(self, method: str, path: str, body: Any = None, *, refusal_may_answer: bool = False) -> Answer:
+        """
+        Send something that changes the account: again only if Agenty certainly did not act on it.
+
+        :param method: The HTTP method.
+        :param path: The path below the base URL.
+        :param body: What is sent as JSON.
+        :param refusal_may_answer: Whether an answer with status 400 is handed back rather than raised.
+        :raises ApiError: as the answer, or its absence, deserves.
+        """
+
+        def attempt() -> Answer:
+            answer = self._exchange(method, path, body=body)
+            if refusal_may_answer and answer.status == HTTPStatus.BAD_REQUEST:
+                return answer
+            return self._accept(answer)
+
+        return self.retry_policy.call(attempt, again_if=lambda error: error.passing and not error.acted_on)
+
+    def _exchange(
+        self, method: str, path: str, *, parameters: Mapping[str, Any] | None = None, body: Any = None
+    ) -> Answer:
+        try:
+            response = self.session.request(method, path, params=parameters, json=body, allow_redirects=method == "GET")
+        except (requests.RequestException, OSError) as error:
+            failure = describe_failure(error, method, path, self.settings)
+        else:
+            return Answer(method, path, response.status_code, response.headers, response.content, self.settings.key)
+        # Raised out here: the text of requests' exception holds the URL, and so perhaps the key.
+        raise failure
+
+    def _accept(self, answer: Answer) -> Answer:
+        """Return the answer if it is one, raise what it means otherwise."""
+        if 200 <= answer.status < 300:
+            return answer
+        raise read_refusal(answer)
+
+
+def read_refusal(answer: Answer) -> ApiError:
+    """Return the error that an answer other than 2xx stands for."""
+    status = answer.status
+    if 300 <= status < 400:
+        host = urlsplit(answer.headers.get("Location", "")).hostname or "somewhere else"
+        return answer.unexpected(
+            f"is a redirect to {host}, which is not followed so that the key stays with the API; "
+            "check the connection's host"
+        )
+    message, details = _read_complaint(answer)
+    said = "; ".join(part for part in (message, *details) if part)
+    sentence = f"{answer.call}: {_phrase(status)}" + (f": {said}" if said else "")
+    if status == HTTPStatus.UNAUTHORIZED:
+        return AuthenticationError(
+            f"{sentence}. Agenty does not know the API key: check the connection's password.", status=status
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        return AuthenticationError(f"{sentence}. The API key may not do this: check its role in Agenty.", status=status)
+    if status == HTTPStatus.NOT_FOUND:
+        return NotFoundError(sentence)
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
+        return UnavailableError(
+            sentence,
+            kind="status",
+            acted_on=status != HTTPStatus.TOO_MANY_REQUESTS,
+            passing=status != HTTPStatus.NOT_IMPLEMENTED,
+            retry_after=read_retry_after(answer.headers.get("Retry-After")),
+            status=status,
+        )
+    return RequestError(sentence, status=status, agenty_message=message, details=details)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f"HTTP {status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"HTTP {status}"
+
+
+def _read_complaint(answer: Answer) -> tuple[str, tuple[str, ...]]:
+    """Return Agenty's message and its details, in whichever of their shapes they came."""
+    try:
+        complaint = json.loads(answer.body)
+    except ValueError:
+        content_type = answer.headers.get("Content-Type", "")
+        text = " ".join(answer.beginning().split())
+        return ("" if "html" in content_type or text.startswith("<") else text), ()
+    if not isinstance(complaint, Mapping):
+        return "", ()
+    message = next((str(complaint[name]) for name in ("message", "error_message", "error") if complaint.get(name)), "")
+    details = tuple(answer.redact(detail)[:1000] for detail in _read_details(complaint.get("details")))
+    return answer.redact(message)[:1000], details[:20]
+
+
+def _read_details(details: Any) -> Iterator[str]:
+    items = details.values() if isinstance(details, Mapping) else details if isinstance(details, list) else ()
+    for item in items:
+        text = item.get("error_message") or item.get("message") if isinstance(item, Mapping) else item
+        if isinstance(text, str) and text:
+            yield text
+
+
+def describe_failure(
+    error: requests.RequestException | OSError, method: str, path: str, settings: Settings
+) -> UnavailableError:
+    """
+    Say in words why there is no answer.
+
+    :param error: What requests raised; its text is not repeated, since it may hold the key.
+    :param method: The HTTP method.
+    :param path: The path, without the query.
+    :param settings: The settings that were used.
+    """
+    call = f"{method} {path}"
+    host = urlsplit(settings.base_url).hostname
+    causes = list(_causes(error))
+
+    def found(*types: type[BaseException]) -> bool:
+        return any(isinstance(cause, types) for cause in causes)
+
+    if isinstance(error, _UNSENDABLE):
+        return UnavailableError(
+            f"{call}: the request could not be made ({type(error).__name__}). Check host and proxies of the connection",
+            kind="connection",
+            acted_on=False,
+            passing=False,
+        )
+    if not isinstance(error, requests.RequestException):
+        return UnavailableError(
+            f"{call}: {error}. Check verify in the connection's extra, or REQUESTS_CA_BUNDLE in the environment",
+            kind="tls",
+            acted_on=False,
+            passing=False,
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        return UnavailableError(
+            f"{call}: the proxy could not be used to reach {host}. Check proxies in the connection's extra, or "
+            "HTTPS_PROXY in the environment",
+            kind="proxy",
+            acted_on=False,
+        )
+    if found(ssl.SSLCertVerificationError):
+        return UnavailableError(
+            f"{call}: the TLS certificate of {host} could not be verified ({_certificate_problem(causes)}). Where a "
+            "proxy or a CA of your own stands between, give verify in the connection's extra the path of its bundle",
+            kind="tls",
+            acted_on=False,
+            passing=False,
+        )
+    if found(socket.gaierror) or any(type(cause).__name__ == "NameResolutionError" for cause in causes):
+        return UnavailableError(
+            f"{call}: the name {host} could not be resolved (DNS). Check the connection's host and the network",
+            kind="name",
+            acted_on=False,
+        )
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return UnavailableError(
+            f"{call}: no connection to {host} within {settings.connect_timeout:g} s (timeout)",
+            kind="timeout",
+            acted_on=False,
+        )
+    if found(ConnectionRefusedError):
+        return UnavailableError(
+            f"{call}: {host} refused the connection. Check the connection's host and port",
+            kind="refused",
+            acted_on=False,
+        )
+    if any(type(cause).__name__ == "NewConnectionError" for cause in causes):
+        return UnavailableError(f"{call}: no connection to {host} could be made", kind="connection", acted_on=False)
+    if isinstance(error, requests.exceptions.Timeout) or found(TimeoutError):
+        return UnavailableError(
+            f"{call}: no answer from {host} within {settings.read_timeout:g} s (timeout)",
+            kind="timeout",
+            acted_on=True,
+            waited_for_answer=True,
+        )
+    if isinstance(error, requests.exceptions.SSLError):
+        return UnavailableError(f"{call}: the TLS connection to {host} failed", kind="tls", acted_on=True)
+    return UnavailableError(
+        f"{call}: the connection to {host} broke before the whole answer had come",
+        kind="connection",
+        acted_on=True,
+    )
+
+
+def _certificate_problem(causes: list[BaseException]) -> str:
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message or "no reason given"
+    return "no reason given"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that it wraps: as argument, reason, cause or context."""
+    pending: list[Any] = [error]
+    seen: set[int] = set()
+    while pending:
+        current = pending.pop()
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        pending += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
