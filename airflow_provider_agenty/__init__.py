@@ -1,0 +1,30 @@
+"""Apache Airflow provider for Agenty, the web-scraping platform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return what Airflow is told of this provider: its connection type, modules and links."""
+    from airflow_provider_agenty.connection_form import connection_type_info
+
+    def modules(kind: str) -> list[dict[str, Any]]:
+        return [{"integration-name": "Agenty", "python-modules": [f"airflow_provider_agenty.{kind}.agenty"]}]
+
+    return {
+        "package-name": "airflow-provider-agenty",
+        "name": "Agenty",
+        "description": "Starts, waits for and lands the jobs of `Agenty <https://agenty.com/>`__ web-scraping agents.",
+        "integrations": [
+            {"integration-name": "Agenty", "external-doc-url": "https://agenty.com/docs", "tags": ["service"]}
+        ],
+        "connection-types": [connection_type_info()],
+        "hooks": modules("hooks"),
+        "operators": modules("operators"),
+        "sensors": modules("sensors"),
+        "triggers": modules("triggers"),
+        "extra-links": ["airflow_provider_agenty.links.agenty.AgentyAgentLink"],
+    }

@@ -1,0 +1,114 @@
+"""
+The errors of this provider: one tree below :class:`AgentyError`, an ``AirflowException``.
+
+What a retry cannot mend is an ``AirflowFailException`` too, so that Airflow fails the task without using up its
+retries, whether it comes from an operator or from a hook called in ``@task``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from airflow_provider_agenty.compat import AirflowException, AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow_provider_agenty.api.jobs import Job
+    from airflow_provider_agenty.api.logs import LogEntry
+
+
+class AgentyError(AirflowException):
+    """Something about Agenty went wrong. No message holds the API key or a signed link."""
+
+
+class AgentyInputError(AgentyError, AirflowFailException, ValueError):
+    """A parameter or a field of the connection can't be used. Nothing was sent. A retry cannot mend it."""
+
+
+class AgentyAuthError(AgentyError, AirflowFailException):
+    """Agenty does not accept the API key (401), or the key may not do this (403). A retry cannot mend it."""
+
+
+class AgentyNotFoundError(AgentyError, AirflowFailException):
+    """There is no such job or agent (404). A retry cannot mend it."""
+
+
+class AgentyRequestError(AgentyError, AirflowFailException):
+    """
+    Agenty refused the request (any other 4xx). A retry cannot mend it.
+
+    :param text: The sentence for people.
+    :param message: What Agenty said, empty where it said nothing.
+    :param details: The single errors Agenty listed.
+    :param status: The HTTP status.
+    """
+
+    def __init__(self, text: str, *, message: str = "", details: Sequence[str] = (), status: int | None = None) -> None:
+        super().__init__(text)
+        self.message = message
+        self.details = tuple(details)
+        self.status = status
+
+
+class AgentyUnavailableError(AgentyError):
+    """Agenty could not be reached, or asks to come back later (429, 5xx, network), after all attempts."""
+
+
+class AgentyJobFailedError(AgentyError):
+    """
+    The job was aborted, or completed with too many failed pages.
+
+    :param text: The sentence for people.
+    :param job: The job as it was last seen.
+    :param log_entries: The last entries of its log, oldest first.
+    """
+
+    def __init__(self, text: str, *, job: Job, log_entries: Sequence[LogEntry] = ()) -> None:
+        super().__init__(text)
+        self.job = job
+        self.log_entries = tuple(log_entries)
+
+
+class AgentyJobStoppedError(AgentyError):
+    """
+    Somebody stopped the job.
+
+    :param text: The sentence for people.
+    :param job: The job as it was last seen.
+    """
+
+    def __init__(self, text: str, *, job: Job) -> None:
+        super().__init__(text)
+        self.job = job
+
+
+class AgentyTimeoutError(AgentyError):
+    """
+    The job was not done in time.
+
+    :param text: The sentence for people.
+    :param job: The job as it was last seen; ``None`` if it never was.
+    """
+
+    def __init__(self, text: str, *, job: Job | None = None) -> None:
+        super().__init__(text)
+        self.job = job
+
+
+class AgentyAmbiguousStartError(AgentyError, AirflowFailException):
+    """
+    Whether a start made a job, or which one, can't be told. Nothing more was started; a person must look.
+
+    :param text: The sentence for people.
+    :param agent_id: The agent.
+    :param candidates: Ids of the jobs it may have made, newest first.
+    """
+
+    def __init__(self, text: str, *, agent_id: str, candidates: Sequence[int] = ()) -> None:
+        super().__init__(text)
+        self.agent_id = agent_id
+        self.candidates = tuple(candidates)
+
+
+class AgentyExportError(AgentyError):
+    """A file could not be landed whole. The destination is as it was."""

@@ -1,0 +1,1 @@
+"""The hook: the connection to Agenty and its calls."""

@@ -1,0 +1,573 @@
+"""The hook: the connection to Agenty, and a method for each of its calls."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+from airflow_provider_agenty.api import errors, identifiers, paging, starting, stopping
+from airflow_provider_agenty.api.jobs import Job, unwrap
+from airflow_provider_agenty.api.logs import LogEntry
+from airflow_provider_agenty.api.retry import RetryPolicy
+from airflow_provider_agenty.api.session import Session
+from airflow_provider_agenty.api.settings import Settings
+from airflow_provider_agenty.api.transport import Transport
+from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, mask_secret
+from airflow_provider_agenty.connection_form import CONNECTION_TYPE, HOOK_NAME, field_behaviour, form_widgets
+from airflow_provider_agenty.exceptions import (
+    AgentyAmbiguousStartError,
+    AgentyAuthError,
+    AgentyError,
+    AgentyExportError,
+    AgentyInputError,
+    AgentyNotFoundError,
+    AgentyRequestError,
+    AgentyUnavailableError,
+)
+from airflow_provider_agenty.waiting import JobWatch, conclude, wait
+
+if TYPE_CHECKING:
+    import requests
+
+    from airflow_provider_agenty.landing import ExportedFile
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LAST_LOG_ENTRIES = 50
+
+
+def _translated(method: Callable[P, T]) -> Callable[P, T]:
+    """Let a method raise the public errors in place of those of the api package."""
+
+    @functools.wraps(method)
+    def translated(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _translation():
+            return method(*args, **kwargs)
+
+    return translated
+
+
+def _translated_iterator(method: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
+    """Let a generator raise the public errors; what it is given is checked at the call, not at the first item."""
+
+    @functools.wraps(method)
+    def translated(*args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        with _translation():
+            items = method(*args, **kwargs)
+        return _iterate(items)
+
+    def _iterate(items: Iterator[T]) -> Iterator[T]:
+        with _translation():
+            yield from items
+
+    return translated
+
+
+@contextmanager
+def _translation() -> Iterator[None]:
+    try:
+        yield
+    except errors.ApiError as error:
+        public = _public_error(error)
+    else:
+        return
+    raise public from None
+
+
+def _public_error(error: errors.ApiError) -> AgentyError:
+    text = str(error)
+    match error:
+        case errors.InvalidInputError():
+            return AgentyInputError(text)
+        case errors.AuthenticationError():
+            return AgentyAuthError(text)
+        case errors.NotFoundError():
+            return AgentyNotFoundError(text)
+        case errors.RequestError():
+            return AgentyRequestError(text, message=error.agenty_message, details=error.details, status=error.status)
+        case errors.UnavailableError():
+            return AgentyUnavailableError(text)
+        case errors.AmbiguousStartError():
+            return AgentyAmbiguousStartError(text, agent_id=error.agent_id, candidates=error.candidates)
+    return AgentyError(text)
+
+
+class AgentyHook(BaseHook):
+    """
+    Talks to Agenty's Jobs API.
+
+    The connection is read when it is first needed, not before, and in the thread that needs it. All methods raise
+    the errors of :mod:`airflow_provider_agenty.exceptions`; a parameter that can't be used is an
+    :class:`AgentyInputError`, and nothing is sent.
+
+    :param agenty_conn_id: The Airflow connection, of type ``agenty``. Default ``agenty_default``.
+    """
+
+    conn_name_attr: ClassVar[str] = "agenty_conn_id"
+    default_conn_name: ClassVar[str] = "agenty_default"
+    conn_type: ClassVar[str] = CONNECTION_TYPE
+    hook_name: ClassVar[str] = HOOK_NAME
+
+    def __init__(self, agenty_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.agenty_conn_id = agenty_conn_id
+
+    # The form, before Airflow 3.2
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields."""
+        return form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the form's labels and placeholders."""
+        return field_behaviour()
+
+    # The connection
+
+    @cached_property
+    def settings(self) -> Settings:
+        """
+        What the connection says, checked.
+
+        :raises AgentyInputError: if there is no such connection, or one of its fields can't be used.
+        """
+        with _translation():
+            return self._read_settings()
+
+    def _read_settings(self) -> Settings:
+        try:
+            connection = self.get_connection(self.agenty_conn_id)
+        except AirflowNotFoundException:
+            connection = None
+        if connection is None:
+            raise errors.InvalidInputError(
+                f"There is no connection {self.agenty_conn_id!r}. Create one of type Agenty under Admin, Connections, "
+                f"or set AIRFLOW_CONN_{self.agenty_conn_id.upper()} in the environment of all of Airflow's processes."
+            )
+        password = connection.password
+        if password and password.strip():
+            mask_secret(password.strip())
+        try:
+            extra = connection.extra_dejson
+        except Exception:
+            extra = None
+        if not isinstance(extra, dict):
+            raise errors.InvalidInputError(f"The extra of connection {self.agenty_conn_id!r} is not a JSON object.")
+        return Settings.from_fields(
+            host=connection.host,
+            port=connection.port,
+            schema=connection.schema,
+            password=password,
+            extra=extra,
+        )
+
+    @property
+    def base_url(self) -> str:
+        """Where the API is, without a trailing slash."""
+        return self.settings.base_url
+
+    @cached_property
+    def _transport(self) -> Transport:
+        return Transport(self.settings)
+
+    def get_conn(self) -> requests.Session:
+        """
+        Return an authenticated session, for calls that this hook has no method for.
+
+        A URL may be a path below the base URL: ``hook.get_conn().get("/agents")``. Timeouts, proxies and TLS are
+        those of the connection; nothing is retried, and no redirect to another host is followed.
+        """
+        return self._transport.session
+
+    def close(self) -> None:
+        """Close the connections to Agenty. The hook can still be used: it opens new ones."""
+        if "_transport" in self.__dict__:
+            self._transport.close()
+
+    def __enter__(self) -> AgentyHook:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Say whether Agenty can be reached with this connection (``GET /jobs?limit=1``).
+
+        The request goes the way of all others, once, and costs no credit.
+
+        :return: Whether it worked, and a sentence that says what is wrong if not.
+        """
+        try:
+            with _translation():
+                transport = Transport(self.settings)
+                transport.retry_policy = RetryPolicy(max_attempts=1)
+                try:
+                    page = paging.read_job_page(transport, agent_id=None, limit=1)
+                finally:
+                    transport.close()
+        except AgentyError as error:
+            return False, str(error)
+        return True, f"Agenty answered at {self.base_url}: the account has {page.total} jobs."
+
+    # Jobs
+
+    @_translated
+    def start_job(self, agent_id: str, *, newer_than: int | None = None) -> Job:
+        """
+        Start a job of an agent, once, also where an answer is lost (``POST /jobs/start``).
+
+        The newest job of the agent is remembered first. If the outcome of the start is not known, the list of jobs
+        tells: a newer job that Agenty's own scheduler did not start is the one.
+
+        :param agent_id: The agent.
+        :param newer_than: The id of the agent's newest job before the start, where :meth:`newest_job_id` was called
+            earlier to keep it. Default: it is asked for now.
+        :return: The job.
+        :raises AgentyAmbiguousStartError: if it can't be told whether there is a job, or which one it is.
+        :raises AgentyNotFoundError: if there is no such agent.
+        """
+        agent_id = identifiers.check_agent_id(agent_id)
+        if newer_than is None:
+            newer_than = starting.newest_job_id(self._transport, agent_id)
+        job = starting.start_job(self._transport, agent_id, newer_than=newer_than)
+        self.log.info("Started job %d of agent %s", job.job_id, agent_id)
+        return job
+
+    @_translated
+    def newest_job_id(self, agent_id: str) -> int:
+        """
+        Return the id of the agent's newest job, 0 if it has none (``GET /jobs?agent_id=&limit=1``).
+
+        :param agent_id: The agent.
+        """
+        return starting.newest_job_id(self._transport, identifiers.check_agent_id(agent_id))
+
+    @_translated
+    def find_started_job(self, agent_id: str, *, newer_than: int) -> Job | None:
+        """
+        Return the job that a start with an unknown outcome made, ``None`` if there is none (``GET /jobs?agent_id=``).
+
+        :param agent_id: The agent.
+        :param newer_than: The id of the agent's newest job before the start.
+        :raises AgentyAmbiguousStartError: if several jobs may be it.
+        """
+        return starting.find_started_job(self._transport, identifiers.check_agent_id(agent_id), newer_than=newer_than)
+
+    @_translated
+    def get_job(self, job_id: int | str) -> Job:
+        """
+        Return a job as it is now (``GET /jobs/{job_id}``).
+
+        :param job_id: The job.
+        :raises AgentyNotFoundError: if there is no such job.
+        """
+        job_id = identifiers.check_job_id(job_id)
+        answer = self._transport.read(f"/jobs/{job_id}")
+        return self._check_job(Job.from_answer(answer.json()), job_id)
+
+    @_translated
+    def stop_job(self, job_id: int | str) -> Job:
+        """
+        Ask Agenty to stop a job (``GET /jobs/{job_id}/stop``). On a job that is over it changes nothing.
+
+        The request is repeated only where it certainly did not arrive.
+
+        :param job_id: The job.
+        :return: The job as Agenty answered: often still ``stopping``.
+        :raises AgentyNotFoundError: if there is no such job.
+        """
+        job_id = identifiers.check_job_id(job_id)
+        return self._check_job(stopping.stop_job(self._transport, job_id), job_id)
+
+    @_translated_iterator
+    def list_jobs(self, agent_id: str | None = None) -> Iterator[Job]:
+        """
+        Yield jobs, newest first, a page at a time as they are asked for, none of them twice (``GET /jobs``).
+
+        :param agent_id: The agent. Default: all agents of the account.
+        """
+        if agent_id is not None:
+            agent_id = identifiers.check_agent_id(agent_id)
+        return paging.iter_jobs(self._transport, agent_id=agent_id)
+
+    @_translated_iterator
+    def iter_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> Iterator[dict[str, Any]]:
+        """
+        Yield the rows of a job's result (``GET /jobs/{job_id}/result``), the next pages already on their way.
+
+        Memory holds a few pages, whatever the size of the result.
+
+        :param job_id: The job.
+        :param collection: The collection of the agent, counted from 1. Default 1.
+        :param modified: Whether to read the result after post-processing, where there is one. Default true.
+        :return: Rows as Agenty gives them: keys are the agent's field names, and may differ from row to row.
+        :raises AgentyError: if Agenty gives fewer rows than it says there are.
+        """
+        job_id = identifiers.check_job_id(job_id)
+        collection = identifiers.check_collection(collection)
+        return paging.iter_result(self._transport, job_id, collection=collection, modified=modified)
+
+    @_translated
+    def count_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> int:
+        """
+        Return how many rows a job's result has (``GET /jobs/{job_id}/result?limit=1``).
+
+        :param job_id: The job.
+        :param collection: The collection of the agent, counted from 1. Default 1.
+        :param modified: Whether the result after post-processing is meant, where there is one. Default true.
+        """
+        return paging.read_result_total(
+            self._transport,
+            identifiers.check_job_id(job_id),
+            collection=identifiers.check_collection(collection),
+            modified=modified,
+        )
+
+    @_translated_iterator
+    def iter_logs(self, job_id: int | str, *, offset: int = 0) -> Iterator[LogEntry]:
+        """
+        Yield the entries of a job's log, oldest first (``GET /jobs/{job_id}/logs``).
+
+        :param job_id: The job.
+        :param offset: How many lines to skip. Default 0; :attr:`LogEntry.next_offset` is where to go on.
+        """
+        job_id = identifiers.check_job_id(job_id)
+        return paging.iter_logs(self._transport, job_id, offset=identifiers.check_offset(offset))
+
+    def last_log_entries(self, job_id: int | str, *, count: int = LAST_LOG_ENTRIES) -> list[LogEntry]:
+        """
+        Return the last entries of a job's log, oldest first; none if the log can't be read.
+
+        It is for telling why a job failed, which must not fail itself.
+
+        :param job_id: The job.
+        :param count: How many. Default 50.
+        """
+        try:
+            return list(deque(self.iter_logs(job_id), maxlen=count))
+        except AgentyError as error:
+            self.log.warning("The log of job %s could not be read: %s", job_id, error)
+            return []
+
+    def wait_for_job(
+        self,
+        job_id: int | str,
+        *,
+        poll_interval: float = 10.0,
+        timeout: float | None = None,
+        max_failed_ratio: float | None = None,
+    ) -> Job:
+        """
+        Wait until a job is over (``GET /jobs/{job_id}``, again and again).
+
+        :param job_id: The job.
+        :param poll_interval: Seconds between two polls. Default 10.
+        :param timeout: Seconds to wait at most. Default: without end. The job is not stopped.
+        :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
+            failed. Default: any share will do.
+        :return: The completed job.
+        :raises AgentyJobFailedError: if it was aborted, or too many of its pages failed.
+        :raises AgentyJobStoppedError: if somebody stopped it.
+        :raises AgentyTimeoutError: if it is not done in time.
+        """
+        watch = JobWatch(
+            _check(identifiers.check_job_id, job_id),
+            deadline=None if timeout is None else time.time() + timeout,
+            max_failed_ratio=max_failed_ratio,
+            log=self.log,
+        )
+        outcome = wait(lambda: self.get_job(job_id), watch, poll_interval=poll_interval)
+        return conclude(outcome, log_entries=lambda: self.last_log_entries(job_id))
+
+    # Files
+
+    @_translated
+    def get_export_link(
+        self,
+        job_id: int | str,
+        *,
+        file_type: str = "result",
+        collection: int = 1,
+        modified: bool = True,
+        filename: str | None = None,
+    ) -> str:
+        """
+        Return a link to a file of a job (``GET /jobs/{job_id}/export``).
+
+        The link is a secret, and it expires: get it right before it is used, and show it to nobody. Airflow's logs hide
+        its signature.
+
+        :param job_id: The job.
+        :param file_type: ``result`` (default) or ``logs``.
+        :param collection: The collection of the agent, counted from 1. Default 1.
+        :param modified: Whether the result after post-processing is meant, where there is one. Default true.
+        :param filename: The file's name in the link. Default: Agenty's own.
+        :return: The URL, on another host than the API; it takes no API key.
+        """
+        job_id = identifiers.check_job_id(job_id)
+        parameters = {
+            "type": identifiers.check_file_type(file_type),
+            "collection": identifiers.check_collection(collection),
+            "modified": int(modified),
+        }
+        if filename:
+            parameters["filename"] = identifiers.check_filename(filename)
+        answer = self._transport.read(f"/jobs/{job_id}/export", parameters)
+        values = unwrap(answer.json())
+        link = (values.get("downloadlink") or values.get("downloadLink")) if isinstance(values, dict) else None
+        if not isinstance(link, str) or urlsplit(link).scheme not in {"http", "https"}:
+            raise errors.UnexpectedAnswerError(
+                f"{answer.call}: the answer (HTTP {answer.status}) holds no download link"
+            )
+        self._hide_link(urlsplit(link).query)
+        return link
+
+    def download_export(
+        self,
+        job_id: int | str,
+        path: str,
+        *,
+        file_type: str = "result",
+        collection: int = 1,
+        modified: bool = True,
+        filename: str | None = None,
+        storage_conn_id: str | None = None,
+        overwrite: bool = True,
+        verify_rows: bool = True,
+        check: Callable[[ExportedFile], None] | None = None,
+        job_seen: Callable[[Job], None] | None = None,
+    ) -> ExportedFile:
+        """
+        Land a file of a job, whole or not at all.
+
+        It is streamed to a temporary file, verified (its length, that it is no error page, its rows against what
+        Agenty says the result has) and published in one step. Calls ``GET /jobs/{job_id}``, ``…/result?limit=1``,
+        ``…/export`` and the link.
+
+        :param job_id: The job. A result is landed from a completed job only, logs from any that is over.
+        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows. Below a
+            folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.csv``. A path that
+            ends in ``.gz`` is compressed. Folders above it are made.
+        :param file_type: ``result`` (default) or ``logs``.
+        :param collection: The collection of the agent, counted from 1. Default 1.
+        :param modified: Whether the result after post-processing is meant, where there is one. Default true.
+        :param filename: The file's name in the link. Default: Agenty's own.
+        :param storage_conn_id: The Airflow connection of the object store. Default: the store's own.
+        :param overwrite: Whether a file that exists is replaced. Default true.
+        :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
+        :param check: Called with the verified file before it is published; if it raises, nothing is published.
+        :param job_seen: Called with the job before anything is downloaded.
+        :return: What was landed.
+        :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
+            before is still there.
+        """
+        from airflow_provider_agenty.landing import HttpDownload, land, open_destination
+
+        job_id = _check(identifiers.check_job_id, job_id)
+        file_type = _check(identifiers.check_file_type, file_type)
+        collection = _check(identifiers.check_collection, collection)
+        if filename:
+            _check(identifiers.check_filename, filename)
+        is_result = file_type == "result"
+
+        @functools.cache
+        def finished_job() -> Job:
+            job = self.get_job(job_id)
+            if job_seen is not None:
+                job_seen(job)
+            _refuse_unfinished(job, file_type)
+            return job
+
+        with _landing():
+            destination = open_destination(
+                path,
+                default_name=lambda: _file_name(finished_job(), file_type, collection),
+                storage_conn_id=storage_conn_id,
+                overwrite=overwrite,
+            )
+        finished_job()
+        rows = (
+            self.count_result(job_id, collection=collection, modified=modified) if is_result and verify_rows else None
+        )
+        with _landing(), Session(self.settings, authenticated=False) as session:
+            return land(
+                HttpDownload(
+                    lambda: self.get_export_link(
+                        job_id,
+                        file_type=file_type,
+                        collection=collection,
+                        modified=modified,
+                        filename=filename,
+                    ),
+                    session,
+                    expected=f"The {file_type} of job {job_id}",
+                    timeout=(self.settings.connect_timeout, self.settings.read_timeout),
+                    secret=self._hide_link,
+                    log=self.log,
+                ),
+                destination,
+                job_id=job_id,
+                collection=collection if is_result else None,
+                count_rows=is_result,
+                expected_rows=rows,
+                check=check,
+                log=self.log,
+            )
+
+    @staticmethod
+    def _hide_link(query: str) -> None:
+        """Have Airflow's logs hide the signature of a link, in urllib3's lines too."""
+        if query:
+            mask_secret(query)
+
+    @staticmethod
+    def _check_job(job: Job, job_id: int) -> Job:
+        if job.job_id != job_id:
+            raise errors.UnexpectedAnswerError(f"Agenty was asked for job {job_id} and answered with job {job.job_id}")
+        return job
+
+
+def _check(check: Callable[[Any], T], value: Any) -> T:
+    with _translation():
+        return check(value)
+
+
+def _refuse_unfinished(job: Job, file_type: str) -> None:
+    if file_type == "logs" and not job.is_terminal:
+        raise AgentyExportError(
+            f"Job {job.job_id} is {job.status}: its log is landed once the job is over. Wait for it with "
+            "AgentyJobSensor."
+        )
+    if file_type == "result" and not job.is_successful:
+        advice = (
+            "it has no final result" if job.is_terminal else "its result is not final. Wait for it with AgentyJobSensor"
+        )
+        raise AgentyExportError(f"Job {job.job_id} is {job.status}: {advice}. Nothing was landed.")
+
+
+def _file_name(job: Job, file_type: str, collection: int) -> str:
+    agent = job.agent_id or "agent"
+    return f"{agent}-{job.job_id}-{collection}.csv" if file_type == "result" else f"{agent}-{job.job_id}.log"
+
+
+@contextmanager
+def _landing() -> Iterator[None]:
+    from airflow_provider_agenty.landing import LandingError
+
+    try:
+        yield
+    except LandingError as error:
+        public = AgentyExportError(str(error))
+    else:
+        return
+    raise public from None

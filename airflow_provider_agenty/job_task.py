@@ -1,0 +1,160 @@
+"""
+What the operators and the sensor have in common: the hook, the link, and how waiting ends.
+
+Nothing heavy is imported here at module level: DAG files are parsed over and over.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_agenty.compat import AirflowSkipException, conf
+from airflow_provider_agenty.exceptions import AgentyInputError, AgentyJobFailedError, AgentyJobStoppedError
+from airflow_provider_agenty.links.agenty import AgentyAgentLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_agenty.api.jobs import Job
+    from airflow_provider_agenty.compat import BaseOperator
+    from airflow_provider_agenty.hooks.agenty import AgentyHook
+    from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
+    from airflow_provider_agenty.waiting import Outcome
+
+    _Base = BaseOperator
+else:
+    _Base = object
+
+DEFAULT_CONNECTION = "agenty_default"
+ON_STOPPED = ("fail", "skip")
+
+
+class AgentyTask(_Base):
+    """Mixed into each operator and the sensor: they have a connection, and a link to the agent."""
+
+    template_ext = ()
+    ui_color = "#e0f4ec"
+    operator_extra_links = (AgentyAgentLink(),)
+
+    agenty_conn_id: str
+
+    @cached_property
+    def hook(self) -> AgentyHook:
+        """The hook; the connection is read when it is first needed."""
+        from airflow_provider_agenty.hooks.agenty import AgentyHook
+
+        return AgentyHook(self.agenty_conn_id)
+
+
+class AgentyWaitingTask(AgentyTask):
+    """Mixed into what waits for a job."""
+
+    deferrable: bool
+    max_failed_ratio: float | None
+    on_stopped: str
+    cancel_on_kill: bool
+    stream_logs: bool
+
+    def check_waiting_parameters(self) -> None:
+        """
+        Refuse parameters that can't be used, when the DAG file is read.
+
+        :raises AgentyInputError: naming the parameter.
+        """
+        if self.on_stopped not in ON_STOPPED:
+            raise AgentyInputError(
+                f"on_stopped {self.on_stopped!r} is not known: it is 'fail' (the default) or 'skip'."
+            )
+        ratio = self.max_failed_ratio
+        if ratio is not None and (not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 <= ratio <= 1):
+            raise AgentyInputError(
+                f"max_failed_ratio {ratio!r} is not a share: it is a number from 0 (no page may fail) to 1, or None."
+            )
+
+    def make_trigger(self, job_id: int, *, poll_interval: float, deadline: float | None) -> AgentyJobTrigger:
+        """
+        Return the trigger that waits in this task's place.
+
+        :param job_id: The job.
+        :param poll_interval: Seconds between two polls.
+        :param deadline: When to give up, in seconds since the epoch; ``None``: never.
+        """
+        from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
+
+        return AgentyJobTrigger(
+            job_id=job_id,
+            agenty_conn_id=self.agenty_conn_id,
+            poll_interval=poll_interval,
+            deadline=deadline,
+            max_failed_ratio=self.max_failed_ratio,
+            cancel_on_kill=self.cancel_on_kill,
+            stream_logs=self.stream_logs,
+        )
+
+    def conclude(self, outcome: Outcome, context: Context) -> Job:
+        """
+        Return the job of a successful outcome, raise what any other means.
+
+        :param outcome: How waiting ended.
+        :param context: The context of the task.
+        :raises AirflowSkipException: if the job was stopped and ``on_stopped`` is ``skip``.
+        :raises AgentyError: as :func:`airflow_provider_agenty.waiting.conclude` does.
+        """
+        from airflow_provider_agenty.waiting import conclude, copy_entry
+
+        if outcome.job is not None:
+            AgentyAgentLink.persist(context, outcome.job)
+            if outcome.job.is_terminal:
+                context["ti"].xcom_push(key="job", value=outcome.job.to_dict())
+        try:
+            job = conclude(outcome, log_entries=lambda: self.hook.last_log_entries(outcome.job_id))
+        except AgentyJobStoppedError as error:
+            if self.on_stopped != "skip":
+                raise
+            raise AirflowSkipException(str(error)) from None
+        except AgentyJobFailedError as error:
+            for entry in error.log_entries:
+                copy_entry(entry, self.log)
+            raise
+        self.log.info("%s", outcome.message)
+        return job
+
+
+def default_deferrable() -> bool:
+    """Return whether operators defer where a DAG says nothing: ``[operators] default_deferrable``."""
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+
+
+def check_seconds(name: str, value: Any, *, at_least: float = 0.0) -> float:
+    """
+    Return a parameter as seconds.
+
+    :param name: Its name, for the message.
+    :param value: Seconds, or a timedelta.
+    :param at_least: The least that makes sense.
+    :raises AgentyInputError: if it is not a number of seconds.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > at_least:
+        raise AgentyInputError(f"{name} {value!r} is not a number of seconds above {at_least:g}, nor a timedelta.")
+    return float(seconds)
+
+
+def deadline_of(task: BaseOperator, context: Context, *, timeout: float) -> float:
+    """
+    Return when a deferred task has to give up, in seconds since the epoch.
+
+    Airflow does not look at ``execution_timeout`` while a task is deferred, so it is counted in here.
+
+    :param task: The task.
+    :param context: Its context.
+    :param timeout: Seconds that it may wait from now on.
+    """
+    deadline = time.time() + timeout
+    started = getattr(context["ti"], "start_date", None)
+    if task.execution_timeout is not None and started is not None:
+        deadline = min(deadline, started.timestamp() + task.execution_timeout.total_seconds())
+    return deadline

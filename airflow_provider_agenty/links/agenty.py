@@ -1,0 +1,57 @@
+"""The button that leads from a task to its agent in Agenty."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow_provider_agenty.compat import BaseOperatorLink, read_xcom
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_agenty.api.jobs import Job
+    from airflow_provider_agenty.compat import BaseOperator
+
+WEB_URL = "https://cloud.agenty.com"
+DEFAULT_TYPE = "scraping"
+
+
+class AgentyAgentLink(BaseOperatorLink):
+    """Leads to the agent's page in Agenty."""
+
+    name = "Agenty agent"
+
+    @property
+    def xcom_key(self) -> str:
+        """The XCom that holds the address: on Airflow 3 the API server shows what is there."""
+        return "_link_AgentyAgentLink"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002
+        """
+        Return the address of the agent's page; empty as long as the job, and so its agent, is not known.
+
+        :param operator: The operator.
+        :param ti_key: The key of the task instance.
+        """
+        return read_xcom(ti_key, self.xcom_key) or ""
+
+    @classmethod
+    def persist(cls, context: Context, job: Job) -> None:
+        """
+        Make the button work from now on, while the task still runs.
+
+        :param context: The context of the task.
+        :param job: A job of the agent.
+        """
+        if job.agent_id:
+            context["ti"].xcom_push(key=cls().xcom_key, value=agent_url(job))
+
+
+def agent_url(job: Job) -> str:
+    """
+    Return the address of the page of a job's agent.
+
+    :param job: The job.
+    """
+    return f"{WEB_URL}/agents/{quote(job.type or DEFAULT_TYPE)}/{quote(job.agent_id or '')}"

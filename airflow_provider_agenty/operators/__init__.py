@@ -1,0 +1,1 @@
+"""Operators that start, stop and land jobs."""

@@ -1,0 +1,301 @@
+"""Operators that start, stop and land jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_agenty.compat import AirflowSkipException, BaseOperator
+from airflow_provider_agenty.exceptions import (
+    AgentyError,
+    AgentyExportError,
+    AgentyInputError,
+    AgentyTimeoutError,
+)
+from airflow_provider_agenty.job_task import (
+    DEFAULT_CONNECTION,
+    AgentyTask,
+    AgentyWaitingTask,
+    check_seconds,
+    deadline_of,
+    default_deferrable,
+)
+from airflow_provider_agenty.links.agenty import AgentyAgentLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_agenty.api.jobs import Job
+    from airflow_provider_agenty.landing import ExportedFile
+    from airflow_provider_agenty.waiting import Outcome
+
+WEEK = 7 * 24 * 3600
+ON_EMPTY = ("land", "fail", "skip")
+
+
+class AgentyStartJobOperator(AgentyWaitingTask, BaseOperator):
+    """
+    Starts a job of an agent (``POST /jobs/start``), once for each task run, and waits for it if wanted.
+
+    :param agent_id: The agent (templated).
+    :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
+    :param wait_for_completion: Whether to wait until the job is over. Default false: return once it is started.
+    :param deferrable: Whether to wait in the triggerer, without a worker slot. Default: ``[operators]
+        default_deferrable``. Without ``wait_for_completion`` it changes nothing.
+    :param poll_interval: Seconds between two polls. Default 10.
+    :param timeout: Seconds to wait at most. Default: a week.
+    :param durable: Whether a retry goes on with the job of the try before (Airflow 3.3 and later). Default true.
+    :param cancel_on_kill: Whether the job is stopped when a user marks or clears the task while it waits. Default true.
+    :param cancel_on_timeout: Whether the job is stopped when it is not done in time. Default true.
+    :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
+        failed. Default: any share will do.
+    :param on_stopped: What becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
+    :param stream_logs: Whether the job's log is copied into the task's while it waits. Default false.
+    :return: The job's id.
+    :raises AgentyAmbiguousStartError: if it can't be told whether there is a job, or which one it is.
+    :raises AgentyJobFailedError: if the job was aborted, or too many of its pages failed.
+    :raises AgentyJobStoppedError: if somebody stopped it.
+    :raises AgentyTimeoutError: if it is not done in time.
+    """
+
+    template_fields: Sequence[str] = ("agent_id", "agenty_conn_id")
+
+    def __init__(
+        self,
+        *,
+        agent_id: Any,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        wait_for_completion: bool = False,
+        deferrable: bool | None = None,
+        poll_interval: float | timedelta = 10.0,
+        timeout: float | timedelta = WEEK,
+        durable: bool = True,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        max_failed_ratio: float | None = None,
+        on_stopped: str = "fail",
+        stream_logs: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.agent_id = agent_id
+        self.agenty_conn_id = agenty_conn_id
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = check_seconds("poll_interval", poll_interval)
+        self.timeout = check_seconds("timeout", timeout)
+        self.durable = durable
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.max_failed_ratio = max_failed_ratio
+        self.on_stopped = on_stopped
+        self.stream_logs = stream_logs
+        self.job_id: int | None = None
+        self.check_waiting_parameters()
+
+    def execute(self, context: Context) -> int:
+        """
+        Start the job, and wait for it if wanted.
+
+        :param context: The context of the task.
+        """
+        job = self.hook.start_job(self.agent_id)
+        self.job_id = job.job_id
+        AgentyAgentLink.persist(context, job)
+        if not self.wait_for_completion:
+            return job.job_id
+        if self.deferrable:
+            self._defer(job, context)
+        return self._end(self._wait(job), context)
+
+    def _defer(self, job: Job, context: Context) -> None:
+        self.defer(
+            trigger=self.make_trigger(
+                job.job_id,
+                poll_interval=self.poll_interval,
+                deadline=deadline_of(self, context, timeout=self.timeout),
+            ),
+            method_name="execute_complete",
+        )
+
+    def _wait(self, job: Job) -> Outcome:
+        from airflow_provider_agenty.waiting import JobWatch, LogCopy, wait
+
+        watch = JobWatch(
+            job.job_id,
+            deadline=time.time() + self.timeout,
+            max_failed_ratio=self.max_failed_ratio,
+            log=self.log,
+        )
+        copy = LogCopy(self.hook.iter_logs, job.job_id, self.log) if self.stream_logs else None
+        return wait(
+            lambda: self.hook.get_job(job.job_id),
+            watch,
+            poll_interval=self.poll_interval,
+            between=copy.catch_up if copy else lambda: None,
+        )
+
+    def execute_complete(self, context: Context, event: Any) -> int:
+        """
+        Take what the trigger sent.
+
+        :param context: The context of the task.
+        :param event: The payload of the trigger's event.
+        """
+        from airflow_provider_agenty.waiting import Outcome
+
+        return self._end(Outcome.from_event(event), context)
+
+    def _end(self, outcome: Outcome, context: Context) -> int:
+        try:
+            return self.conclude(outcome, context).job_id
+        except AgentyTimeoutError:
+            if self.cancel_on_timeout:
+                self._stop(outcome.job_id)
+            raise
+
+    def _stop(self, job_id: int) -> None:
+        """Ask Agenty to stop the job, whose failure is told by the error that led here, not by this request's."""
+        try:
+            job = self.hook.stop_job(job_id)
+        except AgentyError as error:
+            self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)
+        else:
+            self.log.info("Asked Agenty to stop job %d: it is %s", job_id, job.status)
+
+
+class AgentyStopJobOperator(AgentyTask, BaseOperator):
+    """
+    Asks Agenty to stop a job (``GET /jobs/{job_id}/stop``). On a job that is over it changes nothing.
+
+    :param job_id: The job (templated).
+    :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
+    :return: The job's state as Agenty answered, in lower case: often still ``stopping``.
+    :raises AgentyNotFoundError: if there is no such job.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "agenty_conn_id")
+
+    def __init__(self, *, job_id: Any, agenty_conn_id: str = DEFAULT_CONNECTION, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.agenty_conn_id = agenty_conn_id
+
+    def execute(self, context: Context) -> str:
+        """
+        Stop the job.
+
+        :param context: The context of the task.
+        """
+        job = self.hook.stop_job(self.job_id)
+        AgentyAgentLink.persist(context, job)
+        self.log.info("Asked Agenty to stop job %d: it is %s", job.job_id, job.status)
+        return job.status
+
+
+class AgentyExportOperator(AgentyTask, BaseOperator):
+    """
+    Lands a file of a job, whole or not at all, as :meth:`AgentyHook.download_export` does.
+
+    :param job_id: The job (templated). A result is landed from a completed job only, logs from any that is over.
+    :param path: Where to (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
+        Below a folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.csv``. A path
+        that ends in ``.gz`` is compressed.
+    :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
+    :param storage_conn_id: The Airflow connection of the object store (templated). Default: the store's own.
+    :param file_type: ``result`` (default) or ``logs``.
+    :param collection: The collection of the agent (templated), counted from 1. Default 1.
+    :param modified: Whether the result after post-processing is meant, where there is one. Default true.
+    :param filename: The file's name in Agenty's link (templated). Default: Agenty's own.
+    :param overwrite: Whether a file that exists is replaced. Default true.
+    :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
+    :param min_rows: The least rows, the header not counted, that are landed; fewer fail the task. Default 0.
+    :param on_empty: What becomes of a result without rows: ``land`` it (default), ``fail`` or ``skip``.
+    :return: The landed file, a dict: ``path``, ``size`` (bytes), ``rows``, ``sha256``, ``job_id``, ``collection``.
+    :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path before is
+        still there.
+    """
+
+    template_fields: Sequence[str] = (
+        "job_id",
+        "path",
+        "agenty_conn_id",
+        "storage_conn_id",
+        "collection",
+        "filename",
+    )
+
+    def __init__(
+        self,
+        *,
+        job_id: Any,
+        path: str,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        storage_conn_id: str | None = None,
+        file_type: str = "result",
+        collection: Any = 1,
+        modified: bool = True,
+        filename: str | None = None,
+        overwrite: bool = True,
+        verify_rows: bool = True,
+        min_rows: int = 0,
+        on_empty: str = "land",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.path = path
+        self.agenty_conn_id = agenty_conn_id
+        self.storage_conn_id = storage_conn_id
+        self.file_type = file_type
+        self.collection = collection
+        self.modified = modified
+        self.filename = filename
+        self.overwrite = overwrite
+        self.verify_rows = verify_rows
+        self.min_rows = min_rows
+        self.on_empty = on_empty
+        if on_empty not in ON_EMPTY:
+            raise AgentyInputError(f"on_empty {on_empty!r} is not known: it is 'land' (the default), 'fail' or 'skip'.")
+        if not isinstance(min_rows, int) or isinstance(min_rows, bool) or min_rows < 0:
+            raise AgentyInputError(f"min_rows {min_rows!r} is not a whole number of at least 0.")
+        if file_type not in {"result", "logs"}:
+            raise AgentyInputError(f"file_type {file_type!r} is not known: it is 'result' or 'logs'.")
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """
+        Land the file.
+
+        :param context: The context of the task.
+        """
+        exported = self.hook.download_export(
+            self.job_id,
+            self.path,
+            file_type=self.file_type,
+            collection=self.collection,
+            modified=self.modified,
+            filename=self.filename,
+            storage_conn_id=self.storage_conn_id,
+            overwrite=self.overwrite,
+            verify_rows=self.verify_rows,
+            check=self._check_rows,
+            job_seen=lambda job: AgentyAgentLink.persist(context, job),
+        )
+        return exported.to_dict()
+
+    def _check_rows(self, exported: ExportedFile) -> None:
+        """Decide on a verified file before it is published."""
+        if exported.rows is None:
+            return
+        if exported.rows == 0 and self.on_empty != "land":
+            message = f"The result of job {exported.job_id} is empty: no row in collection {exported.collection}."
+            if self.on_empty == "skip":
+                raise AirflowSkipException(f"{message} Nothing was landed.")
+            raise AgentyExportError(f"{message} Nothing was landed, as on_empty='fail' says.")
+        if exported.rows < self.min_rows:
+            raise AgentyExportError(
+                f"The result of job {exported.job_id} has {exported.rows} rows, fewer than min_rows={self.min_rows}. "
+                "Nothing was landed."
+            )

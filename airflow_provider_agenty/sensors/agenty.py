@@ -1,0 +1,164 @@
+"""The sensor that waits for a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_agenty.compat import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
+from airflow_provider_agenty.exceptions import AgentyError
+from airflow_provider_agenty.job_task import (
+    DEFAULT_CONNECTION,
+    AgentyWaitingTask,
+    deadline_of,
+    default_deferrable,
+)
+from airflow_provider_agenty.links.agenty import AgentyAgentLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_agenty.waiting import JobWatch, LogCopy, Outcome
+
+
+class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
+    """
+    Waits for a job (``GET /jobs/{job_id}``), in ``poke``, ``reschedule`` or deferrable mode, with one outcome in each.
+
+    ``poke_interval``, ``timeout``, ``mode`` and ``soft_fail`` are Airflow's own. A timeout is Airflow's
+    ``AirflowSensorTimeout``; the job goes on. ``soft_fail`` skips on whatever ends the wait other than well.
+
+    :param job_id: The job (templated).
+    :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
+    :param deferrable: Whether to wait in the triggerer, without a worker slot. Default: ``[operators]
+        default_deferrable``.
+    :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
+        failed. Default: any share will do.
+    :param on_stopped: What becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
+    :param cancel_on_kill: Whether the job is stopped when a user marks or clears the waiting task. Default false: the
+        sensor did not start it.
+    :param stream_logs: Whether the job's log is copied into the task's. Default false.
+    :return: The job's id.
+    :raises AgentyJobFailedError: if the job was aborted, or too many of its pages failed.
+    :raises AgentyJobStoppedError: if somebody stopped it.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "agenty_conn_id")
+
+    def __init__(
+        self,
+        *,
+        job_id: Any,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        deferrable: bool | None = None,
+        max_failed_ratio: float | None = None,
+        on_stopped: str = "fail",
+        cancel_on_kill: bool = False,
+        stream_logs: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.agenty_conn_id = agenty_conn_id
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.max_failed_ratio = max_failed_ratio
+        self.on_stopped = on_stopped
+        self.cancel_on_kill = cancel_on_kill
+        self.stream_logs = stream_logs
+        self._watch: JobWatch | None = None
+        self._log_copy: LogCopy | None = None
+        self.check_waiting_parameters()
+
+    def execute(self, context: Context) -> int:
+        """
+        Wait, in whichever mode.
+
+        :param context: The context of the task.
+        """
+        try:
+            if not self.deferrable:
+                super().execute(context)
+            elif not self.poke(context):
+                self._defer(context)
+        except AgentyError as error:
+            raise self._softened(error) from None
+        return self._checked_job_id()
+
+    def _defer(self, context: Context) -> None:
+        self.defer(
+            trigger=self.make_trigger(
+                self._checked_job_id(),
+                poll_interval=self.poke_interval,
+                deadline=deadline_of(self, context, timeout=self.timeout),
+            ),
+            method_name="execute_complete",
+        )
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """
+        Look at the job once.
+
+        :param context: The context of the task.
+        :return: Whether waiting is over, with the job's id; a look that failed in a way that may pass is a "not yet".
+        """
+        job_id = self._checked_job_id()
+        outcome = self._look(job_id, context)
+        if outcome is None:
+            return False
+        return PokeReturnValue(is_done=True, xcom_value=self._end(outcome, context))
+
+    def execute_complete(self, context: Context, event: Any) -> int:
+        """
+        Take what the trigger sent.
+
+        :param context: The context of the task.
+        :param event: The payload of the trigger's event.
+        """
+        from airflow_provider_agenty.waiting import TIMEOUT, Outcome
+
+        outcome = Outcome.from_event(event)
+        if outcome.status == TIMEOUT:
+            raise AirflowSensorTimeout(outcome.message)
+        return self._end(outcome, context)
+
+    def _checked_job_id(self) -> int:
+        from airflow_provider_agenty.api.errors import InvalidInputError
+        from airflow_provider_agenty.api.identifiers import check_job_id
+        from airflow_provider_agenty.exceptions import AgentyInputError
+
+        try:
+            return check_job_id(self.job_id)
+        except InvalidInputError as error:
+            raise AgentyInputError(str(error)) from None
+
+    def _look(self, job_id: int, context: Context) -> Outcome | None:
+        from airflow_provider_agenty.waiting import JobWatch, LogCopy
+
+        if self._watch is None:
+            # The sensor's own timeout bounds the wait, so being out of sight does not.
+            self._watch = JobWatch(
+                job_id, max_failed_ratio=self.max_failed_ratio, log=self.log, give_up=not self.reschedule
+            )
+        try:
+            job = self.hook.get_job(job_id)
+        except AgentyError as error:
+            return self._watch.miss(error)
+        AgentyAgentLink.persist(context, job)
+        if self.stream_logs and not self.deferrable:
+            self._log_copy = self._log_copy or LogCopy(self.hook.iter_logs, job_id, self.log)
+            self._log_copy.catch_up()
+        return self._watch.see(job)
+
+    def _end(self, outcome: Outcome, context: Context) -> int:
+        return self.conclude(outcome, context).job_id
+
+    def _softened(self, error: AgentyError) -> Exception:
+        if self.soft_fail or self.never_fail:
+            reason = "soft_fail" if self.soft_fail else "never_fail"
+            return AirflowSkipException(f"Skipped because of {reason}: {error}")
+        return error

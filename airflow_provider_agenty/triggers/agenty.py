@@ -1,0 +1,101 @@
+"""Triggers: waiting for jobs in the triggerer, without a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_agenty.exceptions import AgentyError
+from airflow_provider_agenty.hooks.agenty import AgentyHook
+from airflow_provider_agenty.waiting import JobWatch, LogCopy, Outcome
+
+STOP_SECONDS = 20.0
+"""How long a stop may take: Airflow gives a trigger 30 s to be killed."""
+
+
+class AgentyJobTrigger(BaseTrigger):
+    """
+    Waits for a job and sends one event: the outcome.
+
+    The hook's calls run in threads, the event loop is never blocked. Arguments are JSON primitives, and are only ever
+    added to, with defaults: triggers of an earlier version may be in the database.
+
+    :param job_id: The job.
+    :param agenty_conn_id: The Airflow connection. Default ``agenty_default``.
+    :param poll_interval: Seconds between two polls. Default 10.
+    :param deadline: When to give up, in seconds since the epoch. Default: never.
+    :param max_failed_ratio: The share of failed pages above which a completed job counts as failed. Default: any.
+    :param cancel_on_kill: Whether the job is stopped when a user marks or clears the waiting task. Default false.
+    :param stream_logs: Whether the job's log is copied into the task's. Default false.
+    :param log_offset: How many lines of the job's log were copied before. Default 0.
+    """
+
+    def __init__(
+        self,
+        job_id: int,
+        agenty_conn_id: str = AgentyHook.default_conn_name,
+        poll_interval: float = 10.0,
+        deadline: float | None = None,
+        max_failed_ratio: float | None = None,
+        cancel_on_kill: bool = False,
+        stream_logs: bool = False,
+        log_offset: int = 0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.job_id = job_id
+        self.agenty_conn_id = agenty_conn_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.max_failed_ratio = max_failed_ratio
+        self.cancel_on_kill = cancel_on_kill
+        self.stream_logs = stream_logs
+        self.log_offset = log_offset
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the trigger's class and arguments, from which Airflow makes it anew."""
+        return "airflow_provider_agenty.triggers.agenty.AgentyJobTrigger", {
+            "job_id": self.job_id,
+            "agenty_conn_id": self.agenty_conn_id,
+            "poll_interval": self.poll_interval,
+            "deadline": self.deadline,
+            "max_failed_ratio": self.max_failed_ratio,
+            "cancel_on_kill": self.cancel_on_kill,
+            "stream_logs": self.stream_logs,
+            "log_offset": self.log_offset,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Poll until waiting is over, and send the outcome."""
+        watch = JobWatch(self.job_id, deadline=self.deadline, max_failed_ratio=self.max_failed_ratio, log=self.log)
+        with AgentyHook(self.agenty_conn_id) as hook:
+            copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset) if self.stream_logs else None
+            while True:
+                outcome = await self._poll(hook, watch, copy)
+                if outcome is not None:
+                    break
+                await asyncio.sleep(watch.seconds_to_sleep(self.poll_interval))
+        yield TriggerEvent(outcome.to_dict())
+
+    async def _poll(self, hook: AgentyHook, watch: JobWatch, copy: LogCopy | None) -> Outcome | None:
+        try:
+            job = await asyncio.to_thread(hook.get_job, self.job_id)
+        except AgentyError as error:
+            return watch.miss(error)
+        if copy is not None:
+            await asyncio.to_thread(copy.catch_up)
+        return watch.see(job)
+
+    async def on_kill(self) -> None:
+        """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
+        if not self.cancel_on_kill:
+            return
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                job = await asyncio.to_thread(AgentyHook(self.agenty_conn_id).stop_job, self.job_id)
+        except (AgentyError, TimeoutError) as error:
+            self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", self.job_id, error)
+        else:
+            self.log.info("Asked Agenty to stop job %d: it is %s", self.job_id, job.status)
