@@ -23,6 +23,7 @@ def _first(name: str, *modules: str) -> Any:
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
+    from airflow.sdk import ResumableJobMixin as ResumableJobMixin
     from airflow.sdk.bases.sensor import PokeReturnValue
     from airflow.sdk.configuration import conf
     from airflow.sdk.exceptions import (
@@ -39,6 +40,23 @@ else:
     BaseOperatorLink = _first("BaseOperatorLink", "airflow.sdk", "airflow.models.baseoperatorlink")
     BaseSensorOperator = _first("BaseSensorOperator", "airflow.sdk", "airflow.sensors.base")
     PokeReturnValue = _first("PokeReturnValue", "airflow.sdk.bases.sensor", "airflow.sensors.base")
+
+    try:
+        from airflow.sdk import ResumableJobMixin
+    except ImportError:
+
+        class ResumableJobMixin:
+            """What Airflow's mixin of this name does where there is nothing to remember a job in (before 3.3)."""
+
+            def __init__(self, *, durable: bool = True, **kwargs: Any) -> None:
+                super().__init__(**kwargs)
+                self.durable = durable
+
+            def execute_resumable(self, context: Any) -> Any:
+                """Submit the job, and wait for it as the operator does."""
+                external_id = self.submit_job(context)
+                self.poll_until_complete(external_id, context)
+                return self.get_job_result(external_id, context)
 
     conf = _first("conf", "airflow.sdk.configuration", "airflow.configuration")
 
@@ -70,6 +88,30 @@ def mask_secret(secret: str) -> None:
         return
 
 
+def current_task_state(task_instance: Any) -> str | None:
+    """
+    Ask Airflow for the state that it holds a task instance to be in; ``None`` if it does not tell.
+
+    :param task_instance: The task instance, from its own process.
+    """
+    if hasattr(task_instance, "current_state"):  # Airflow 2: from the database
+        return _text(task_instance.current_state())
+    map_index = task_instance.map_index if task_instance.map_index is not None else -1
+    mapped = map_index >= 0
+    states = task_instance.get_task_states(
+        dag_id=task_instance.dag_id,
+        task_ids=[task_instance.task_id],
+        run_ids=[task_instance.run_id],
+        map_index=map_index if mapped else None,
+    )
+    name = f"{task_instance.task_id}_{map_index}" if mapped else task_instance.task_id
+    return _text(states.get(task_instance.run_id, {}).get(name))
+
+
+def _text(state: Any) -> str | None:
+    return None if state is None else str(getattr(state, "value", state))
+
+
 def read_xcom(ti_key: Any, key: str) -> Any:
     """
     Return a value that a task instance pushed; ``None`` if it pushed none.
@@ -97,7 +139,9 @@ __all__ = [
     "BaseOperatorLink",
     "BaseSensorOperator",
     "PokeReturnValue",
+    "ResumableJobMixin",
     "conf",
+    "current_task_state",
     "mask_secret",
     "object_storage_path",
     "read_xcom",

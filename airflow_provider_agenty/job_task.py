@@ -11,8 +11,13 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty.compat import AirflowSkipException, conf
-from airflow_provider_agenty.exceptions import AgentyInputError, AgentyJobFailedError, AgentyJobStoppedError
+from airflow_provider_agenty.compat import AirflowSkipException, conf, current_task_state
+from airflow_provider_agenty.exceptions import (
+    AgentyError,
+    AgentyInputError,
+    AgentyJobFailedError,
+    AgentyJobStoppedError,
+)
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 
 if TYPE_CHECKING:
@@ -30,6 +35,20 @@ else:
 
 DEFAULT_CONNECTION = "agenty_default"
 ON_STOPPED = ("fail", "skip")
+
+STOP_SECONDS = 20.0
+"""How long a stop may take where there is time: when waiting has timed out, and in the triggerer."""
+
+KILL_SECONDS = 4.0
+"""How long all of ``on_kill`` may take: Airflow kills the process 5 s after the SIGTERM."""
+
+ENDED_BY_A_USER = frozenset({"failed", "success", "skipped", "restarting", "removed"})
+"""
+The states a task instance is in once a user has marked or cleared it.
+
+While a worker shuts down it still is ``running``, and after a lost heartbeat it waits for its retry, which goes on with
+the job: stopping it then would make the retry start, and pay for, another one.
+"""
 
 
 class AgentyTask(_Base):
@@ -57,6 +76,9 @@ class AgentyWaitingTask(AgentyTask):
     on_stopped: str
     cancel_on_kill: bool
     stream_logs: bool
+
+    _awaited_job_id: int | None = None
+    """The job that this process waits for, and that on_kill may have to stop."""
 
     def check_waiting_parameters(self) -> None:
         """
@@ -94,6 +116,59 @@ class AgentyWaitingTask(AgentyTask):
             stream_logs=self.stream_logs,
         )
 
+    def on_kill(self) -> None:
+        """
+        Stop the job if a user ended the task; Airflow calls this also where nobody did.
+
+        So Airflow is asked first. That takes a thread: the signal may have interrupted a call to Airflow which holds
+        the lock that another one needs. No answer means no stop, and so does an error.
+        """
+        from threading import Thread
+
+        job_id = self._awaited_job_id
+        if not self.cancel_on_kill or job_id is None:
+            return
+        self._awaited_job_id = None
+        ends = time.monotonic() + KILL_SECONDS
+        stopping = Thread(target=self._stop_if_ended_by_a_user, args=(job_id, ends), daemon=True, name="agenty-stop")
+        stopping.start()
+        stopping.join(KILL_SECONDS)
+
+    def _stop_if_ended_by_a_user(self, job_id: int, ends: float) -> None:
+        try:
+            state = current_task_state(self._task_instance)
+            if state in ENDED_BY_A_USER:
+                self.stop_job(job_id, seconds=max(ends - time.monotonic(), 0.1))
+            else:
+                self.log.info("Job %d is not stopped: the task is %s, no user ended it", job_id, state)
+        except Exception as error:
+            self.log.warning("Job %d is not stopped: %s", job_id, type(error).__name__)
+
+    def stop_job(self, job_id: int, *, seconds: float = STOP_SECONDS) -> None:
+        """
+        Send one stop, and raise nothing: why the job has to be stopped is told by the error that led here.
+
+        :param job_id: The job.
+        :param seconds: How long it may take. Default 20.
+        """
+        try:
+            with self.hook.for_one_request(seconds) as hook:
+                job = hook.stop_job(job_id)
+        except AgentyError as error:
+            self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)
+        else:
+            self.log.info("Asked Agenty to stop job %d: it is %s", job_id, job.status)
+
+    def await_job(self, job_id: int, context: Context) -> None:
+        """
+        Remember the job for :meth:`on_kill`.
+
+        :param job_id: The job.
+        :param context: The context of the task.
+        """
+        self._task_instance = context["ti"]
+        self._awaited_job_id = job_id
+
     def conclude(self, outcome: Outcome, context: Context) -> Job:
         """
         Return the job of a successful outcome, raise what any other means.
@@ -105,6 +180,7 @@ class AgentyWaitingTask(AgentyTask):
         """
         from airflow_provider_agenty.waiting import conclude, copy_entry
 
+        self._awaited_job_id = None
         if outcome.job is not None:
             AgentyAgentLink.persist(context, outcome.job)
             if outcome.job.is_terminal:

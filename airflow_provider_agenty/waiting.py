@@ -224,7 +224,7 @@ class JobWatch:
     def _is_news(self, job: Job) -> bool:
         if self._told is None or self._told.status != job.status:
             return True
-        if (job.progress or 0.0) - (self._told.progress or 0.0) >= PROGRESS_STEP:
+        if round((job.progress or 0.0) - (self._told.progress or 0.0), 6) >= PROGRESS_STEP:
             return True
         return time.time() - self._told_at >= PROGRESS_SECONDS
 

@@ -93,9 +93,13 @@ class AmbiguousStartError(ApiError):
     :param message: The sentence for people.
     :param agent_id: The agent.
     :param candidates: Ids of the jobs that it may have made, newest first.
+    :param may_clear_up: Whether Agenty's list of jobs, which could not be read, may tell later.
     """
 
-    def __init__(self, message: str, *, agent_id: str, candidates: Sequence[int] = ()) -> None:
+    def __init__(
+        self, message: str, *, agent_id: str, candidates: Sequence[int] = (), may_clear_up: bool = False
+    ) -> None:
         super().__init__(message)
         self.agent_id = agent_id
         self.candidates = tuple(candidates)
+        self.may_clear_up = may_clear_up

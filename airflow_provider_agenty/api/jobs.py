@@ -175,9 +175,9 @@ def read_moment(value: Any) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(_MORE_THAN_MICROSECONDS.sub(r"\1", value.strip()))
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _duration(value: Any) -> timedelta | None:
@@ -185,13 +185,16 @@ def _duration(value: Any) -> timedelta | None:
     if not matched:
         return None
     days, hours, minutes, seconds, fraction = matched.groups(default="0")
-    return timedelta(
-        days=int(days),
-        hours=int(hours),
-        minutes=int(minutes),
-        seconds=int(seconds),
-        microseconds=int(fraction[:6].ljust(6, "0")),
-    )
+    try:
+        return timedelta(
+            days=int(days),
+            hours=int(hours),
+            minutes=int(minutes),
+            seconds=int(seconds),
+            microseconds=int(fraction[:6].ljust(6, "0")),
+        )
+    except (ValueError, OverflowError):
+        return None
 
 
 def _primitive(value: Any) -> Any:

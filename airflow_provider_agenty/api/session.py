@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin
 
 import requests
 from requests.auth import AuthBase
@@ -47,8 +47,8 @@ class Session(requests.Session):
     A :class:`requests.Session` with the settings of a connection.
 
     Timeouts, TLS and proxies of the connection apply to each request that does not name its own; they win
-    over the environment's, which apply where the connection says nothing. No redirect is followed to
-    another host.
+    over the environment's, which apply where the connection says nothing. With the key, no redirect is
+    followed to another host.
 
     :param settings: The settings.
     :param authenticated: Whether requests to the API's host carry the key; a URL may then be a path
@@ -58,6 +58,7 @@ class Session(requests.Session):
     def __init__(self, settings: Settings, *, authenticated: bool) -> None:
         super().__init__()
         self._settings = settings
+        self._authenticated = authenticated
         self.auth = KeyAuth(settings) if authenticated else NoAuth()
         self.headers["User-Agent"] = USER_AGENT
 
@@ -65,22 +66,27 @@ class Session(requests.Session):
         """Send a request, as :meth:`requests.Session.request` does, with the connection's defaults."""
         settings = self._settings
         kwargs.setdefault("timeout", (settings.connect_timeout, settings.read_timeout))
-        if settings.verify is not True:
-            kwargs.setdefault("verify", settings.verify)
-        if settings.proxies:
-            kwargs.setdefault("proxies", dict(settings.proxies))
         if isinstance(url, str) and url.startswith("/"):
             url = settings.base_url + url
         return super().request(method, url, *args, **kwargs)
 
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Put the connection's proxies and TLS setting before the environment's, also for a prepared request."""
+        settings = self._settings
+        if verify is None and settings.verify is not True:
+            verify = settings.verify
+        return super().merge_environment_settings(url, {**settings.proxies, **(proxies or {})}, stream, verify, cert)
+
     def get_redirect_target(self, response: requests.Response) -> str | None:
-        """Return where a redirect leads, unless it leads away from the host that was asked."""
+        """Return where a redirect leads; with a key, only if it does not lead away from the host that was asked."""
         target = super().get_redirect_target(response)
-        if target is None or not urlsplit(target).netloc:
+        if target is None or not self._authenticated:
             return target
-        if target.startswith("//"):
-            target = f"{urlsplit(response.url).scheme}:{target}"
-        return target if origin(target) == origin(response.url) else None
+        try:
+            leads_away = origin(urljoin(response.url, target)) != origin(response.url)
+        except ValueError:
+            leads_away = True
+        return None if leads_away else target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:  # noqa: ARG002
         """Authenticate the request that follows a redirect, never with what netrc holds."""

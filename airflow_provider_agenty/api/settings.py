@@ -21,6 +21,8 @@ AUTHENTICATIONS = ("header", "query")
 
 _PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 _KEY = re.compile(r"[!-~]+")
+_PATH = re.compile(r"[A-Za-z0-9._~/-]+")
+_LONGEST_LABEL = 63
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _read_base_url(host: str | None, port: int | str | None, schema: str | None)
         if schema.strip().lower() in {"http", "https"}:
             scheme = schema.strip().lower()
         else:
-            path = schema.strip()
+            path = _check_path(schema.strip())
     if not host:
         host = DEFAULT_BASE_URL if port in (None, "", 443, "443") and not path else "api.agenty.com"
     parts = _split_host(host, scheme)
@@ -135,6 +137,14 @@ def _read_base_url(host: str | None, port: int | str | None, schema: str | None)
         number = None
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{name}{f':{number}' if number is not None else ''}/{path}"
+
+
+def _check_path(path: str) -> str:
+    if not _PATH.fullmatch(path) or ".." in path:
+        raise InvalidInputError(
+            f"The connection's schema {path!r} is neither http, nor https, nor the path of the API, such as v2."
+        )
+    return path
 
 
 def _split_host(host: str, scheme: str) -> SplitResult:
@@ -173,6 +183,8 @@ def _is_host_name(name: str | None) -> bool:
         except ValueError:
             return False
         return True
+    if any(len(label) > _LONGEST_LABEL for label in name.split(".")):
+        return False
     return re.fullmatch(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?", name.lower()) is not None and ".." not in name
 
 
@@ -232,7 +244,9 @@ def _read_proxies(value: Any) -> dict[str, str]:
     for scheme, url in proxies.items():
         if not isinstance(scheme, str) or not isinstance(url, str) or not _is_proxy(url):
             raise refusal
-    return dict(proxies)
+    # To requests, an environment's proxy for a scheme would come before the connection's for all.
+    fallback = proxies.get("all")
+    return {**({"http": fallback, "https": fallback} if fallback else {}), **proxies}
 
 
 def _is_proxy(url: str) -> bool:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from airflow_provider_agenty.api.errors import (
     AmbiguousStartError,
@@ -24,6 +25,9 @@ from airflow_provider_agenty.api.paging import read_job_page
 from airflow_provider_agenty.api.transport import Transport
 
 log = logging.getLogger(__name__)
+
+LOOKED_AT = 100
+"""How many of the agent's newest jobs are looked at."""
 
 NO_JOB = 0
 """Stands for "the agent has no job yet": ids are counted from 1."""
@@ -67,9 +71,12 @@ def find_started_job(transport: Transport, agent_id: str, *, newer_than: int) ->
     :param newer_than: The id of the agent's newest job before the start.
     :raises AmbiguousStartError: if several jobs may be it.
     """
-    page = read_job_page(transport, agent_id=agent_id, limit=100)
+    page = read_job_page(transport, agent_id=agent_id, limit=LOOKED_AT)
     jobs = [Job.from_answer(values) for values in page.rows]
-    candidates = [job for job in jobs if job.job_id > newer_than and not job.is_scheduled]
+    return _only_candidate(agent_id, [job for job in jobs if job.job_id > newer_than and not job.is_scheduled])
+
+
+def _only_candidate(agent_id: str, candidates: list[Job]) -> Job | None:
     if len(candidates) > 1:
         ids = tuple(sorted((job.job_id for job in candidates), reverse=True))
         raise AmbiguousStartError(
@@ -79,7 +86,38 @@ def find_started_job(transport: Transport, agent_id: str, *, newer_than: int) ->
             agent_id=agent_id,
             candidates=ids,
         )
-    return candidates[0] if candidates else None
+    if not candidates:
+        return None
+    log.warning(
+        "Job %d of agent %s is taken for the one whose answer was lost. Had somebody else started it at that moment, "
+        "it would be shared",
+        candidates[0].job_id,
+        agent_id,
+    )
+    return candidates[0]
+
+
+def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> Job | None:
+    """
+    Return the one job of an agent that was made since some moment and still goes on; ``None`` if there is none.
+
+    This is what can be known where no job id was remembered. Jobs of Agenty's own scheduler do not count.
+
+    :param transport: Where to ask.
+    :param agent_id: The agent.
+    :param since: The moment.
+    :raises AmbiguousStartError: if there are several.
+    """
+    page = read_job_page(transport, agent_id=agent_id, limit=LOOKED_AT)
+    jobs = [Job.from_answer(values) for values in page.rows]
+    return _only_candidate(
+        agent_id,
+        [
+            job
+            for job in jobs
+            if job.is_active and not job.is_scheduled and job.created_at is not None and job.created_at >= since
+        ],
+    )
 
 
 def start_job(
@@ -112,9 +150,10 @@ def start_job(
             lost = error
         log.warning("%s. Looking whether the job was started all the same", lost)
         patience = transport.settings.read_timeout if lost.waited_for_answer else 0.0
-        job = _look_for_job(transport, agent_id, newer_than, policy, patience, sleep)
+        job = look_for_started_job(
+            transport, agent_id, newer_than=newer_than, patience=patience, policy=policy, sleep=sleep
+        )
         if job is not None:
-            log.warning("Job %d of agent %s is the one whose answer was lost; going on with it", job.job_id, agent_id)
             return job
         if isinstance(lost, _AcceptedWithoutJobError):
             raise _unknown_outcome(agent_id, f"{lost}, and Agenty's list of jobs shows no new one")
@@ -135,15 +174,28 @@ def _send_start(transport: Transport, agent_id: str) -> Job:
         raise _AcceptedWithoutJobError(str(error), kind="status", acted_on=True, status=answer.status) from None
 
 
-def _look_for_job(
+def look_for_started_job(
     transport: Transport,
     agent_id: str,
+    *,
     newer_than: int,
-    policy: StartPolicy,
-    patience: float,
-    sleep: Callable[[float], None],
+    patience: float = 0.0,
+    policy: StartPolicy | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Job | None:
-    """Look for the job until it is there, or has not come for long enough to count as never started."""
+    """
+    Look for the job of a start with an unknown outcome until it is there, or has not come for long enough.
+
+    :param transport: Where to ask.
+    :param agent_id: The agent.
+    :param newer_than: The id of the agent's newest job before the start.
+    :param patience: Seconds for which the start may still be on its way.
+    :param policy: How thoroughly to look. Default: :data:`POLICY`.
+    :param sleep: Waits so many seconds.
+    :return: The job; ``None`` if the start is taken not to have arrived.
+    :raises AmbiguousStartError: if several jobs may be it, or the list of jobs can't be read.
+    """
+    policy = policy or POLICY
     wait, waited, looks = policy.first_wait, 0.0, 0
     while True:
         try:
@@ -159,12 +211,15 @@ def _look_for_job(
         sleep(wait)
         waited += wait
         wait = min(wait * 2, 10.0)
-    raise _unknown_outcome(agent_id, f"its answer was lost, and Agenty's list of jobs could not be read ({unknown})")
+    raise _unknown_outcome(
+        agent_id, f"its answer was lost, and Agenty's list of jobs could not be read ({unknown})", may_clear_up=True
+    )
 
 
-def _unknown_outcome(agent_id: str, reason: str) -> AmbiguousStartError:
+def _unknown_outcome(agent_id: str, reason: str, *, may_clear_up: bool = False) -> AmbiguousStartError:
     return AmbiguousStartError(
         f"Whether the start of agent {agent_id} made a job is not known: {reason}. Nothing more was started. Look in "
         "Agenty whether the agent has a new job before you run the task again.",
         agent_id=agent_id,
+        may_clear_up=may_clear_up,
     )

@@ -152,7 +152,7 @@ def read_refusal(answer: Answer) -> ApiError:
     """Return the error that an answer other than 2xx stands for."""
     status = answer.status
     if 300 <= status < 400:
-        host = urlsplit(answer.headers.get("Location", "")).hostname or "somewhere else"
+        host = _host_of(answer.headers.get("Location", "")) or "somewhere else"
         return answer.unexpected(
             f"is a redirect to {host}, which is not followed so that the key stays with the API; "
             "check the connection's host"
@@ -178,6 +178,13 @@ def read_refusal(answer: Answer) -> ApiError:
             status=status,
         )
     return RequestError(sentence, status=status, agenty_message=message, details=details)
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def _phrase(status: int) -> str:
@@ -240,6 +247,13 @@ def describe_failure(
             f"{call}: {error}. Check verify in the connection's extra, or REQUESTS_CA_BUNDLE in the environment",
             kind="tls",
             acted_on=False,
+            passing=False,
+        )
+    if isinstance(error, requests.exceptions.TooManyRedirects):
+        return UnavailableError(
+            f"{call}: {host} answers with one redirect after another. Check the connection's host",
+            kind="connection",
+            acted_on=True,
             passing=False,
         )
     if isinstance(error, requests.exceptions.ProxyError):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from airflow_provider_agenty.api import errors, identifiers, paging, starting, stopping
 from airflow_provider_agenty.api.jobs import Job, unwrap
@@ -95,7 +98,9 @@ def _public_error(error: errors.ApiError) -> AgentyError:
         case errors.UnavailableError():
             return AgentyUnavailableError(text)
         case errors.AmbiguousStartError():
-            return AgentyAmbiguousStartError(text, agent_id=error.agent_id, candidates=error.candidates)
+            return AgentyAmbiguousStartError(
+                text, agent_id=error.agent_id, candidates=error.candidates, may_clear_up=error.may_clear_up
+            )
     return AgentyError(text)
 
 
@@ -156,8 +161,11 @@ class AgentyHook(BaseHook):
         password = connection.password
         if password and password.strip():
             mask_secret(password.strip())
+            # As it stands in a URL, which urllib3 logs.
+            mask_secret(quote(password.strip(), safe=""))
         try:
-            extra = connection.extra_dejson
+            # Airflow takes an extra that is no JSON for an empty one.
+            extra = json.loads(connection.extra or "{}") and connection.extra_dejson
         except Exception:
             extra = None
         if not isinstance(extra, dict):
@@ -187,6 +195,24 @@ class AgentyHook(BaseHook):
         those of the connection; nothing is retried, and no redirect to another host is followed.
         """
         return self._transport.session
+
+    def for_one_request(self, seconds: float) -> AgentyHook:
+        """
+        Return a hook for a last request that must not take long, such as a stop on the way out.
+
+        It has the same settings, which it does not read again, a session of its own, and one attempt.
+
+        :param seconds: How long connecting, and waiting for the answer, may take at most.
+        """
+        settings = self.settings
+        hook = AgentyHook(self.agenty_conn_id)
+        hook.settings = dataclasses.replace(
+            settings,
+            connect_timeout=min(settings.connect_timeout, seconds),
+            read_timeout=min(settings.read_timeout, seconds),
+            max_attempts=1,
+        )
+        return hook
 
     def close(self) -> None:
         """Close the connections to Agenty. The hook can still be used: it opens new ones."""
@@ -253,15 +279,31 @@ class AgentyHook(BaseHook):
         return starting.newest_job_id(self._transport, identifiers.check_agent_id(agent_id))
 
     @_translated
-    def find_started_job(self, agent_id: str, *, newer_than: int) -> Job | None:
+    def find_started_job(self, agent_id: str, *, newer_than: int, patience: float = 0.0) -> Job | None:
         """
-        Return the job that a start with an unknown outcome made, ``None`` if there is none (``GET /jobs?agent_id=``).
+        Return the job that a start with an unknown outcome made, ``None`` if it made none (``GET /jobs?agent_id=``).
+
+        It is looked for a few times over some seconds: a job may come into the list late.
 
         :param agent_id: The agent.
         :param newer_than: The id of the agent's newest job before the start.
-        :raises AgentyAmbiguousStartError: if several jobs may be it.
+        :param patience: Seconds for which the start may still be on its way. Default 0.
+        :raises AgentyAmbiguousStartError: if several jobs may be it, or the list can't be read.
         """
-        return starting.find_started_job(self._transport, identifiers.check_agent_id(agent_id), newer_than=newer_than)
+        agent_id = identifiers.check_agent_id(agent_id)
+        return starting.look_for_started_job(self._transport, agent_id, newer_than=newer_than, patience=patience)
+
+    @_translated
+    def find_active_job(self, agent_id: str, *, since: datetime) -> Job | None:
+        """
+        Return the one job of an agent that was made since some moment and still goes on (``GET /jobs?agent_id=``).
+
+        :param agent_id: The agent.
+        :param since: The moment, aware.
+        :return: The job; ``None`` if there is none. Jobs of Agenty's own scheduler do not count.
+        :raises AgentyAmbiguousStartError: if there are several.
+        """
+        return starting.find_active_job(self._transport, identifiers.check_agent_id(agent_id), since=since)
 
     @_translated
     def get_job(self, job_id: int | str) -> Job:

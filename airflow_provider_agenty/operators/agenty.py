@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty.compat import AirflowSkipException, BaseOperator
+from airflow_provider_agenty.compat import AirflowSkipException, AirflowTaskTimeout, BaseOperator, ResumableJobMixin
+from airflow_provider_agenty.durable import JOB_KEY, StartMemory, is_retry
 from airflow_provider_agenty.exceptions import (
-    AgentyError,
+    AgentyAmbiguousStartError,
     AgentyExportError,
     AgentyInputError,
+    AgentyNotFoundError,
     AgentyTimeoutError,
+    AgentyUnavailableError,
 )
 from airflow_provider_agenty.job_task import (
     DEFAULT_CONNECTION,
@@ -34,8 +37,11 @@ if TYPE_CHECKING:
 WEEK = 7 * 24 * 3600
 ON_EMPTY = ("land", "fail", "skip")
 
+GONE = "gone"
+"""Stands for the state of a job that a retry does not go on with, whatever its state."""
 
-class AgentyStartJobOperator(AgentyWaitingTask, BaseOperator):
+
+class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator):
     """
     Starts a job of an agent (``POST /jobs/start``), once for each task run, and waits for it if wanted.
 
@@ -61,6 +67,7 @@ class AgentyStartJobOperator(AgentyWaitingTask, BaseOperator):
     """
 
     template_fields: Sequence[str] = ("agent_id", "agenty_conn_id")
+    external_id_key = JOB_KEY
 
     def __init__(
         self,
@@ -79,63 +86,185 @@ class AgentyStartJobOperator(AgentyWaitingTask, BaseOperator):
         stream_logs: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(durable=durable, **kwargs)
         self.agent_id = agent_id
         self.agenty_conn_id = agenty_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.poll_interval = check_seconds("poll_interval", poll_interval)
         self.timeout = check_seconds("timeout", timeout)
-        self.durable = durable
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.max_failed_ratio = max_failed_ratio
         self.on_stopped = on_stopped
         self.stream_logs = stream_logs
-        self.job_id: int | None = None
+        self._outcome: Outcome | None = None
         self.check_waiting_parameters()
 
     def execute(self, context: Context) -> int:
         """
-        Start the job, and wait for it if wanted.
+        Start the job, or find that of an earlier try, and wait for it if wanted.
 
         :param context: The context of the task.
         """
-        job = self.hook.start_job(self.agent_id)
-        self.job_id = job.job_id
+        job_id: int = self.execute_resumable(context)
+        return job_id
+
+    # What Airflow's ResumableJobMixin asks for. What it stores, and what that means, is in durable.py.
+
+    def submit_job(self, context: Context) -> dict[str, Any]:
+        """
+        Start a job, unless an earlier try did so without getting to store it.
+
+        :param context: The context of the task.
+        :return: What is stored of the job.
+        """
+        memory = StartMemory(context, self.agent_id)
+        job = self._find_unremembered_job(memory, context) if self.durable else None
+        if job is None:
+            job = self._start(memory)
         AgentyAgentLink.persist(context, job)
-        if not self.wait_for_completion:
-            return job.job_id
-        if self.deferrable:
-            self._defer(job, context)
-        return self._end(self._wait(job), context)
+        return memory.describe_job(job.job_id)
 
-    def _defer(self, job: Job, context: Context) -> None:
-        self.defer(
-            trigger=self.make_trigger(
+    def _find_unremembered_job(self, memory: StartMemory, context: Context) -> Job | None:
+        if memory.is_there:
+            intent = memory.read_intent()
+            if intent is None:
+                return None
+            self.log.info("An earlier try was about to start agent %s. Looking for its job", self.agent_id)
+            return self.hook.find_started_job(
+                self.agent_id,
+                newer_than=intent.newest_job_id,
+                patience=max(self.hook.settings.read_timeout - intent.age, 0.0),
+            )
+        if not is_retry(context):
+            return None
+        run_began = context["dag_run"].start_date
+        job = self.hook.find_active_job(self.agent_id, since=run_began) if run_began else None
+        if job is not None:
+            self.log.warning(
+                "Job %d of agent %s was started since this run began and still goes on: it is taken for the one that "
+                "an earlier try started",
                 job.job_id,
-                poll_interval=self.poll_interval,
-                deadline=deadline_of(self, context, timeout=self.timeout),
-            ),
-            method_name="execute_complete",
-        )
+                self.agent_id,
+            )
+        return job
 
-    def _wait(self, job: Job) -> Outcome:
+    def _start(self, memory: StartMemory) -> Job:
+        newest_job_id = self.hook.newest_job_id(self.agent_id)
+        if self.durable:
+            memory.keep_intent(newest_job_id)
+        try:
+            return self.hook.start_job(self.agent_id, newer_than=newest_job_id)
+        except AgentyAmbiguousStartError as error:
+            if not (error.may_clear_up and self.durable and memory.is_there):
+                raise
+            unknown = str(error)
+        raise AgentyUnavailableError(f"{unknown} A retry of this task looks for it before it starts anything.")
+
+    def get_job_status(self, external_id: Any, context: Context) -> str:
+        """
+        Return the state of the job of an earlier try, or :data:`GONE` if it is none to go on with.
+
+        :param external_id: What is stored of the job.
+        :param context: The context of the task.
+        """
+        from airflow_provider_agenty.waiting import FAILED, judge
+
+        job_id = StartMemory(context, self.agent_id).read_job_id(external_id)
+        if job_id is None:
+            self.log.info("The task was cleared, or had another agent: a new job is started")
+            return GONE
+        try:
+            job = self.hook.get_job(job_id)
+        except AgentyNotFoundError:
+            return GONE
+        AgentyAgentLink.persist(context, job)
+        if self.wait_for_completion:
+            self._outcome = judge(job, max_failed_ratio=self.max_failed_ratio)
+            if self._outcome is not None and self._outcome.status == FAILED:
+                self._outcome = None
+                return GONE
+        return job.status
+
+    def is_job_active(self, status: str) -> bool:
+        """
+        Return whether a retry goes on with a job in this state.
+
+        One in a state that is not known may still run: starting another could be paid twice. One that is being stopped
+        will not complete.
+
+        :param status: The state.
+        """
+        from airflow_provider_agenty.api.jobs import ACTIVE_STATES, KNOWN_STATES
+
+        return status in ACTIVE_STATES or (status != GONE and status not in KNOWN_STATES)
+
+    def is_job_succeeded(self, status: str) -> bool:
+        """
+        Return whether a retry takes a job in this state as it is.
+
+        :param status: The state.
+        """
+        from airflow_provider_agenty.api.jobs import SUCCESSFUL_STATES
+
+        return status in SUCCESSFUL_STATES
+
+    def poll_until_complete(self, external_id: Any, context: Context) -> int:  # type: ignore[override]
+        """
+        Wait for the job, or defer, if it is to be waited for.
+
+        :param external_id: What is stored of the job.
+        :param context: The context of the task.
+        :return: The job's id: on a re-attach this is what the task returns.
+        """
+        job_id = int(external_id["job_id"])
+        if self.wait_for_completion and self.deferrable:
+            self.defer(
+                trigger=self.make_trigger(
+                    job_id,
+                    poll_interval=self.poll_interval,
+                    deadline=deadline_of(self, context, timeout=self.timeout),
+                ),
+                method_name="execute_complete",
+            )
+        if self.wait_for_completion:
+            self._outcome = self._wait(job_id, context)
+        return self.get_job_result(external_id, context)
+
+    def _wait(self, job_id: int, context: Context) -> Outcome:
         from airflow_provider_agenty.waiting import JobWatch, LogCopy, wait
 
         watch = JobWatch(
-            job.job_id,
-            deadline=time.time() + self.timeout,
-            max_failed_ratio=self.max_failed_ratio,
-            log=self.log,
+            job_id, deadline=time.time() + self.timeout, max_failed_ratio=self.max_failed_ratio, log=self.log
         )
-        copy = LogCopy(self.hook.iter_logs, job.job_id, self.log) if self.stream_logs else None
-        return wait(
-            lambda: self.hook.get_job(job.job_id),
-            watch,
-            poll_interval=self.poll_interval,
-            between=copy.catch_up if copy else lambda: None,
-        )
+        copy = LogCopy(self.hook.iter_logs, job_id, self.log) if self.stream_logs else None
+        self.await_job(job_id, context)
+        try:
+            return wait(
+                lambda: self.hook.get_job(job_id),
+                watch,
+                poll_interval=self.poll_interval,
+                between=copy.catch_up if copy else lambda: None,
+            )
+        except AirflowTaskTimeout:
+            # Airflow calls on_kill next, which has nothing left to do.
+            self._awaited_job_id = None
+            if self.cancel_on_timeout:
+                self.stop_job(job_id)
+            raise
+
+    def get_job_result(self, external_id: Any, context: Context) -> int:
+        """
+        Return the job's id once its outcome, if it was waited for, is a good one.
+
+        :param external_id: What is stored of the job.
+        :param context: The context of the task.
+        """
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            self._end(outcome, context)
+        return int(external_id["job_id"])
 
     def execute_complete(self, context: Context, event: Any) -> int:
         """
@@ -153,17 +282,8 @@ class AgentyStartJobOperator(AgentyWaitingTask, BaseOperator):
             return self.conclude(outcome, context).job_id
         except AgentyTimeoutError:
             if self.cancel_on_timeout:
-                self._stop(outcome.job_id)
+                self.stop_job(outcome.job_id)
             raise
-
-    def _stop(self, job_id: int) -> None:
-        """Ask Agenty to stop the job, whose failure is told by the error that led here, not by this request's."""
-        try:
-            job = self.hook.stop_job(job_id)
-        except AgentyError as error:
-            self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)
-        else:
-            self.log.info("Asked Agenty to stop job %d: it is %s", job_id, job.status)
 
 
 class AgentyStopJobOperator(AgentyTask, BaseOperator):

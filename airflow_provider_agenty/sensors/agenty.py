@@ -85,6 +85,11 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
                 super().execute(context)
             elif not self.poke(context):
                 self._defer(context)
+        except AirflowSensorTimeout as error:
+            # Airflow's own modes differ here: one that resumes from a deferral skips.
+            if not self.never_fail:
+                raise
+            raise AirflowSkipException(f"Skipped because of never_fail: {error}") from None
         except AgentyError as error:
             raise self._softened(error) from None
         return self._checked_job_id()
@@ -144,6 +149,8 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             self._watch = JobWatch(
                 job_id, max_failed_ratio=self.max_failed_ratio, log=self.log, give_up=not self.reschedule
             )
+        if not self.deferrable:
+            self.await_job(job_id, context)
         try:
             job = self.hook.get_job(job_id)
         except AgentyError as error:

@@ -8,12 +8,11 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
+from airflow_provider_agenty.job_task import STOP_SECONDS
 from airflow_provider_agenty.waiting import JobWatch, LogCopy, Outcome
-
-STOP_SECONDS = 20.0
-"""How long a stop may take: Airflow gives a trigger 30 s to be killed."""
 
 
 class AgentyJobTrigger(BaseTrigger):
@@ -93,9 +92,13 @@ class AgentyJobTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             return
         try:
-            async with asyncio.timeout(STOP_SECONDS):
-                job = await asyncio.to_thread(AgentyHook(self.agenty_conn_id).stop_job, self.job_id)
-        except (AgentyError, TimeoutError) as error:
+            job = await asyncio.to_thread(self._stop_job)
+        except AgentyError as error:
             self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", self.job_id, error)
         else:
             self.log.info("Asked Agenty to stop job %d: it is %s", self.job_id, job.status)
+
+    def _stop_job(self) -> Job:
+        # Airflow gives a trigger 30 s to be killed.
+        with AgentyHook(self.agenty_conn_id).for_one_request(STOP_SECONDS) as hook:
+            return hook.stop_job(self.job_id)

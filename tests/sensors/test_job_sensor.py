@@ -1,0 +1,258 @@
+"""The sensor ends alike in each of its modes, and so does the waiting operator in each of its two."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from airflow.exceptions import AirflowRescheduleException, TaskDeferred
+
+from airflow_provider_agenty.compat import AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_agenty.exceptions import (
+    AgentyAuthError,
+    AgentyInputError,
+    AgentyJobFailedError,
+    AgentyJobStoppedError,
+    AgentyNotFoundError,
+    AgentyTimeoutError,
+)
+from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
+from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
+
+AGENT = "45l0wewqzk"
+MODES = ("poke", "reschedule", "deferrable")
+BRIEF = {"poke_interval": 0.05, "timeout": 30}
+
+
+async def first_event(trigger):
+    async for event in trigger.run():
+        return event.payload
+    raise AssertionError("the trigger sent no event")
+
+
+def defer_and_resume(make_task, context, deferred):
+    """Do what triggerer and worker do with a deferred task: a new trigger, and a new operator, from what was stored."""
+    path, arguments = deferred.trigger.serialize()
+    assert path == f"{type(deferred.trigger).__module__}.{type(deferred.trigger).__name__}"
+    event = asyncio.run(first_event(type(deferred.trigger)(**arguments)))
+    return make_task().resume_execution(deferred.method_name, {"event": event}, context)
+
+
+def run_sensor(mode, make_context, job_id, **parameters):
+    """Run the sensor to its end in one of its modes, with a new operator for each process that Airflow would start."""
+
+    def make_task():
+        how = {"deferrable": True} if mode == "deferrable" else {"deferrable": False, "mode": mode}
+        return AgentyJobSensor(**{"task_id": "wait", "job_id": job_id} | BRIEF | how | parameters)
+
+    context = make_context(make_task())
+    while True:
+        try:
+            return make_task().execute(context), context
+        except AirflowRescheduleException:
+            context["ti"].first_reschedule_date = context["ti"].first_reschedule_date or datetime.now(UTC)
+            time.sleep(0.02)
+        except TaskDeferred as deferred:
+            return defer_and_resume(make_task, context, deferred), context
+
+
+def fail_status(status):
+    return lambda sandbox, job_id: sandbox.fault(
+        "GET", f"/jobs/{job_id}", status=status, body={"message": "No"}, times=None
+    )
+
+
+def fail_later(status):
+    return lambda sandbox, job_id: sandbox.fault(
+        "GET", f"/jobs/{job_id}", status=status, body={"message": "No"}, times=None, after=2
+    )
+
+
+def script(*states):
+    def play(sandbox, job_id):
+        for after, state in enumerate(states):
+            job = sandbox.job(job_id) | {"status": state}
+            times = None if after == len(states) - 1 else 1
+            sandbox.fault("GET", f"/jobs/{job_id}", body=job, after=after, times=times)
+
+    return play
+
+
+def transient(sandbox, job_id):
+    sandbox.set_status(job_id, "completed")
+    # Each poll is tried five times before it counts as failed.
+    sandbox.fault("GET", f"/jobs/{job_id}", status=503, times=13)
+
+
+RUNNING = script("running")
+BECOMES_ABORTED = script("queued", "running", "aborted")
+BECOMES_STOPPED = script("running", "stopping", "stopped")
+
+# What Agenty does, how the sensor is set, how it ends.
+TABLE = {
+    "success": (script("queued", "started", "running", "completing", "completed"), {}, None),
+    "already completed": (script("completed"), {}, None),
+    "upper case": (script("RUNNING", "Completed"), {}, None),
+    "unknown state": (script("running", "hibernating", "hibernating", "completed"), {}, None),
+    "transient errors": (transient, {}, None),
+    "aborted": (BECOMES_ABORTED, {}, AgentyJobFailedError),
+    "aborted at once": (script("aborted"), {}, AgentyJobFailedError),
+    "aborted, soft_fail": (BECOMES_ABORTED, {"soft_fail": True}, AirflowSkipException),
+    "aborted at once, soft_fail": (script("aborted"), {"soft_fail": True}, AirflowSkipException),
+    "aborted, never_fail": (BECOMES_ABORTED, {"never_fail": True}, AirflowSkipException),
+    "stopped": (BECOMES_STOPPED, {}, AgentyJobStoppedError),
+    "stopped, skip": (BECOMES_STOPPED, {"on_stopped": "skip"}, AirflowSkipException),
+    "stopped, soft_fail": (BECOMES_STOPPED, {"soft_fail": True}, AirflowSkipException),
+    "timeout": (RUNNING, {"timeout": 0.3}, AirflowSensorTimeout),
+    "timeout, soft_fail": (RUNNING, {"timeout": 0.3, "soft_fail": True}, AirflowSkipException),
+    "timeout, never_fail": (RUNNING, {"timeout": 0.3, "never_fail": True}, AirflowSkipException),
+    "wrong key": (fail_status(401), {}, AgentyAuthError),
+    "wrong key, soft_fail": (fail_status(401), {"soft_fail": True}, AirflowSkipException),
+    "key revoked meanwhile": (fail_later(403), {}, AgentyAuthError),
+    "no such job": (fail_status(404), {}, AgentyNotFoundError),
+    "no such job, soft_fail": (fail_status(404), {"soft_fail": True}, AirflowSkipException),
+    "job deleted meanwhile": (fail_later(404), {}, AgentyNotFoundError),
+    "job deleted meanwhile, soft_fail": (fail_later(404), {"soft_fail": True}, AirflowSkipException),
+}
+
+
+@pytest.mark.agenty_sandbox(manual=True)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("case", TABLE)
+def test_the_sensor_ends_alike_in_each_mode(agenty_sandbox, make_context, mode, case):
+    play, parameters, expected = TABLE[case]
+    job_id = agenty_sandbox.start_job(AGENT)
+    play(agenty_sandbox, job_id)
+
+    if expected is None:
+        returned, context = run_sensor(mode, make_context, str(job_id), **parameters)
+        assert returned == job_id
+        assert context["ti"].pushed["job"]["status"] == "completed"
+        assert context["ti"].pushed["_link_AgentyAgentLink"].endswith(AGENT)
+    else:
+        with pytest.raises(expected) as error:
+            run_sensor(mode, make_context, job_id, **parameters)
+        assert type(error.value) is expected
+    assert agenty_sandbox.stops == 0, "the sensor did not start the job"
+
+
+def run_operator(mode, make_context, **parameters):
+    def make_task():
+        return AgentyStartJobOperator(
+            **{"task_id": "start", "agent_id": AGENT, "wait_for_completion": True, "poll_interval": 0.05}
+            | {"deferrable": mode == "deferrable"}
+            | parameters
+        )
+
+    context = make_context(make_task())
+    try:
+        return make_task().execute(context), context
+    except TaskDeferred as deferred:
+        return defer_and_resume(make_task, context, deferred), context
+
+
+OPERATOR_TABLE = {
+    "success": (["queued", "running", "completed"], {}, None, 0),
+    "unknown state": (["hibernating", "hibernating", "completed"], {}, None, 0),
+    "aborted": (["running", "aborted"], {}, AgentyJobFailedError, 0),
+    "stopped": (["running", "stopped"], {}, AgentyJobStoppedError, 0),
+    "stopped, skip": (["running", "stopped"], {"on_stopped": "skip"}, AirflowSkipException, 0),
+    "timeout": (["running"], {"timeout": 0.3}, AgentyTimeoutError, 1),
+    "timeout, no cancel": (["running"], {"timeout": 0.3, "cancel_on_timeout": False}, AgentyTimeoutError, 0),
+    "failed pages": (
+        [{"status": "completed", "pages_total": 10, "pages_failed": 4}],
+        {"max_failed_ratio": 0.3},
+        AgentyJobFailedError,
+        0,
+    ),
+}
+
+
+@pytest.mark.agenty_sandbox(manual=True)
+@pytest.mark.parametrize("mode", ["sync", "deferrable"])
+@pytest.mark.parametrize("case", OPERATOR_TABLE)
+def test_the_waiting_operator_ends_alike_in_both_modes(agenty_sandbox, make_context, mode, case):
+    states, parameters, expected, stops = OPERATOR_TABLE[case]
+    agenty_sandbox.script(states)
+
+    if expected is None:
+        returned, context = run_operator(mode, make_context, **parameters)
+        assert [returned] == agenty_sandbox.started_jobs
+        assert context["ti"].pushed["job"]["status"] == "completed"
+    else:
+        with pytest.raises(expected) as error:
+            run_operator(mode, make_context, **parameters)
+        assert type(error.value) is expected
+    assert agenty_sandbox.stops == stops
+
+
+@pytest.mark.agenty_sandbox(manual=True)
+@pytest.mark.parametrize("mode", ["sync", "deferrable"])
+def test_the_operator_tells_of_a_key_that_was_revoked(agenty_sandbox, make_context, mode):
+    agenty_sandbox.fault("GET", "/jobs/{id}", status=401, body={"message": "No"}, times=None)
+
+    with pytest.raises(AgentyAuthError):
+        run_operator(mode, make_context)
+    assert agenty_sandbox.stops == 0
+
+
+@pytest.mark.agenty_sandbox(manual=True)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_job_out_of_sight_for_long_is_a_poll_error_not_a_failed_job(agenty_sandbox, make_context, mode, monkeypatch):
+    from airflow_provider_agenty import waiting
+    from airflow_provider_agenty.exceptions import AgentyUnavailableError
+
+    monkeypatch.setattr(waiting, "TOLERANCE", waiting.Tolerance(polls=2, seconds=0.1))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_AGENTY_DEFAULT",
+        agenty_sandbox.connection_json.replace('"conn_type"', '"extra": {"max_attempts": 1}, "conn_type"'),
+    )
+    job_id = agenty_sandbox.start_job(AGENT)
+    agenty_sandbox.fault("GET", f"/jobs/{job_id}", status=503, times=None)
+
+    # In reschedule mode each poke is a process of its own, so only the sensor's timeout bounds it.
+    expected = AirflowSensorTimeout if mode == "reschedule" else AgentyUnavailableError
+    with pytest.raises(expected):
+        run_sensor(mode, make_context, job_id, timeout=1 if mode == "reschedule" else 30)
+
+
+@pytest.mark.agenty_sandbox(manual=True)
+def test_one_good_answer_sets_the_tolerance_back(agenty_sandbox, make_context, monkeypatch):
+    from airflow_provider_agenty import waiting
+
+    monkeypatch.setattr(waiting, "TOLERANCE", waiting.Tolerance(polls=2, seconds=0.0))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_AGENTY_DEFAULT",
+        agenty_sandbox.connection_json.replace('"conn_type"', '"extra": {"max_attempts": 1}, "conn_type"'),
+    )
+    job_id = agenty_sandbox.start_job(AGENT)
+    agenty_sandbox.set_status(job_id, "running")
+    for after in (0, 1, 3, 4, 6, 7):
+        agenty_sandbox.fault("GET", f"/jobs/{job_id}", status=503, times=1, after=after)
+    agenty_sandbox.fault("GET", f"/jobs/{job_id}", body=agenty_sandbox.job(job_id) | {"status": "completed"}, after=9)
+
+    assert run_sensor("poke", make_context, job_id)[0] == job_id
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("job_id", [None, "", "None", "seven", "12/stop", -1, True])
+def test_a_job_id_that_can_be_none_is_refused_before_anything_is_sent(agenty_sandbox, make_context, mode, job_id):
+    with pytest.raises(AgentyInputError, match="job_id"):
+        run_sensor(mode, make_context, job_id)
+    assert agenty_sandbox.requests == []
+
+
+def test_the_deadline_of_a_deferred_sensor_is_its_timeout_or_its_execution_timeout(agenty_sandbox, make_context):
+    job_id = agenty_sandbox.start_job(AGENT)
+    agenty_sandbox.set_status(job_id, "running")
+
+    def deadline(**parameters):
+        task = AgentyJobSensor(task_id="wait", job_id=job_id, deferrable=True, **parameters)
+        with pytest.raises(TaskDeferred) as deferred:
+            task.execute(make_context(task))
+        return deferred.value.trigger.deadline - time.time()
+
+    assert deadline(timeout=500) == pytest.approx(500, abs=30)
+    assert deadline(timeout=500, execution_timeout=timedelta(seconds=100)) == pytest.approx(100, abs=30)

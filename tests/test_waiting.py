@@ -1,0 +1,191 @@
+"""What each answer means for the one who waits, and what is told of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import time
+
+import pytest
+
+from airflow_provider_agenty import waiting
+from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.logs import LogEntry
+from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
+from airflow_provider_agenty.waiting import JobWatch, LogCopy, Outcome, judge
+
+
+class Recording:
+    """A log that keeps what it is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def log(self, level, message, *arguments):
+        self.lines.append((level, message % arguments))
+
+    def debug(self, message, *arguments):
+        self.log(logging.DEBUG, message, *arguments)
+
+    def info(self, message, *arguments):
+        self.log(logging.INFO, message, *arguments)
+
+    def warning(self, message, *arguments):
+        self.log(logging.WARNING, message, *arguments)
+
+    def at(self, level):
+        return [line for line_level, line in self.lines if line_level == level]
+
+
+@pytest.fixture
+def log():
+    return Recording()
+
+
+def running(pages=0, **fields):
+    return Job(**{"job_id": 7, "status": "running", "pages_total": 100, "pages_processed": pages} | fields)
+
+
+def test_changes_of_state_and_every_tenth_of_the_pages_are_told_and_nothing_else(log):
+    watch = JobWatch(7, log=log)
+    watch.see(Job(job_id=7, status="queued"))
+    watch.see(Job(job_id=7, status="queued"))
+    for pages in range(0, 100, 5):
+        watch.see(running(pages))
+    watch.see(running(100, status="completing"))
+
+    told = log.at(logging.INFO)
+    assert told[0] == "Job 7 is queued"
+    assert told[1] == "Job 7 is running: 0/100 pages (0 %)"
+    assert told[-1] == "Job 7 is completing: 100/100 pages (100 %)"
+    assert len(told) == 2 + 9 + 1
+    assert len(log.at(logging.DEBUG)) == 23 - len(told)
+
+
+def test_a_job_that_stands_still_is_told_of_now_and_then(log, monkeypatch):
+    clock = itertools.count(0.0, 100.0)
+    monkeypatch.setattr(waiting.time, "time", lambda: next(clock))
+    watch = JobWatch(7, log=log)
+    for _ in range(20):
+        watch.see(running(3))
+
+    assert 4 <= len(log.at(logging.INFO)) <= 11
+
+
+def test_a_line_of_progress_has_pages_failures_and_credits():
+    job = running(37, pages_total=120, pages_failed=2, pages_credit=35)
+
+    assert job.describe() == "running: 37/120 pages (31 %), 2 failed, 35 credits"
+
+
+def test_an_unknown_state_is_warned_of_once_and_waited_on(log):
+    watch = JobWatch(7, log=log)
+
+    assert [watch.see(Job(job_id=7, status="hibernating")) for _ in range(5)] == [None] * 5
+    assert len(log.at(logging.WARNING)) == 1
+    assert "hibernating" in log.at(logging.WARNING)[0]
+
+
+@pytest.mark.parametrize(
+    ("polls", "seconds", "ends"), [(2, 0.0, True), (50, 0.0, False), (2, 1000.0, False)], ids=["both", "time", "count"]
+)
+def test_sight_is_lost_only_by_count_and_time(log, monkeypatch, polls, seconds, ends):
+    monkeypatch.setattr(waiting, "TOLERANCE", waiting.Tolerance(polls=polls, seconds=seconds))
+    watch = JobWatch(7, log=log)
+    outcomes = [watch.miss(AgentyUnavailableError("503")) for _ in range(4)]
+
+    if ends:
+        assert outcomes[:2] == [None, None]
+        assert outcomes[2].status == "poll_error"
+        assert outcomes[2].error == "AgentyUnavailableError"
+    else:
+        assert outcomes == [None] * 4
+
+
+def test_what_asking_again_cannot_change_ends_the_wait_at_once(log):
+    outcome = JobWatch(7, log=log).miss(AgentyAuthError("401"))
+
+    assert (outcome.status, outcome.error) == ("poll_error", "AgentyAuthError")
+
+
+def test_the_deadline_counts_by_the_clock_on_the_wall(log):
+    assert JobWatch(7, log=log, deadline=time.time() - 1).see(running()).status == "timeout"
+    assert JobWatch(7, log=log, deadline=time.time() + 60).see(running()) is None
+    assert JobWatch(7, log=log, deadline=time.time() - 1).see(running(status="completed")).status == "success"
+    assert JobWatch(7, log=log, deadline=time.time() - 1).miss(AgentyUnavailableError("503")).status == "timeout"
+
+
+def test_sleeping_is_jittered_and_never_beyond_the_deadline(log):
+    sleeps = {JobWatch(7, log=log).seconds_to_sleep(10) for _ in range(50)}
+    assert all(9 <= seconds <= 11 for seconds in sleeps)
+    assert len(sleeps) > 40
+    assert 0 < JobWatch(7, log=log, deadline=time.time() + 5).seconds_to_sleep(10) <= 5
+    assert JobWatch(7, log=log, deadline=time.time() - 5).seconds_to_sleep(10) == 0
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        judge(running(status="completed")),
+        judge(running(status="aborted", error="Out of credits")),
+        judge(running(status="stopped")),
+        Outcome("timeout", 7, "late", running()),
+        Outcome("timeout", 7, "late", None),
+        Outcome("poll_error", 7, "lost", None, "AgentyAuthError"),
+    ],
+    ids=lambda outcome: outcome.status,
+)
+def test_an_outcome_survives_the_way_through_the_database(outcome):
+    event = json.loads(json.dumps(outcome.to_dict()))
+
+    assert Outcome.from_event(event) == outcome
+    assert event["agent_id"] == (outcome.job.agent_id if outcome.job else None)
+
+
+def test_every_status_but_success_raises():
+    for status in waiting.STATUSES:
+        outcome = Outcome(status, 7, "a message", running())
+        if status == waiting.SUCCESS:
+            assert waiting.conclude(outcome, log_entries=list) == running()
+        else:
+            with pytest.raises(AgentyError, match="a message"):
+                waiting.conclude(outcome, log_entries=list)
+
+
+class TestLogCopy:
+    def entries(self, count):
+        return [LogEntry(None, "WARN" if n == 2 else "INFO", f"line {n}", n + 1) for n in range(count)]
+
+    def test_each_entry_is_copied_once_at_its_level(self, log):
+        available = 3
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(available)[offset:]), 7, log)
+        copy.catch_up()
+        available = 5
+        copy.catch_up()
+        copy.catch_up()
+
+        assert [line.rpartition(" ")[2] for _, line in log.lines] == ["0", "1", "2", "3", "4"]
+        assert len(log.at(logging.WARNING)) == 1
+
+    def test_copying_goes_on_from_an_offset(self, log):
+        LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log, offset=4).catch_up()
+
+        assert len(log.lines) == 1
+
+    def test_one_round_is_bounded_and_the_next_goes_on(self, log, monkeypatch):
+        monkeypatch.setattr(waiting, "ENTRIES_AT_ONCE", 2)
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
+        for expected in (2, 4, 5, 5):
+            copy.catch_up()
+            assert len(log.lines) == expected
+
+    def test_a_log_that_cannot_be_read_is_tried_again_from_where_it_broke(self, log):
+        def broken(job_id, offset):
+            yield from self.entries(5)[offset : offset + 1]
+            raise AgentyUnavailableError("503")
+
+        copy = LogCopy(broken, 7, log)
+        copy.catch_up()
+
+        assert copy.offset == 1
