@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_agenty.api.errors import UnexpectedAnswerError
-from airflow_provider_agenty.api.jobs import Job, unwrap
+from airflow_provider_agenty.api.jobs import Job, holds_job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
 from airflow_provider_agenty.api.transport import Answer, Transport
 
@@ -19,7 +19,7 @@ RESULT_PAGE = 2500
 LOG_PAGE = 2500
 JOB_PAGE = 1000
 
-PAGES_AHEAD = 8
+PAGES_AHEAD = 12
 """How many pages of a result are fetched at once, and so how many are in memory."""
 
 
@@ -89,7 +89,11 @@ def read_job_page(transport: Transport, *, agent_id: str | None, limit: int, off
     parameters: dict[str, Any] = {"offset": offset, "limit": limit}
     if agent_id is not None:
         parameters["agent_id"] = agent_id
-    return Page.from_answer(transport.read("/jobs", parameters), offset=offset)
+    answer = transport.read("/jobs", parameters)
+    page = Page.from_answer(answer, offset=offset)
+    if not all(holds_job(values) for values in page.rows):
+        raise answer.unexpected("holds a job without job_id or status")
+    return page
 
 
 def read_result_total(transport: Transport, job_id: int, *, collection: int, modified: bool) -> int:
@@ -193,6 +197,8 @@ def _iter_log_lines(transport: Transport, job_id: int, offset: int) -> Iterator[
     # Nothing says how many lines there are, and the server may give fewer than asked for: the end is an empty page.
     while True:
         answer = transport.read(f"/jobs/{job_id}/logs", {"offset": offset, "limit": LOG_PAGE})
+        if answer.is_html:
+            raise answer.unexpected("is HTML, not a log")
         lines = split_lines(answer.body)
         if not lines:
             return

@@ -98,6 +98,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         self.max_failed_ratio = max_failed_ratio
         self.on_stopped = on_stopped
         self.stream_logs = stream_logs
+        self._submitted: Job | None = None
         self._outcome: Outcome | None = None
         self.check_waiting_parameters()
 
@@ -123,7 +124,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         job = self._find_unremembered_job(memory, context) if self.durable else None
         if job is None:
             job = self._start(memory)
-        AgentyAgentLink.persist(context, job)
+        self._submitted = job
         return memory.describe_job(job.job_id)
 
     def _find_unremembered_job(self, memory: StartMemory, context: Context) -> Job | None:
@@ -219,6 +220,9 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         :return: The job's id: on a re-attach this is what the task returns.
         """
         job_id = int(external_id["job_id"])
+        if self._submitted is not None:
+            # Not earlier: nothing comes between the start and the storing of its job.
+            AgentyAgentLink.persist(context, self._submitted)
         if self.wait_for_completion and self.deferrable:
             self.defer(
                 trigger=self.make_trigger(

@@ -1,0 +1,176 @@
+"""A real Airflow and a sandbox for all tests here, and the figures that each of them is about."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_agenty.sandbox import Sandbox
+from demo.airflow_api import Run
+from demo.airflow_instance import AirflowInstance
+
+_numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.crash)
+            item.add_marker(pytest.mark.timeout(240))
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(manual=True) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="session")
+def airflow(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowInstance]:
+    with AirflowInstance(
+        tmp_path_factory.mktemp("airflow"),
+        dags_folder=Path(__file__).parent / "dags",
+        env={"AIRFLOW_CONN_AGENTY_DEFAULT": sandbox.connection_json.replace("{", '{"extra": {"timeout": 6}, ', 1)},
+        settings={
+            "scheduler": {
+                "task_instance_heartbeat_sec": "1",
+                "task_instance_heartbeat_timeout": "8",
+                "task_instance_heartbeat_timeout_detection_interval": "1",
+            },
+            "logging": {"logging_level": "DEBUG"},
+        },
+    ) as airflow:
+        for dag_id in ("sync", "deferred", "export"):
+            airflow.wait_for_dag(dag_id)
+        yield airflow
+
+
+@dataclass
+class Scenario:
+    """One run of a DAG, for an agent of its own, and what is done to it."""
+
+    airflow: AirflowInstance
+    sandbox: Sandbox
+    agent_id: str
+    task_id: str = "start"
+    map_index: int = -1
+    run: Run | None = None
+
+    def begin(self, dag_id: str, **conf: Any) -> None:
+        self.run = self.airflow.trigger(dag_id, {"agent_id": self.agent_id, **conf})
+
+    # What is seen
+
+    @property
+    def job_ids(self) -> list[int]:
+        return [job["job_id"] for job in self.sandbox.jobs if job["agent_id"] == self.agent_id]
+
+    @property
+    def starts(self) -> int:
+        return len([job_id for job_id in self.sandbox.started_jobs if job_id in self.job_ids])
+
+    @property
+    def stops(self) -> int:
+        return len([job_id for job_id in self.sandbox.stopped_jobs if job_id in self.job_ids])
+
+    @property
+    def state(self) -> str | None:
+        return self.airflow.task_instance(self.run, self.task_id, map_index=self.map_index).state
+
+    @property
+    def log(self) -> str:
+        tries = self.airflow.task_instance(self.run, self.task_id, map_index=self.map_index).try_number
+        return "\n".join(
+            self.airflow.task_log(self.run, self.task_id, number, map_index=self.map_index)
+            for number in range(1, tries + 1)
+        )
+
+    def returned(self) -> Any:
+        return self.airflow.xcom(self.run, self.task_id, map_index=self.map_index)
+
+    def link(self) -> str | None:
+        return self.airflow.extra_links(self.run, self.task_id, map_index=self.map_index).get("Agenty agent")
+
+    # What is done
+
+    def reaches(self, *states: str) -> None:
+        self.airflow.wait_for_task(self.run, self.task_id, set(states), map_index=self.map_index, timeout=90)
+
+    def is_asked_for(self, job_id: int) -> None:
+        """Wait until the task, or its trigger, has asked for the job: it waits then."""
+        seen = len(self._polls(job_id))
+        _until(lambda: len(self._polls(job_id)) > seen, f"job {job_id} is not asked for")
+
+    def _polls(self, job_id: int) -> list[Any]:
+        return [request for request in self.sandbox.requests if request.path == f"/jobs/{job_id}"]
+
+    def has_started(self, number: int = 1) -> int:
+        _until(lambda: len(self.job_ids) >= number, f"agent {self.agent_id} has no {number} jobs")
+        return self.job_ids[number - 1]
+
+    def runs_its_job(self, number: int = 1) -> int:
+        job_id = self.has_started(number)
+        self.sandbox.set_status(job_id, "running", pages_total=10, pages_processed=3)
+        self.is_asked_for(job_id)
+        return job_id
+
+    def kill_task(self, number: int = signal.SIGKILL) -> None:
+        pids = self.airflow.pids_of_task(self.run, self.task_id, map_index=self.map_index)
+        assert len(pids) == 1, pids
+        os.kill(pids[0], number)
+
+    def task_process(self) -> int:
+        _until(
+            lambda: self.airflow.pids_of_task(self.run, self.task_id, map_index=self.map_index),
+            "the task has no process",
+        )
+        return self.airflow.pids_of_task(self.run, self.task_id, map_index=self.map_index)[0]
+
+    def complete(self, job_id: int) -> None:
+        self.sandbox.set_status(job_id, "completed", pages_processed=10)
+
+    def stays(self, seconds: float = 3.0) -> None:
+        """Let pass the time in which a stop that must not be sent would have been."""
+        time.sleep(seconds)
+
+    def stored(self, key: str) -> bool:
+        """Whether the task state store has a key, looked up where no answer of the API server is needed."""
+        database = sqlite3.connect(f"file:{self.airflow.home}/airflow.db?mode=ro", uri=True, timeout=10)
+        try:
+            rows = database.execute(
+                "select count(*) from task_state_store where run_id = ? and key = ?", (self.run.run_id, key)
+            )
+            return bool(rows.fetchone()[0])
+        finally:
+            database.close()
+
+
+def _until(condition: Callable[[], Any], problem: str, timeout: float = 60.0) -> None:
+    ends = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < ends, problem
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    return _until
+
+
+@pytest.fixture
+def scenario(airflow: AirflowInstance, sandbox: Sandbox) -> Iterator[Scenario]:
+    agent_id = f"crash{next(_numbers)}"
+    sandbox.set_agent(agent_id, [{"name": "A book", "price": "£51.77"}] * 3)
+    scenario = Scenario(airflow, sandbox, agent_id)
+    yield scenario
+    for job_id in scenario.job_ids:
+        scenario.complete(job_id)
