@@ -51,7 +51,16 @@ class AgentyRequestError(AgentyError, AirflowFailException):
 
 
 class AgentyUnavailableError(AgentyError):
-    """Agenty could not be reached, or asks to come back later (429, 5xx, network), after all attempts."""
+    """
+    Agenty could not be reached, or asks to come back later (429, 5xx, network), after all attempts.
+
+    :param text: The sentence for people.
+    :param retry_after: How many seconds Agenty asked to wait, if it did.
+    """
+
+    def __init__(self, text: str, *, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class AgentyJobFailedError(AgentyError):

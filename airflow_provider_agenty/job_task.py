@@ -152,7 +152,7 @@ class AgentyWaitingTask(AgentyTask):
         :param seconds: How long it may take. Default 20.
         """
         try:
-            with self.hook.for_one_request(seconds) as hook:
+            with self.hook.with_one_attempt(seconds) as hook:
                 job = hook.stop_job(job_id)
         except AgentyError as error:
             self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)

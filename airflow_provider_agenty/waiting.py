@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -164,7 +165,7 @@ class JobWatch:
         self._failed_polls = 0
         self._tell(job)
         self._job = job
-        return judge(job, max_failed_ratio=self._max_failed_ratio) or self._check_deadline()
+        return judge(job, max_failed_ratio=self._max_failed_ratio) or self.check_deadline()
 
     def miss(self, error: AgentyError) -> Outcome | None:
         """
@@ -186,7 +187,17 @@ class JobWatch:
                 f"row failed), so whether it still runs is not known. The last error: {error}",
             )
         self._log.warning("Job %d could not be asked, trying again: %s", self._job_id, error)
-        return self._check_deadline()
+        return self.check_deadline()
+
+    @property
+    def job_id(self) -> int:
+        """The job."""
+        return self._job_id
+
+    @property
+    def seconds_left(self) -> float:
+        """How long until the deadline, at least 0; infinite if there is none."""
+        return math.inf if self._deadline is None else max(self._deadline - time.time(), 0.0)
 
     def seconds_to_sleep(self, poll_interval: float) -> float:
         """
@@ -194,13 +205,11 @@ class JobWatch:
 
         :param poll_interval: Seconds between two polls.
         """
-        seconds = poll_interval * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
-        if self._deadline is not None:
-            seconds = min(seconds, self._deadline - time.time())
-        return max(seconds, 0.0)
+        return min(jittered(poll_interval), self.seconds_left)
 
-    def _check_deadline(self) -> Outcome | None:
-        if self._deadline is None or time.time() < self._deadline:
+    def check_deadline(self) -> Outcome | None:
+        """Return the outcome if the time is up, ``None`` if not."""
+        if self.seconds_left:
             return None
         state = f"it is {self._job.describe()}" if self._job else "it was never seen"
         return Outcome(TIMEOUT, self._job_id, f"Job {self._job_id} is not done in time: {state}.", self._job)
@@ -227,6 +236,15 @@ class JobWatch:
         if round((job.progress or 0.0) - (self._told.progress or 0.0), 6) >= PROGRESS_STEP:
             return True
         return time.time() - self._told_at >= PROGRESS_SECONDS
+
+
+def jittered(seconds: float) -> float:
+    """
+    Return about so many seconds, so that those who started together do not stay together.
+
+    :param seconds: The seconds.
+    """
+    return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
 
 
 def judge(job: Job, *, max_failed_ratio: float | None = None) -> Outcome | None:

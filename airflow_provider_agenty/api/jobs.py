@@ -69,13 +69,10 @@ class Job:
         :param answer: The decoded JSON; it may come wrapped as ``{"data": {…}}``.
         :raises UnexpectedAnswerError: if it holds no job.
         """
-        values = unwrap(answer)
-        if not isinstance(values, Mapping):
-            raise UnexpectedAnswerError("Agenty's answer holds no job")
-        job_id = _integer(values.get("job_id"))
-        status = values.get("status")
-        if job_id is None or not isinstance(status, str) or not status.strip():
+        if not holds_job(answer):
             raise UnexpectedAnswerError("Agenty's answer holds no job: job_id or status is missing")
+        values = unwrap(answer)
+        job_id, status = int(values["job_id"]), values["status"]
         known: dict[str, Any] = {name: read(values.get(name)) for name, read in _READERS.items()}
         if known["pages_succeeded"] is None:
             # The spelling of older answers.
@@ -148,6 +145,15 @@ def unwrap(answer: Any) -> Any:
     if isinstance(answer, Mapping) and isinstance(answer.get("data"), Mapping):
         return answer["data"]
     return answer
+
+
+def holds_job(answer: Any) -> bool:
+    """Return whether an answer holds what can be relied on in a job: its id and its state."""
+    values = unwrap(answer)
+    if not isinstance(values, Mapping):
+        return False
+    status = values.get("status")
+    return _integer(values.get("job_id")) is not None and isinstance(status, str) and bool(status.strip())
 
 
 def _integer(value: Any) -> int | None:

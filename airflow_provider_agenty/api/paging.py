@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +77,37 @@ def iter_jobs(transport: Transport, *, agent_id: str | None, limit: int = JOB_PA
             return
 
 
+@dataclass(frozen=True)
+class Sighting:
+    """
+    What one page of the list of jobs shows of the jobs that were looked for.
+
+    :param jobs: Those that it shows, by id.
+    :param next_offset: Where the next page begins; ``None`` if the others will not be further on.
+    """
+
+    jobs: Mapping[int, Job]
+    next_offset: int | None
+
+
+def look_for_jobs(transport: Transport, job_ids: Collection[int], *, limit: int, offset: int) -> Sighting:
+    """
+    Look for some jobs in one page of the list of all jobs.
+
+    :param transport: Where to ask.
+    :param job_ids: The jobs.
+    :param limit: How many jobs to ask for.
+    :param offset: How many to skip.
+    """
+    # An odd row is passed over: its job is not seen, and asked for by itself.
+    page = Page.from_answer(_read_list(transport, None, limit=limit, offset=offset), offset=offset)
+    listed = {int(row["job_id"]): row for row in page.rows if holds_job(row)}
+    # The newest come first: what is newer than the oldest of this page will not come later.
+    is_last = not page.rows or page.end >= page.total or min(listed, default=0) <= min(job_ids)
+    jobs = {job_id: Job.from_answer(listed[job_id]) for job_id in job_ids if job_id in listed}
+    return Sighting(jobs, None if is_last else page.end)
+
+
 def read_job_page(transport: Transport, *, agent_id: str | None, limit: int, offset: int = 0) -> Page:
     """
     Return one page of the list of jobs (``GET /jobs``), newest first.
@@ -86,14 +117,18 @@ def read_job_page(transport: Transport, *, agent_id: str | None, limit: int, off
     :param limit: How many to ask for.
     :param offset: How many to skip.
     """
-    parameters: dict[str, Any] = {"offset": offset, "limit": limit}
-    if agent_id is not None:
-        parameters["agent_id"] = agent_id
-    answer = transport.read("/jobs", parameters)
+    answer = _read_list(transport, agent_id, limit=limit, offset=offset)
     page = Page.from_answer(answer, offset=offset)
     if not all(holds_job(values) for values in page.rows):
         raise answer.unexpected("holds a job without job_id or status")
     return page
+
+
+def _read_list(transport: Transport, agent_id: str | None, *, limit: int, offset: int) -> Answer:
+    parameters: dict[str, Any] = {"offset": offset, "limit": limit}
+    if agent_id is not None:
+        parameters["agent_id"] = agent_id
+    return transport.read("/jobs", parameters)
 
 
 def read_result_total(transport: Transport, job_id: int, *, collection: int, modified: bool) -> int:

@@ -27,7 +27,7 @@ from airflow_provider_agenty.api.transport import Transport
 log = logging.getLogger(__name__)
 
 LOOKED_AT = 100
-"""How many of the agent's newest jobs are looked at."""
+"""How many of the agent's jobs are asked for at once when a start is looked for."""
 
 NO_JOB = 0
 """Stands for "the agent has no job yet": ids are counted from 1."""
@@ -71,9 +71,21 @@ def find_started_job(transport: Transport, agent_id: str, *, newer_than: int) ->
     :param newer_than: The id of the agent's newest job before the start.
     :raises AmbiguousStartError: if several jobs may be it.
     """
-    page = read_job_page(transport, agent_id=agent_id, limit=LOOKED_AT)
-    jobs = [Job.from_answer(values) for values in page.rows]
+    jobs = _newest_jobs(transport, agent_id, is_older=lambda job: job.job_id <= newer_than)
     return _only_candidate(agent_id, [job for job in jobs if job.job_id > newer_than and not job.is_scheduled])
+
+
+def _newest_jobs(transport: Transport, agent_id: str, *, is_older: Callable[[Job], bool]) -> list[Job]:
+    """Return an agent's newest jobs, page by page until one holds a job that is too old to matter."""
+    jobs: dict[int, Job] = {}
+    offset = 0
+    while True:
+        page = read_job_page(transport, agent_id=agent_id, limit=LOOKED_AT, offset=offset)
+        listed = [Job.from_answer(values) for values in page.rows]
+        jobs |= {job.job_id: job for job in listed}
+        offset = page.end
+        if not listed or offset >= page.total or any(is_older(job) for job in listed):
+            return list(jobs.values())
 
 
 def _only_candidate(agent_id: str, candidates: list[Job]) -> Job | None:
@@ -108,8 +120,7 @@ def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> 
     :param since: The moment.
     :raises AmbiguousStartError: if there are several.
     """
-    page = read_job_page(transport, agent_id=agent_id, limit=LOOKED_AT)
-    jobs = [Job.from_answer(values) for values in page.rows]
+    jobs = _newest_jobs(transport, agent_id, is_older=lambda job: job.created_at is not None and job.created_at < since)
     return _only_candidate(
         agent_id,
         [
@@ -163,15 +174,14 @@ def start_job(
 
 
 class _AcceptedWithoutJobError(UnavailableError):
-    """The start was answered with success, but the answer holds no job: sending it again could start a second."""
+    """The start was answered with success or a redirect, and with no job: sending it again could start a second."""
 
 
 def _send_start(transport: Transport, agent_id: str) -> Job:
-    answer = transport.send("POST", "/jobs/start", {"agent_id": agent_id})
     try:
-        return Job.from_answer(answer.json())
+        return transport.send("POST", "/jobs/start", {"agent_id": agent_id}).job()
     except UnexpectedAnswerError as error:
-        raise _AcceptedWithoutJobError(str(error), kind="status", acted_on=True, status=answer.status) from None
+        raise _AcceptedWithoutJobError(str(error), kind="status", acted_on=True) from None
 
 
 def look_for_started_job(

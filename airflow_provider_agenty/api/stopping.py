@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from airflow_provider_agenty.api.errors import UnexpectedAnswerError
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.api.transport import Transport, read_refusal
 
@@ -20,10 +19,6 @@ def stop_job(transport: Transport, job_id: int) -> Job:
     :return: The job as Agenty answered.
     """
     answer = transport.send("GET", f"/jobs/{job_id}/stop", refusal_may_answer=True)
-    try:
-        return Job.from_answer(answer.json())
-    except UnexpectedAnswerError as error:
-        unreadable = error
-    if answer.status == HTTPStatus.BAD_REQUEST:
+    if answer.status >= HTTPStatus.BAD_REQUEST and not answer.holds_job:
         raise read_refusal(answer)
-    raise unreadable
+    return answer.job(job_id)

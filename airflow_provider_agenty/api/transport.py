@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -21,11 +23,13 @@ from airflow_provider_agenty.api.errors import (
     UnavailableError,
     UnexpectedAnswerError,
 )
+from airflow_provider_agenty.api.jobs import Job, holds_job
 from airflow_provider_agenty.api.retry import RetryPolicy, read_retry_after
 from airflow_provider_agenty.api.session import Session
 from airflow_provider_agenty.api.settings import Settings
 
 _SHOWN_CHARACTERS = 200
+_QUERY = re.compile(r"\?[\w.~%-]+=[^\s\"'<>]*")
 _UNSENDABLE = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
@@ -62,6 +66,34 @@ class Answer:
             pass
         raise self.unexpected("is not JSON")
 
+    def job(self, job_id: int | None = None) -> Job:
+        """
+        Return the job in the body.
+
+        :param job_id: The job that was asked for. Default: any.
+        :raises UnexpectedAnswerError: if the body holds no job, or another one.
+        """
+        values = self.json()
+        if not holds_job(values):
+            raise self.unexpected("holds no job: job_id or status is missing")
+        job = Job.from_answer(values)
+        if job_id is not None and job.job_id != job_id:
+            raise self.unexpected(f"holds another job, {job.job_id}")
+        return job
+
+    @property
+    def holds_job(self) -> bool:
+        """Whether the body holds a job, whatever the status says."""
+        try:
+            return holds_job(json.loads(self.body))
+        except ValueError:
+            return False
+
+    @property
+    def is_html(self) -> bool:
+        """Whether the body is a web page, such as the one a proxy asks for a login with."""
+        return "html" in self.headers.get("Content-Type", "").lower() or self.body.lstrip()[:1] == b"<"
+
     def unexpected(self, what: str) -> UnexpectedAnswerError:
         """
         Make the error that says in which way this answer is not what the API promises.
@@ -77,8 +109,11 @@ class Answer:
         return self.redact(self.body.decode("utf-8", errors="replace"))[:_SHOWN_CHARACTERS]
 
     def redact(self, text: str) -> str:
-        """Return a text of the answer without the key: a server may repeat what it refuses."""
-        return text.replace(self.key, "***") if self.key else text
+        """Return a text of the answer without the key, which a server may repeat, and without signatures of links."""
+        for secret in (self.key, quote(self.key, safe="")):
+            if secret:
+                text = text.replace(secret, "***")
+        return _QUERY.sub("?***", text)
 
 
 class Transport:
@@ -117,13 +152,14 @@ class Transport:
         :param method: The HTTP method.
         :param path: The path below the base URL.
         :param body: What is sent as JSON.
-        :param refusal_may_answer: Whether an answer with status 400 is handed back rather than raised.
+        :param refusal_may_answer: Whether an answer with a status 4xx is handed back rather than raised.
         :raises ApiError: as the answer, or its absence, deserves.
         """
 
         def attempt() -> Answer:
             answer = self._exchange(method, path, body=body)
-            if refusal_may_answer and answer.status == HTTPStatus.BAD_REQUEST:
+            is_refusal = 400 <= answer.status < 500 and answer.status != HTTPStatus.TOO_MANY_REQUESTS
+            if refusal_may_answer and is_refusal:
                 return answer
             return self._accept(answer)
 
@@ -132,10 +168,11 @@ class Transport:
     def _exchange(
         self, method: str, path: str, *, parameters: Mapping[str, Any] | None = None, body: Any = None
     ) -> Answer:
+        handled = sys.exception()
         try:
             response = self.session.request(method, path, params=parameters, json=body, allow_redirects=method == "GET")
         except (requests.RequestException, OSError) as error:
-            failure = describe_failure(error, method, path, self.settings)
+            failure = describe_failure(error, method, path, self.settings, handled)
         else:
             return Answer(method, path, response.status_code, response.headers, response.content, self.settings.key)
         # Raised out here: the text of requests' exception holds the URL, and so perhaps the key.
@@ -199,9 +236,7 @@ def _read_complaint(answer: Answer) -> tuple[str, tuple[str, ...]]:
     try:
         complaint = json.loads(answer.body)
     except ValueError:
-        content_type = answer.headers.get("Content-Type", "")
-        text = " ".join(answer.beginning().split())
-        return ("" if "html" in content_type or text.startswith("<") else text), ()
+        return ("" if answer.is_html else " ".join(answer.beginning().split())), ()
     if not isinstance(complaint, Mapping):
         return "", ()
     message = next((str(complaint[name]) for name in ("message", "error_message", "error") if complaint.get(name)), "")
@@ -218,7 +253,11 @@ def _read_details(details: Any) -> Iterator[str]:
 
 
 def describe_failure(
-    error: requests.RequestException | OSError, method: str, path: str, settings: Settings
+    error: requests.RequestException | OSError,
+    method: str,
+    path: str,
+    settings: Settings,
+    handled: BaseException | None = None,
 ) -> UnavailableError:
     """
     Say in words why there is no answer.
@@ -227,10 +266,11 @@ def describe_failure(
     :param method: The HTTP method.
     :param path: The path, without the query.
     :param settings: The settings that were used.
+    :param handled: What the caller was handling before the request, and is no part of what happened to it.
     """
     call = f"{method} {path}"
     host = urlsplit(settings.base_url).hostname
-    causes = list(_causes(error))
+    causes = list(_causes(error, handled))
 
     def found(*types: type[BaseException]) -> bool:
         return any(isinstance(cause, types) for cause in causes)
@@ -314,10 +354,10 @@ def _certificate_problem(causes: list[BaseException]) -> str:
     return "no reason given"
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it wraps: as argument, reason, cause or context."""
+def _causes(error: BaseException, handled: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and all that it wraps, as argument, reason, cause or context, but for one handled before."""
     pending: list[Any] = [error]
-    seen: set[int] = set()
+    seen = {id(handled)}
     while pending:
         current = pending.pop()
         if not isinstance(current, BaseException) or id(current) in seen:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -17,6 +18,7 @@ from urllib.parse import quote, urlsplit
 from airflow_provider_agenty.api import errors, identifiers, paging, starting, stopping
 from airflow_provider_agenty.api.jobs import Job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry
+from airflow_provider_agenty.api.paging import Sighting
 from airflow_provider_agenty.api.retry import RetryPolicy
 from airflow_provider_agenty.api.session import Session
 from airflow_provider_agenty.api.settings import Settings
@@ -96,7 +98,7 @@ def _public_error(error: errors.ApiError) -> AgentyError:
         case errors.RequestError():
             return AgentyRequestError(text, message=error.agenty_message, details=error.details, status=error.status)
         case errors.UnavailableError():
-            return AgentyUnavailableError(text)
+            return AgentyUnavailableError(text, retry_after=error.retry_after)
         case errors.AmbiguousStartError():
             return AgentyAmbiguousStartError(
                 text, agent_id=error.agent_id, candidates=error.candidates, may_clear_up=error.may_clear_up
@@ -196,13 +198,14 @@ class AgentyHook(BaseHook):
         """
         return self._transport.session
 
-    def for_one_request(self, seconds: float) -> AgentyHook:
+    def with_one_attempt(self, seconds: float = math.inf) -> AgentyHook:
         """
-        Return a hook for a last request that must not take long, such as a stop on the way out.
+        Return a hook that asks once, for who asks again anyway, or has no time to.
 
-        It has the same settings, which it does not read again, a session of its own, and one attempt.
+        It has the same settings, which it does not read again, and a session of its own.
 
-        :param seconds: How long connecting, and waiting for the answer, may take at most.
+        :param seconds: How long connecting, and waiting for the answer, may take at most. Default: as the connection
+            says.
         """
         settings = self.settings
         hook = AgentyHook(self.agenty_conn_id)
@@ -314,8 +317,7 @@ class AgentyHook(BaseHook):
         :raises AgentyNotFoundError: if there is no such job.
         """
         job_id = identifiers.check_job_id(job_id)
-        answer = self._transport.read(f"/jobs/{job_id}")
-        return self._check_job(Job.from_answer(answer.json()), job_id)
+        return self._transport.read(f"/jobs/{job_id}").job(job_id)
 
     @_translated
     def stop_job(self, job_id: int | str) -> Job:
@@ -329,7 +331,7 @@ class AgentyHook(BaseHook):
         :raises AgentyNotFoundError: if there is no such job.
         """
         job_id = identifiers.check_job_id(job_id)
-        return self._check_job(stopping.stop_job(self._transport, job_id), job_id)
+        return stopping.stop_job(self._transport, job_id)
 
     @_translated_iterator
     def list_jobs(self, agent_id: str | None = None) -> Iterator[Job]:
@@ -341,6 +343,18 @@ class AgentyHook(BaseHook):
         if agent_id is not None:
             agent_id = identifiers.check_agent_id(agent_id)
         return paging.iter_jobs(self._transport, agent_id=agent_id)
+
+    @_translated
+    def look_for_jobs(self, job_ids: Collection[int], *, limit: int, offset: int = 0) -> Sighting:
+        """
+        Look for some jobs in one page of the list of all jobs, newest first (``GET /jobs``).
+
+        :param job_ids: The jobs.
+        :param limit: How many jobs to ask for, at most 1000.
+        :param offset: How many to skip. Default 0.
+        :return: Those of them that are there, and where to look further.
+        """
+        return paging.look_for_jobs(self._transport, job_ids, limit=limit, offset=offset)
 
     @_translated_iterator
     def iter_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> Iterator[dict[str, Any]]:
@@ -467,10 +481,8 @@ class AgentyHook(BaseHook):
         answer = self._transport.read(f"/jobs/{job_id}/export", parameters)
         values = unwrap(answer.json())
         link = (values.get("downloadlink") or values.get("downloadLink")) if isinstance(values, dict) else None
-        if not isinstance(link, str) or urlsplit(link).scheme not in {"http", "https"}:
-            raise errors.UnexpectedAnswerError(
-                f"{answer.call}: the answer (HTTP {answer.status}) holds no download link"
-            )
+        if not isinstance(link, str) or not _is_url(link):
+            raise answer.unexpected("holds no download link")
         self._hide_link(urlsplit(link).query)
         return link
 
@@ -572,16 +584,18 @@ class AgentyHook(BaseHook):
         if query:
             mask_secret(query)
 
-    @staticmethod
-    def _check_job(job: Job, job_id: int) -> Job:
-        if job.job_id != job_id:
-            raise errors.UnexpectedAnswerError(f"Agenty was asked for job {job_id} and answered with job {job.job_id}")
-        return job
-
 
 def _check(check: Callable[[Any], T], value: Any) -> T:
     with _translation():
         return check(value)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def _refuse_unfinished(job: Job, file_type: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -12,7 +13,8 @@ from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.job_task import STOP_SECONDS
-from airflow_provider_agenty.waiting import JobWatch, LogCopy, Outcome
+from airflow_provider_agenty.triggers.poller import JobPoller
+from airflow_provider_agenty.waiting import JobWatch, LogCopy, Outcome, jittered
 
 
 class AgentyJobTrigger(BaseTrigger):
@@ -67,25 +69,32 @@ class AgentyJobTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll until waiting is over, and send the outcome."""
+        """Wait until waiting is over, and send the outcome."""
         watch = JobWatch(self.job_id, deadline=self.deadline, max_failed_ratio=self.max_failed_ratio, log=self.log)
-        with AgentyHook(self.agenty_conn_id) as hook:
-            copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset) if self.stream_logs else None
-            while True:
-                outcome = await self._poll(hook, watch, copy)
-                if outcome is not None:
-                    break
-                await asyncio.sleep(watch.seconds_to_sleep(self.poll_interval))
+        waiting = JobPoller.shared(self.agenty_conn_id, self.poll_interval).wait(watch)
+        outcome = await (self._copying_the_log(waiting) if self.stream_logs else waiting)
         yield TriggerEvent(outcome.to_dict())
 
-    async def _poll(self, hook: AgentyHook, watch: JobWatch, copy: LogCopy | None) -> Outcome | None:
-        try:
-            job = await asyncio.to_thread(hook.get_job, self.job_id)
-        except AgentyError as error:
-            return watch.miss(error)
-        if copy is not None:
+    async def _copying_the_log(self, waiting: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """Copy the job's log beside the wait, and what is left of it after the job's end."""
+        with AgentyHook(self.agenty_conn_id) as hook:
+            copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset)
+            over = asyncio.Event()
+            copying = asyncio.create_task(self._keep_copying(copy, over))
+            try:
+                outcome = await waiting
+                over.set()
+                await copying
+            finally:
+                copying.cancel()
+            return outcome
+
+    async def _keep_copying(self, copy: LogCopy, over: asyncio.Event) -> None:
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(jittered(self.poll_interval)):
+                    await over.wait()
             await asyncio.to_thread(copy.catch_up)
-        return watch.see(job)
 
     async def on_kill(self) -> None:
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
@@ -100,5 +109,5 @@ class AgentyJobTrigger(BaseTrigger):
 
     def _stop_job(self) -> Job:
         # Airflow gives a trigger 30 s to be killed.
-        with AgentyHook(self.agenty_conn_id).for_one_request(STOP_SECONDS) as hook:
+        with AgentyHook(self.agenty_conn_id).with_one_attempt(STOP_SECONDS) as hook:
             return hook.stop_job(self.job_id)

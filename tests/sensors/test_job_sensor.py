@@ -162,7 +162,7 @@ OPERATOR_TABLE = {
     "timeout": (["running"], {"timeout": 0.3}, AgentyTimeoutError, 1),
     "timeout, no cancel": (["running"], {"timeout": 0.3, "cancel_on_timeout": False}, AgentyTimeoutError, 0),
     "failed pages": (
-        [{"status": "completed", "pages_total": 10, "pages_failed": 4}],
+        [{"status": "completed", "pages_total": 10, "pages_processed": 10, "pages_failed": 4}],
         {"max_failed_ratio": 0.3},
         AgentyJobFailedError,
         0,
