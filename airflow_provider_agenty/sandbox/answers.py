@@ -1,0 +1,111 @@
+"""How Agenty puts things: the job object in its varieties, and errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_agenty.sandbox.account import ACCOUNT_ID
+from airflow_provider_agenty.sandbox.job import clock_time, seven_digits, whole_seconds
+
+if TYPE_CHECKING:
+    from airflow_provider_agenty.sandbox.job import Job
+
+QUIRKS = {
+    "wrapped": 'every JSON answer comes as {"data": ...}',
+    "short_start": "start answers with seven fields only",
+    "camel_case_link": 'export answers {"downloadLink": ...}',
+    "pages_successed": "pages_succeeded is called pages_successed, as in older answers",
+    "numeric_flags": "is_scheduled is 0 or 1",
+    "upper_case_status": "states come in capitals",
+}
+_SHORT_START = ("job_id", "account_id", "agent_id", "type", "status", "priority", "created_at")
+
+
+class ApiError(Exception):
+    """
+    An answer that is an error.
+
+    :param status: the HTTP status.
+    :param message: what Agenty says is wrong.
+    :param details: further sentences.
+    """
+
+    def __init__(self, status: int, message: str, *details: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body: dict[str, Any] = {"status_code": status, "message": message}
+        if details:
+            self.body["details"] = [{"error_message": detail} for detail in details]
+
+
+def bad_parameter(detail: str) -> ApiError:
+    """Return the error for a parameter that cannot be used."""
+    return ApiError(400, "Validation failed", detail)
+
+
+def job_status(job: Job, now: float) -> dict[str, Any]:
+    """Return the job object as ``GET /jobs/{id}`` gives it."""
+    figures = job.page_figures(now)
+    answer: dict[str, Any] = {
+        "job_id": job.job_id,
+        "account_id": ACCOUNT_ID,
+        "agent_id": job.agent.agent_id,
+        "type": job.agent.type,
+        "status": job.status(now),
+        "priority": job.priority,
+        **figures,
+        "created_at": whole_seconds(job.created_at),
+        "started_at": whole_seconds(job.since("started", now)),
+        "completed_at": whole_seconds(job.finished_at(now)),
+        "stopped_at": whole_seconds(job.since("stopped", now)),
+        "is_scheduled": job.is_scheduled,
+        "queue_time": None,
+        "run_duration": None,
+        "error": job.error(now),
+        "ping_at": None,
+        "assigned_worker_id": None,
+        "running_worker_id": 3 if job.since("started", now) is not None else None,
+    }
+    return answer | job.fields
+
+
+def job_started(job: Job, now: float) -> dict[str, Any]:
+    """Return the job object as ``POST /jobs/start`` gives it: ``created_at`` with seven digits."""
+    return job_status(job, now) | {"created_at": seven_digits(job.created_at), "running_worker_id": 1}
+
+
+def job_stopped(job: Job, now: float) -> dict[str, Any]:
+    """Return the job object as ``GET /jobs/{id}/stop`` gives it: what the stop set has seven digits."""
+    answer = job_status(job, now)
+    if answer["status"] == "stopped":
+        answer["completed_at"] = seven_digits(job.finished_at(now))
+        answer["stopped_at"] = seven_digits(job.since("stopped", now))
+    return answer
+
+
+def job_listed(job: Job, now: float) -> dict[str, Any]:
+    """Return the job object as ``GET /jobs`` gives it: with its durations, without its worker."""
+    answer: dict[str, Any] = job_status(job, now) | {"running_worker_id": None}
+    started, ended = job.since("started", now), job.finished_at(now)
+    if started is not None:
+        answer["queue_time"] = clock_time(int(started) - int(job.created_at))
+        if ended is not None:
+            answer["run_duration"] = clock_time(int(ended) - int(started))
+    return answer | job.fields
+
+
+def with_quirks(answer: dict[str, Any], quirks: frozenset[str]) -> dict[str, Any]:
+    """Return a job object as some of Agenty's answers have it."""
+    answer = dict(answer)
+    if "pages_successed" in quirks:
+        answer["pages_successed"] = answer.pop("pages_succeeded", 0)
+    if "numeric_flags" in quirks:
+        answer["is_scheduled"] = int(answer["is_scheduled"])
+    if "upper_case_status" in quirks:
+        answer["status"] = str(answer["status"]).upper()
+    return answer
+
+
+def shortened(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the seven fields of a job object that a short start answer has."""
+    return {name: answer[name] for name in _SHORT_START}

@@ -1,0 +1,283 @@
+"""The Jobs API, version 2, and the parts beside it that a job needs: agents and inputs."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from airflow_provider_agenty.sandbox import answers
+from airflow_provider_agenty.sandbox.agent import AGENT_ID, MOST_COLLECTIONS, Input
+from airflow_provider_agenty.sandbox.answers import ApiError, bad_parameter
+from airflow_provider_agenty.sandbox.front import API_PREFIX, parse_json, same_key
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from airflow_provider_agenty.sandbox.account import Account
+    from airflow_provider_agenty.sandbox.agent import Agent
+    from airflow_provider_agenty.sandbox.downloads import Links
+    from airflow_provider_agenty.sandbox.job import Job
+    from airflow_provider_agenty.sandbox.options import ApiOptions
+    from airflow_provider_agenty.sandbox.wire import App, Receive, Scope, Send
+
+MOST_ROWS = 2500
+MOST_JOBS = 1000
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
+_FILE_NAME = re.compile(r"[^/\\\x00-\x1f]{1,200}")
+
+
+class JobsApi:
+    """
+    The routes below ``/v2``.
+
+    :param account: the jobs and agents that they are about.
+    :param options: how they answer.
+    :param links: makes download links.
+    """
+
+    def __init__(self, account: Account, options: ApiOptions, links: Links) -> None:
+        self._account = account
+        self._options = options
+        self._links = links
+
+    def application(self) -> App:
+        """Return the ASGI application."""
+        routes: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+            ("POST", "/jobs/start", self._start),
+            ("GET", "/jobs", self._list),
+            ("GET", "/jobs/{job_id}", self._status),
+            ("GET", "/jobs/{job_id}/stop", self._stop),
+            ("GET", "/jobs/{job_id}/result", self._result),
+            ("GET", "/jobs/{job_id}/logs", self._logs),
+            ("GET", "/jobs/{job_id}/export", self._export),
+            ("GET", "/agents", self._list_agents),
+            ("GET", "/agents/{agent_id}", self._agent),
+            ("GET", "/inputs/{agent_id}", self._get_input),
+            ("PUT", "/inputs/{agent_id}", self._set_input),
+        ]
+        app = Starlette(
+            routes=[Route(API_PREFIX + path, endpoint, methods=[method]) for method, path, endpoint in routes],
+            exception_handlers={ApiError: self._error, HTTPException: self._http_error},
+        )
+        app.router.redirect_slashes = False
+
+        async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+            refusal = self._refusal(scope["state"]["key"])
+            await (app if refusal is None else self._json(refusal.body, refusal.status))(scope, receive, send)
+
+        return authenticated
+
+    def _refusal(self, key: str | None) -> ApiError | None:
+        if key is not None and same_key(key, self._options.key):
+            return None
+        if key is not None and same_key(key, self._options.forbidden_key):
+            return ApiError(403, "You don't have permission to do that")
+        if key is None:
+            return ApiError(401, "API key is missing")
+        return ApiError(401, "Invalid API key")
+
+    async def _start(self, request: Request) -> Response:
+        given = parse_json(await request.body())
+        if not isinstance(given, dict):
+            raise bad_parameter("The body must be a JSON object")
+        agent_id = given.get("agent_id")
+        if not isinstance(agent_id, str) or not AGENT_ID.fullmatch(agent_id):
+            raise bad_parameter("agent_id is required and must be an agent's id")
+        self._find_agent(agent_id)
+        job = self._account.start(agent_id)
+        self._account.started_by_clients.append(job.job_id)
+        answer = answers.with_quirks(answers.job_started(job, job.created_at), self._options.quirks)
+        if "short_start" in self._options.quirks:
+            answer = answers.shortened(answer)
+        return self._json(answer)
+
+    async def _stop(self, request: Request) -> Response:
+        job = self._find_job(request)
+        self._account.stop_requests.append(job.job_id)
+        self._account.stop(job)
+        answer = answers.with_quirks(answers.job_stopped(job, self._account.now()), self._options.quirks)
+        return self._json(answer, self._options.stop_status)
+
+    async def _status(self, request: Request) -> Response:
+        job = self._find_job(request)
+        answer = answers.job_status(job, self._account.shown([job]))
+        return self._json(answers.with_quirks(answer, self._options.quirks))
+
+    async def _list(self, request: Request) -> Response:
+        query = request.state.query
+        agent_id = query.get("agent_id")
+        if agent_id is not None and not AGENT_ID.fullmatch(agent_id):
+            raise bad_parameter("agent_id must be an agent's id")
+        cap = min(MOST_JOBS, self._options.page_cap)
+        limit = min(cap, _number(query, "limit", cap, least=1, most=MOST_JOBS))
+        offset = _number(query, "offset", 0)
+        jobs = self._sorted(self._account.jobs(agent_id), query)
+        page = jobs[offset : offset + limit]
+        now = self._account.shown(page)
+        result = [answers.with_quirks(answers.job_listed(job, now), self._options.quirks) for job in page]
+        return self._page(len(jobs), limit, offset, result)
+
+    def _sorted(self, jobs: Sequence[Job], query: dict[str, str]) -> Sequence[Job]:
+        order = query.get("order", "desc").lower()
+        if order not in ("asc", "desc"):
+            raise bad_parameter("order must be asc or desc")
+        name = query.get("sort", "job_id")
+        if name == "job_id":
+            return jobs if order == "desc" else jobs[::-1]
+        now = self._account.now()
+        values = [answers.job_listed(job, now) for job in jobs]
+        if values and name not in values[0]:
+            raise bad_parameter(f"Jobs cannot be sorted by {name}")
+        pairs = sorted(
+            zip(values, jobs, strict=True),
+            key=lambda pair: (pair[0][name] is not None, pair[0][name] if pair[0][name] is not None else 0),
+            reverse=order == "desc",
+        )
+        return [job for _, job in pairs]
+
+    async def _result(self, request: Request) -> Response:
+        query = request.state.query
+        job = self._find_job(request)
+        limit = min(self._options.page_cap, _number(query, "limit", 1000, least=1, most=MOST_ROWS))
+        offset = _number(query, "offset", 0)
+        collection, modified = _collection(query), _modified(query)
+        content = self._account.result(job, collection, modified=modified)
+        if content is None:
+            raise ApiError(404, f"Job {job.job_id} has no collection {collection}")
+        return self._page(content.row_count, limit, offset, content.rows(offset, offset + limit))
+
+    async def _logs(self, request: Request) -> Response:
+        query = request.state.query
+        job = self._find_job(request)
+        limit = _number(query, "limit", MOST_ROWS, least=1, most=MOST_ROWS)
+        offset = _number(query, "offset", 0)
+        lines = job.log(self._account.now())[offset : offset + limit]
+        return PlainTextResponse("".join(f"{line}\n" for line in lines))
+
+    async def _export(self, request: Request) -> Response:
+        query = request.state.query
+        job = self._find_job(request)
+        kind = query.get("type", "result")
+        if kind not in ("result", "logs"):
+            raise bad_parameter("type must be result or logs")
+        collection, modified = _collection(query), _modified(query)
+        if kind == "result" and job.agent.content(collection, modified=modified) is None:
+            raise ApiError(404, f"Job {job.job_id} has no collection {collection}")
+        filename = query.get("filename") or "export"
+        if not _FILE_NAME.fullmatch(filename):
+            raise bad_parameter("filename must be a plain file name")
+        link = self._links.make(job.job_id, kind, collection, modified=modified, filename=filename)
+        name = "downloadLink" if "camel_case_link" in self._options.quirks else "downloadlink"
+        return self._json({name: link})
+
+    async def _list_agents(self, request: Request) -> Response:
+        limit = _number(request.state.query, "limit", MOST_JOBS, least=1, most=MOST_JOBS)
+        offset = _number(request.state.query, "offset", 0)
+        agents = [_agent_object(agent) for agent in self._account.agents.values()]
+        return self._page(len(agents), limit, offset, agents[offset : offset + limit])
+
+    async def _agent(self, request: Request) -> Response:
+        return self._json(_agent_object(self._find_agent(request.path_params["agent_id"])))
+
+    async def _get_input(self, request: Request) -> Response:
+        given = self._find_agent(request.path_params["agent_id"]).input
+        answer: dict[str, Any] = {"type": given.type, "data": list(given.data)}
+        for name in ("id", "collection", "field"):
+            if getattr(given, name) is not None:
+                answer[name] = getattr(given, name)
+        return self._json(answer)
+
+    async def _set_input(self, request: Request) -> Response:
+        agent = self._find_agent(request.path_params["agent_id"])
+        self._account.set_input(agent.agent_id, _input_from(parse_json(await request.body())))
+        # The spelling is Agenty's.
+        return self._json({"status_code": 200, "message": "Input updated succesfully"})
+
+    def _find_job(self, request: Request) -> Job:
+        text = request.path_params["job_id"]
+        if not _WHOLE_NUMBER.fullmatch(text):
+            raise bad_parameter("job_id must be a number")
+        job = self._account.job(int(text))
+        if job is None:
+            raise ApiError(404, f"Job {text} not found")
+        return job
+
+    def _find_agent(self, agent_id: str) -> Agent:
+        agent = self._account.agents.get(agent_id)
+        if agent is None:
+            raise ApiError(404, f"Agent {agent_id} not found")
+        return agent
+
+    def _page(self, total: int, limit: int, offset: int, result: list[Any]) -> Response:
+        return self._json({"total": total, "limit": limit, "offset": offset, "returned": len(result), "result": result})
+
+    def _json(self, body: dict[str, Any], status: int = 200) -> Response:
+        if "wrapped" in self._options.quirks and (status == 200 or "job_id" in body):
+            body = {"data": body}
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        return Response(text, status, media_type="application/json; charset=utf-8")
+
+    async def _error(self, _request: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
+        return self._json(error.body, error.status)
+
+    async def _http_error(self, _request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+        return self._json(ApiError(error.status_code, error.detail).body, error.status_code)
+
+
+def _agent_object(agent: Agent) -> dict[str, Any]:
+    return {
+        "agent_id": agent.agent_id,
+        "name": agent.name or agent.agent_id,
+        "type": agent.type,
+        "collections": len(agent.collections),
+    }
+
+
+def _input_from(given: Any) -> Input:
+    if not isinstance(given, dict):
+        raise bad_parameter("The body must be a JSON object")
+    kind = given.get("type")
+    if kind not in ("url", "manual", "list", "agent"):
+        raise bad_parameter("type must be url, manual, list or agent")
+    data = given.get("data") or []
+    data = [data] if isinstance(data, str) else data
+    if not isinstance(data, list) or not all(isinstance(each, str) and each.strip() for each in data):
+        raise bad_parameter("data must be a list of URLs")
+    if kind in ("url", "manual") and not data:
+        raise bad_parameter(f"data is required for an input of type {kind}")
+    if kind in ("list", "agent") and not (isinstance(given.get("id"), str) and isinstance(given.get("field"), str)):
+        raise bad_parameter(f"id and field are required for an input of type {kind}")
+    collection = given.get("collection")
+    if collection is not None and (not isinstance(collection, int) or not 1 <= collection <= MOST_COLLECTIONS):
+        raise bad_parameter("collection must be a number between 1 and 10")
+    return Input(kind, tuple(data), given.get("id"), collection, given.get("field"))
+
+
+def _number(query: dict[str, str], name: str, default: int, *, least: int = 0, most: int = 10**18) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if not _WHOLE_NUMBER.fullmatch(text) or not least <= int(text) <= most:
+        between = f" between {least} and {most}" if most < 10**18 else f" of at least {least}"
+        raise bad_parameter(f"{name} must be a number{between}")
+    return int(text)
+
+
+def _collection(query: dict[str, str]) -> int:
+    return _number(query, "collection", 1, least=1, most=MOST_COLLECTIONS)
+
+
+def _modified(query: dict[str, str]) -> bool:
+    text = query.get("modified", "1").lower()
+    if text not in ("0", "1", "true", "false"):
+        raise bad_parameter("modified must be 0 or 1")
+    return text in ("1", "true")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_agenty.sandbox import Controls, RemoteSandbox, Sandbox
+
+BOOKS = "45l0wewqzk"
+
+
+class Client:
+    """A plain HTTP client of the API; what it gets back is requests' own response."""
+
+    def __init__(self, sandbox: Controls) -> None:
+        self.sandbox = sandbox
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.headers["X-Agenty-ApiKey"] = sandbox.key
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.session.get(self.sandbox.url + path, timeout=10, **options)
+
+    def start(self, agent_id: str = BOOKS, **options: Any) -> requests.Response:
+        return self.session.post(f"{self.sandbox.url}/jobs/start", json={"agent_id": agent_id}, timeout=10, **options)
+
+    def put(self, path: str, body: Any) -> requests.Response:
+        return self.session.put(self.sandbox.url + path, json=body, timeout=10)
+
+    def link(self, job_id: int, **query: Any) -> str:
+        link: str = self.get(f"/jobs/{job_id}/export", params=query).json()["downloadlink"]
+        return link
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_641_814_338.2362494
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def sandbox(clock):
+    """A sandbox whose jobs take 100 s of a clock that the test moves."""
+    with Sandbox(seconds=100, clock=clock) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def client(sandbox):
+    return Client(sandbox)
+
+
+@pytest.fixture(params=["embedded", "remote"])
+def controls(request, sandbox):
+    """The test-facing methods, called in this process and over the control routes."""
+    return sandbox if request.param == "embedded" else RemoteSandbox(sandbox.url)
+
+
+@pytest.fixture
+def new_client():
+    return Client
+
+
+@pytest.fixture
+def finished(client, sandbox):
+    """The id of a completed job of the books agent."""
+    job_id = client.start().json()["job_id"]
+    sandbox.set_status(job_id, "completed")
+    return job_id

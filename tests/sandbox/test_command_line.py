@@ -1,0 +1,282 @@
+"""``python -m airflow_provider_agenty.sandbox``, as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from airflow_provider_agenty.sandbox import RemoteSandbox, Sandbox
+
+BOOKS = "45l0wewqzk"
+COMMAND = [sys.executable, "-m", "airflow_provider_agenty.sandbox"]
+
+
+@contextlib.contextmanager
+def running(*arguments):
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        lines = []
+        while not (lines and lines[-1].startswith("Stop with")):
+            line = process.stdout.readline()
+            assert line, process.communicate()[1]
+            lines.append(line)
+        yield process, "".join(lines)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def get_in_vain(session, url):
+    with contextlib.suppress(requests.ConnectionError):
+        session.get(url, timeout=60)
+
+
+def address(banner):
+    return re.search(r"^Address: (\S+)$", banner, re.MULTILINE)[1]
+
+
+def test_the_banner_has_all_one_needs():
+    with running("--seconds", "0.05") as (_, banner):
+        line = re.search(r"^AIRFLOW_CONN_AGENTY_DEFAULT=(.+)$", banner, re.MULTILINE)[1]
+        connection = json.loads(shlex.split(line)[0])
+        assert connection["host"] == address(banner)
+        assert f"Key: {connection['password']}\n" in banner
+        assert "cannot know" in banner
+        sandbox = RemoteSandbox(address(banner))
+        assert sandbox.connection == connection
+        headers = {"X-Agenty-ApiKey": connection["password"]}
+        answer = requests.post(
+            f"{connection['host']}/jobs/start", json={"agent_id": BOOKS}, headers=headers, timeout=10
+        )
+        assert answer.status_code == 200
+        assert sandbox.starts == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_at_once_and_cleanly_whatever_is_going_on(number, tmp_path):
+    (tmp_path / "q1w2e3r4t5.csv").write_bytes(b"a\n" + b"1\n" * 5_000_000)
+    with running("--agents", str(tmp_path), "--seconds", "0") as (process, banner):
+        sandbox = RemoteSandbox(address(banner))
+        session = requests.Session()
+        session.headers["X-Agenty-ApiKey"] = sandbox.key
+        job_id = session.post(f"{sandbox.url}/jobs/start", json={"agent_id": "q1w2e3r4t5"}, timeout=10).json()["job_id"]
+        link = session.get(f"{sandbox.url}/jobs/{job_id}/export", timeout=10).json()["downloadlink"]
+        download = requests.get(link, stream=True, timeout=10)
+        download.raw.read(10)
+        fault = sandbox.fault("GET", "/jobs", hold="before")
+        held = threading.Thread(target=get_in_vain, args=(session, f"{sandbox.url}/jobs"))
+        held.start()
+        fault.wait()
+        process.send_signal(number)
+        # Without an end to open connections it would wait for the held request for ever.
+        assert process.wait(timeout=10) == 0
+        held.join()
+        assert process.stderr.read() == ""
+
+
+def test_the_options_reach_the_sandbox():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["--port", str(port), "--key", "k1", "--forbidden-key", "k2", "--page-cap", "10"]
+    arguments += ["--manual", "--quirk", "wrapped", "--quirk", "camel_case_link", "--stop-status", "200"]
+    with running(*arguments) as (_, banner):
+        url = f"http://127.0.0.1:{port}/v2"
+        assert address(banner) == url
+        job = requests.post(f"{url}/jobs/start?apikey=k1", json={"agent_id": BOOKS}, timeout=10).json()["data"]
+        answer = requests.get(f"{url}/jobs/{job['job_id']}/export?apikey=k1", timeout=10).json()
+        assert list(answer["data"]) == ["downloadLink"]
+        assert requests.get(f"{url}/jobs?apikey=k2", timeout=10).status_code == 403
+        assert requests.get(f"{url}/jobs?apikey=k1", timeout=10).json()["data"]["limit"] == 10
+        assert requests.get(f"{url}/jobs/{job['job_id']}/stop?apikey=k1", timeout=10).status_code == 200
+
+
+def test_a_port_that_is_taken_is_said_and_fails():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = subprocess.run(
+            [*COMMAND, "--port", str(taken.getsockname()[1])], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("The sandbox cannot start: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--agents", "/nonexistent"],
+        ["--seconds", "-1"],
+        ["--certfile", "/nonexistent"],
+        ["--certfile", __file__],
+        ["--port", "99999"],
+    ],
+)
+def test_options_that_cannot_be_are_said_and_fail(arguments):
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "cannot start" in done.stderr
+    assert "Traceback" not in done.stderr
+    if arguments[1].startswith("/nonexistent"):
+        assert "/nonexistent" in done.stderr
+
+
+def test_it_needs_no_airflow():
+    program = "import sys, airflow_provider_agenty.sandbox.__main__; print('airflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_without_its_extra_it_says_what_to_install():
+    program = "import sys; sys.modules['uvicorn'] = None; import airflow_provider_agenty.sandbox"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert "pip install 'airflow-provider-agenty[sandbox]'" in done.stderr.splitlines()[-1]
+
+
+def test_it_speaks_tls(tmp_path):
+    certificate, key = self_signed(tmp_path)
+    with Sandbox(certfile=str(certificate), keyfile=str(key), seconds=0) as sandbox:
+        headers = {"X-Agenty-ApiKey": sandbox.key}
+        assert sandbox.url.startswith("https://")
+        assert sandbox.connection["extra"] == {"verify": str(certificate)}
+        answer = requests.get(f"{sandbox.url}/jobs", headers=headers, verify=str(certificate), timeout=10)
+        assert answer.status_code == 200
+        remote = RemoteSandbox(sandbox.url, context=ssl.create_default_context(cafile=certificate))
+        remote.fault("GET", "/jobs", drop="before", reset=True)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{sandbox.url}/jobs", headers=headers, verify=str(certificate), timeout=10)
+
+
+def self_signed(folder):
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sandbox")])
+    now = datetime.datetime.now(datetime.UTC)
+    import ipaddress
+
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return certificate_file, key_file
+
+
+@contextlib.contextmanager
+def forked():
+    """A process that has a copy of everything that is open here, and does nothing with it."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    os.close(read)
+    try:
+        yield
+    finally:
+        os.close(write)
+        os.waitpid(child, 0)
+
+
+class TestLifetime:
+    def test_the_threads_end_with_it(self):
+        with Sandbox(seconds=0) as sandbox:
+            requests.get(sandbox.url, timeout=10)
+            assert any(thread.name == "agenty-sandbox" for thread in threading.enumerate())
+        assert not any(thread.name.startswith(("agenty-sandbox", "asyncio")) for thread in threading.enumerate())
+        with pytest.raises(requests.ConnectionError):
+            requests.get(sandbox.url, timeout=10)
+
+    def test_stopping_twice_or_before_the_start_does_no_harm(self):
+        sandbox = Sandbox()
+        sandbox.stop()
+        sandbox.start()
+        sandbox.stop()
+        sandbox.stop()
+
+    def test_it_starts_only_once(self):
+        with Sandbox() as sandbox, pytest.raises(RuntimeError, match="only once"):
+            sandbox.start()
+
+    def test_several_at_once_are_apart(self):
+        with Sandbox() as one, Sandbox() as other:
+            assert one.url != other.url
+            answer = requests.get(f"{one.url}/jobs", headers={"X-Agenty-ApiKey": other.key}, timeout=10)
+            assert answer.status_code == 401
+
+    def test_connections_end_though_a_forked_process_has_copies_of_them(self):
+        with Sandbox(seconds=0) as sandbox, requests.Session() as session:
+            session.get(f"{sandbox.url}/jobs", timeout=10)
+            with forked():
+                sandbox.fault("GET", "/jobs", drop="before")
+                with pytest.raises(requests.ConnectionError, match="Remote end closed"):
+                    session.get(f"{sandbox.url}/jobs", timeout=10)
+
+    def test_its_end_is_seen_though_a_forked_process_has_copies_of_its_sockets(self):
+        sandbox = Sandbox(seconds=0).start()
+        address = "127.0.0.1", urlsplit(sandbox.url).port
+        with socket.create_connection(address, timeout=10) as idle:
+            requests.get(sandbox.url, timeout=10)
+            with forked():
+                sandbox.stop()
+                assert idle.recv(1) == b""
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(address, timeout=10)
+
+    def test_nothing_is_left_open(self):
+        program = """
+import gc, requests
+from airflow_provider_agenty.sandbox import Sandbox
+with Sandbox(seconds=0) as sandbox:
+    with requests.Session() as session:
+        session.get(sandbox.url + "/jobs", timeout=10)
+        sandbox.fault("GET", "/jobs", drop="before")
+        try:
+            session.get(sandbox.url + "/jobs", timeout=10)
+        except requests.ConnectionError:
+            pass
+Sandbox().start().stop()
+gc.collect()
+"""
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert "ResourceWarning" not in done.stderr
+        assert "never awaited" not in done.stderr
