@@ -1,0 +1,67 @@
+# The two commands: `make demo` and `make test`. Everything happens in .venv, with the Airflow named here.
+AIRFLOW ?= 3.3.2
+PYTHON ?= python3
+
+# Airflow imports more than a thousand modules in each of its processes: without byte code every start takes seconds more.
+unexport PYTHONDONTWRITEBYTECODE
+# What a user's shell says about another Airflow or other modules has no business here.
+unexport PYTHONPATH AIRFLOW_HOME AIRFLOW_CONFIG
+
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
+# Made last, so it is there only when the installation is complete.
+INSTALLED := $(VENV)/.airflow-$(AIRFLOW)
+
+.PHONY: help demo test test-crash lint types build clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo        start a real Airflow, run a job of an Agenty agent, land its CSV"
+	@echo "make test        run all tests (ARGS='-k landing' for some of them)"
+	@echo "make test-crash  run the tests that kill real processes of Airflow"
+	@echo "make lint        check style and format"
+	@echo "make types       check types"
+	@echo "make build       build and check the packages in dist/"
+	@echo "make clean       remove everything that was made here"
+	@echo "With AIRFLOW=$(AIRFLOW) PYTHON=$(PYTHON); both can be given."
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+test-crash: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m crash $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+build: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+
+clean:
+	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(CONSTRAINTS):
+	@echo "There is no $(CONSTRAINTS): Airflow $(AIRFLOW) is not one of those tested here. There are:" >&2
+	@ls constraints >&2
+	@exit 1
+
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or later is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+		exit 1; }
+	@echo "Installing Airflow $(AIRFLOW) into $(VENV); this takes a minute or two, and only the first time."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@

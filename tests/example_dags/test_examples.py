@@ -1,0 +1,86 @@
+"""Each example is run as a user would try it, with ``airflow dags test``, against a sandbox."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
+BOOKS, RETAILERS, QUOTES = "45l0wewqzk", "w9qmlp5475", "lmqdjwd972"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def airflow_environment(tmp_path_factory):
+    """The environment of an Airflow with a migrated database, whose DAGs are the examples."""
+    home = tmp_path_factory.mktemp("airflow")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))},
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    airflow(environment, "db", "migrate")
+    return environment
+
+
+def airflow(environment, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def run_example(airflow_environment, agenty_sandbox, tmp_path):
+    """Run an example with some of its params, and return the files that it landed in an empty folder."""
+
+    def run(dag_id, **params):
+        folder = tmp_path / "landed"
+        environment = {**airflow_environment, "AIRFLOW_CONN_AGENTY_DEFAULT": agenty_sandbox.connection_json}
+        airflow(environment, "dags", "test", dag_id, "--conf", json.dumps({**params, "folder": str(folder)}))
+        return sorted(path for path in folder.rglob("*") if path.is_file())
+
+    return run
+
+
+def sample(name):
+    from airflow_provider_agenty import sandbox
+
+    return Path(sandbox.__file__).with_name("agents").joinpath(name).read_bytes()
+
+
+def test_agenty_to_csv(run_example, agenty_sandbox):
+    files = run_example("agenty_to_csv")
+    assert [file.suffix for file in files] == [".csv"]
+    assert files[0].read_bytes() == sample(f"{BOOKS}.csv")
+    assert agenty_sandbox.starts == 1
+
+
+def test_agenty_many_agents(run_example, agenty_sandbox):
+    files = run_example("agenty_many_agents")
+    landed = {file.name.split("-")[0]: file.read_bytes() for file in files}
+    assert len(files) == 3
+    assert landed == {agent: sample(f"{agent}.csv") for agent in (BOOKS, RETAILERS, QUOTES)}
+    assert agenty_sandbox.starts == 3
+    assert {job["agent_id"] for job in agenty_sandbox.jobs} == {BOOKS, RETAILERS, QUOTES}
+
+
+def test_agenty_taskflow(run_example, agenty_sandbox):
+    limit = 15.5
+    files = run_example("agenty_taskflow", limit=limit)
+    books = list(csv.DictReader(sample(f"{BOOKS}.csv").decode().splitlines()))
+    affordable = [book for book in books if float(book["price"].lstrip("£")) <= limit]
+    assert 0 < len(affordable) < len(books)
+    assert [file.suffix for file in files] == [".jsonl"]
+    assert [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()] == affordable
+    assert agenty_sandbox.starts == 1
