@@ -1,0 +1,431 @@
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_provider_agenty.api import paging
+from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
+from airflow_provider_agenty.exceptions import AgentyError, AgentyNotFoundError, AgentyUnavailableError
+from airflow_provider_agenty.hooks.agenty import AgentyHook
+from airflow_provider_agenty.sandbox import Sandbox
+
+BOOKS = "45l0wewqzk"
+NUMBERS = "numbers"
+
+
+def rows(count: int) -> list[dict[str, str]]:
+    return [{"n": str(number)} for number in range(count)]
+
+
+def requested(sandbox: Sandbox, path: str) -> list[dict[str, str]]:
+    return [request.query for request in sandbox.requests if request.path.endswith(path)]
+
+
+def numbers_job(sandbox: Sandbox, count: int) -> int:
+    """Return the id of a completed job with so many rows."""
+    sandbox.set_agent(NUMBERS, rows(count))
+    return sandbox.add_older_jobs(NUMBERS, 1)[0]
+
+
+def page(total: int, *result: Any) -> dict[str, Any]:
+    return {"total": total, "limit": 1000, "offset": 0, "returned": len(result), "result": list(result)}
+
+
+# Jobs
+
+
+def test_jobs_come_newest_first(sandbox: Sandbox, hook: AgentyHook) -> None:
+    older = sandbox.add_older_jobs(BOOKS, 3)
+    newest = sandbox.start_job("w9qmlp5475")
+
+    assert [job.job_id for job in hook.list_jobs()] == [newest, *older]
+    assert [job.job_id for job in hook.list_jobs(BOOKS)] == older
+    assert requested(sandbox, "/jobs")[-1]["agent_id"] == BOOKS
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_no_page_of_jobs_is_asked_for_before_it_is_needed(sandbox: Sandbox, hook: AgentyHook) -> None:
+    sandbox.add_older_jobs(BOOKS, 25)
+
+    jobs = hook.list_jobs()
+    assert sandbox.requests == []
+    list(itertools.islice(jobs, 10))
+    assert len(sandbox.requests) == 1
+    next(jobs)
+    assert len(sandbox.requests) == 2
+    assert len(list(jobs)) == 14
+    assert len(sandbox.requests) == 3
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_no_job_comes_twice_when_new_ones_move_the_pages(sandbox: Sandbox, hook: AgentyHook) -> None:
+    older = sandbox.add_older_jobs(BOOKS, 25)
+
+    jobs = hook.list_jobs()
+    found = [next(jobs).job_id]
+    for _ in range(3):
+        sandbox.start_job(BOOKS)
+    found += [job.job_id for job in itertools.islice(jobs, 9)]
+    sandbox.start_job(BOOKS)
+    found += [job.job_id for job in jobs]
+
+    assert found == older
+
+
+def test_thousands_of_jobs_are_all_there(sandbox: Sandbox, hook: AgentyHook) -> None:
+    older = sandbox.add_older_jobs(BOOKS, 2345)
+
+    assert [job.job_id for job in hook.list_jobs(BOOKS)] == older
+    assert len(sandbox.requests) == 3
+
+
+def test_an_account_without_jobs_has_none(hook: AgentyHook, sandbox: Sandbox) -> None:
+    assert list(hook.list_jobs()) == []
+    assert len(sandbox.requests) == 1
+
+
+def test_a_list_of_jobs_that_ends_before_its_total_ends(sandbox: Sandbox, hook: AgentyHook) -> None:
+    sandbox.fault("GET", "/jobs", body=page(5, {"job_id": 7, "status": "running"}))
+    sandbox.fault("GET", "/jobs", body=page(5), after=1)
+
+    assert [job.job_id for job in hook.list_jobs()] == [7]
+
+
+# Results
+
+
+def test_a_result_is_read_page_by_page_in_order(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 4567)
+
+    assert list(hook.iter_result(job_id)) == rows(4567)
+    assert len(requested(sandbox, "/result")) == 5
+
+
+def test_a_result_is_not_asked_for_before_the_first_row_is(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 5)
+    result = hook.iter_result(job_id)
+
+    assert sandbox.requests == []
+    assert next(result) == {"n": "0"}
+
+
+@pytest.mark.parametrize("cap", [1, 7, 1000, 2500])
+@pytest.mark.parametrize("count", [0, 1, 7, 20])
+def test_the_server_decides_how_much_comes_at_once(cap: int, count: int, connect: Any) -> None:
+    with Sandbox(page_cap=cap) as sandbox:
+        job_id = numbers_job(sandbox, count)
+        hook: AgentyHook = connect(host=sandbox.url, password=sandbox.key)
+
+        assert list(hook.iter_result(job_id)) == rows(count)
+        assert len(sandbox.requests) == max(1, -(-count // cap))
+        assert sandbox.requests[0].query["limit"] == "2500"
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_a_page_that_is_shorter_than_the_others_is_completed(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 35)
+    sandbox.fault("GET", "/jobs/{id}/result", body=page(35, *rows(35)[10:14]), after=1)
+
+    with_short_page = list(hook.iter_result(job_id))
+
+    assert len(with_short_page) == 35
+    # Which page the fault strikes depends on the order in which the pages that are fetched at once arrive.
+    assert len(requested(sandbox, "/result")) == 5
+
+
+def test_rows_may_have_different_keys_of_any_characters(sandbox: Sandbox, hook: AgentyHook, finished_job: int) -> None:
+    result = [{"Retailer Name": "Köln £", "# Stores": "7"}, {"other": "x"}]
+    sandbox.fault("GET", "/jobs/{id}/result", body=page(2, *result))
+
+    assert list(hook.iter_result(finished_job)) == result
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_empty_page_before_the_end_is_an_error_and_no_endless_loop(
+    sandbox: Sandbox, hook: AgentyHook, finished_job: int, first: int
+) -> None:
+    sandbox.fault("GET", "/jobs/{id}/result", body=page(3, *rows(first)))
+    sandbox.fault("GET", "/jobs/{id}/result", body=page(3), after=1, times=None)
+
+    result = hook.iter_result(finished_job)
+    assert list(itertools.islice(result, first)) == rows(first)
+    with pytest.raises(AgentyError, match=f"result of job {finished_job} ended at row {first} of 3"):
+        list(result)
+
+    assert len(sandbox.requests) <= 4
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_a_result_that_shrinks_while_it_is_read_is_an_error(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 35)
+    sandbox.fault("GET", "/jobs/{id}/result", body=page(12, *rows(12)[10:]), after=1, times=None)
+
+    with pytest.raises(AgentyError, match=f"result of job {job_id} changed while it was read: it had 35 rows"):
+        list(hook.iter_result(job_id))
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_the_order_is_kept_when_later_pages_come_first(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 60)
+    held = sandbox.fault("GET", "/jobs/{id}/result", hold="before", after=1)
+
+    def release_when_the_others_have_come() -> None:
+        sandbox.wait_for_request("GET", "/jobs/{id}/result", count=6)
+        held.release()
+
+    thread = threading.Thread(target=release_when_the_others_have_come)
+    thread.start()
+    assert list(hook.iter_result(job_id)) == rows(60)
+    thread.join()
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_pages_are_fetched_ahead_but_not_more_than_a_few(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 1000)
+    held = sandbox.fault("GET", "/jobs/{id}/result", hold="before", after=1, times=None)
+    result = hook.iter_result(job_id)
+    consumed: list[dict[str, str]] = []
+    thread = threading.Thread(target=lambda: consumed.extend(result))
+    thread.start()
+    held.wait(paging.PAGES_AHEAD)
+
+    assert held.holding == paging.PAGES_AHEAD
+    assert len(consumed) == 10
+    assert len(requested(sandbox, "/result")) == 1 + paging.PAGES_AHEAD
+
+    held.release()
+    thread.join()
+    assert consumed == rows(1000)
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_no_more_pages_are_fetched_than_the_reader_keeps_up_with(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 1000)
+    result = hook.iter_result(job_id)
+
+    list(itertools.islice(result, 31))
+
+    assert len(requested(sandbox, "/result")) <= 4 + paging.PAGES_AHEAD
+    result.close()  # type: ignore[attr-defined]
+
+
+def reading_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("agenty-result")]
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_a_reader_that_stops_early_leaves_no_thread(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 1000)
+    result = hook.iter_result(job_id)
+    list(itertools.islice(result, 15))
+    assert reading_threads()
+
+    result.close()  # type: ignore[attr-defined]
+
+    assert reading_threads() == []
+    count = len(sandbox.requests)
+    assert count < 30
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_a_reader_that_fails_leaves_no_thread(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 1000)
+    sandbox.fault("GET", "/jobs/{id}/result", status=404, after=3)
+
+    with pytest.raises(AgentyNotFoundError):
+        list(hook.iter_result(job_id))
+
+    assert reading_threads() == []
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_a_page_that_fails_for_a_moment_is_read_again(sandbox: Sandbox, hook: AgentyHook) -> None:
+    job_id = numbers_job(sandbox, 60)
+    sandbox.fault("GET", "/jobs/{id}/result", status=503, after=2, times=2)
+
+    assert list(hook.iter_result(job_id)) == rows(60)
+
+
+def test_a_small_result_needs_no_thread(sandbox: Sandbox, hook: AgentyHook, finished_job: int) -> None:
+    result = hook.iter_result(finished_job)
+    next(result)
+
+    assert reading_threads() == []
+
+
+@pytest.mark.parametrize(("modified", "sent"), [(True, "1"), (False, "0")])
+def test_collection_and_modified_are_asked_for(sandbox: Sandbox, hook: AgentyHook, modified: bool, sent: str) -> None:
+    sandbox.set_agent(NUMBERS, rows(3))
+    sandbox.set_agent(NUMBERS, [{"second": "x"}], collection=2)
+    job_id = sandbox.add_older_jobs(NUMBERS, 1)[0]
+
+    assert list(hook.iter_result(job_id, collection=2, modified=modified)) == [{"second": "x"}]
+    assert hook.count_result(job_id, collection=2, modified=modified) == 1
+    assert hook.count_result(job_id) == 3
+    first, second, third = requested(sandbox, "/result")
+    assert (first["collection"], first["modified"]) == ("2", sent)
+    assert (second["collection"], second["modified"], second["limit"]) == ("2", sent, "1")
+    assert (third["collection"], third["modified"]) == ("1", "1")
+
+
+# Logs
+
+
+@pytest.fixture
+def logged_job(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Give the id of a job with a log of some entries, one of them with several lines; pages are of 5 lines."""
+    monkeypatch.setattr(paging, "LOG_PAGE", 5)
+    job_id = sandbox.add_older_jobs(BOOKS, 1)[0]
+    for number in range(9):
+        sandbox.add_log(job_id, f"entry {number}")
+    sandbox.add_log(job_id, "\n".join(["Traceback", *(f"  line {number}" for number in range(12))]), level="ERROR")
+    sandbox.add_log(job_id, 'Job: {"job_id":3683463,"status":"started"}', level="WARN")
+    return job_id
+
+
+def test_a_log_is_read_to_its_end_page_by_page(sandbox: Sandbox, hook: AgentyHook, logged_job: int) -> None:
+    lines = sandbox.log(logged_job)
+
+    entries = list(hook.iter_logs(logged_job))
+
+    assert sum(entry.message.count("\n") + 1 for entry in entries) == len(lines)
+    assert entries[-1].next_offset == len(lines)
+    queries = requested(sandbox, "/logs")
+    assert [int(query["offset"]) for query in queries] == [*range(0, len(lines), 5), len(lines)]
+
+
+def test_lines_that_begin_like_none_belong_to_the_entry_before_also_across_pages(
+    hook: AgentyHook, logged_job: int
+) -> None:
+    [error] = [entry for entry in hook.iter_logs(logged_job) if entry.message.startswith("Traceback")]
+
+    assert error.level == "ERROR"
+    assert error.message.splitlines() == ["Traceback", *(f"  line {number}" for number in range(12))]
+
+
+def test_a_line_may_hold_json(hook: AgentyHook, logged_job: int) -> None:
+    *_, last = hook.iter_logs(logged_job)
+
+    assert last.level == "WARN"
+    assert last.message == 'Job: {"job_id":3683463,"status":"started"}'
+
+
+def test_a_log_goes_on_exactly_where_it_was_left(hook: AgentyHook, logged_job: int) -> None:
+    whole = list(hook.iter_logs(logged_job))
+
+    for left in (1, len(whole) // 2, *range(len(whole) - 6, len(whole) + 1)):
+        assert list(hook.iter_logs(logged_job, offset=whole[left - 1].next_offset)) == whole[left:]
+
+
+def test_new_lines_are_read_from_the_offset_on(sandbox: Sandbox, hook: AgentyHook, logged_job: int) -> None:
+    *_, last = hook.iter_logs(logged_job)
+    assert list(hook.iter_logs(logged_job, offset=last.next_offset)) == []
+
+    sandbox.add_log(logged_job, "one more")
+
+    assert [entry.message for entry in hook.iter_logs(logged_job, offset=last.next_offset)] == ["one more"]
+
+
+def test_a_log_is_not_asked_for_before_the_first_entry_is(sandbox: Sandbox, hook: AgentyHook, logged_job: int) -> None:
+    entries = hook.iter_logs(logged_job)
+    assert sandbox.requests == []
+    next(entries)
+    assert len(sandbox.requests) == 1
+
+
+@pytest.mark.parametrize("cap", [2500])
+def test_a_page_of_a_log_is_as_long_as_agenty_allows(
+    sandbox: Sandbox, hook: AgentyHook, finished_job: int, cap: int
+) -> None:
+    list(hook.iter_logs(finished_job))
+
+    assert {query["limit"] for query in requested(sandbox, "/logs")} == {str(cap)}
+
+
+def test_the_documented_lines_are_read() -> None:
+    body = (
+        b"2022-01-10T07:46:08.145Z INFO Worker id: 2\n"
+        b'2022-01-10T07:46:08.169Z INFO Job: {"job_id":3683463,"agent_id":"459ypoj1gk"}\n'
+        b"2022-01-10T07:46:10.230Z INFO REGEX: (\\d+)\\,(.*?) extracted 100 match(s) for field # Stores\n"
+    )
+
+    first, second, third = read_entries(split_lines(body), offset=0)
+
+    assert first == LogEntry(datetime(2022, 1, 10, 7, 46, 8, 145000, tzinfo=UTC), "INFO", "Worker id: 2", 1)
+    assert second.message == 'Job: {"job_id":3683463,"agent_id":"459ypoj1gk"}'
+    assert third.message.endswith("for field # Stores")
+    assert str(first) == "2022-01-10T07:46:08.145Z INFO Worker id: 2"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", []),
+        (b"one", ["one"]),
+        (b"one\n", ["one"]),
+        (b"one\r\ntwo\r\n", ["one", "two"]),
+        (b"one\n\ntwo\n", ["one", "", "two"]),
+        (b"one\x0btwo\x85\n", ["one\x0btwo\ufffd"]),
+        ("£\u2028x\n".encode(), ["£\u2028x"]),
+        (b"\n", [""]),
+    ],
+)
+def test_only_line_feeds_end_a_line(body: bytes, expected: list[str]) -> None:
+    assert split_lines(body) == expected
+
+
+def entries(*lines: str, offset: int = 0) -> Iterator[LogEntry]:
+    return read_entries(lines, offset=offset)
+
+
+def test_what_comes_before_the_first_entry_is_an_entry_without_a_time() -> None:
+    cut, whole = entries("rest of an entry", "2022-01-10T07:46:08Z warn careful", offset=7)
+
+    assert (cut.timestamp, cut.level, cut.message, cut.next_offset) == (None, "INFO", "rest of an entry", 8)
+    assert (whole.level, whole.message, whole.next_offset) == ("WARN", "careful", 9)
+    assert str(cut) == "- INFO rest of an entry"
+
+
+@pytest.mark.parametrize(
+    ("line", "level", "message"),
+    [
+        ("2022-01-10T07:46:08.145Z ERROR", "ERROR", ""),
+        ("2022-01-10T07:46:08.1452494Z INFO x", "INFO", "x"),
+        ("2022-01-10T07:46:08+02:00  Info  two spaces", "INFO", " two spaces"),
+        ("2022-01-10T07:46:08 INFO no zone", "INFO", "no zone"),
+    ],
+)
+def test_an_entry_may_begin_in_several_forms(line: str, level: str, message: str) -> None:
+    [entry] = entries(line)
+
+    assert (entry.level, entry.message) == (level, message)
+    assert entry.timestamp is not None
+    assert entry.timestamp.tzinfo is UTC
+
+
+@pytest.mark.parametrize("line", ["2022-99-10T07:46:08Z INFO x", "INFO x", " 2022-01-10T07:46:08Z INFO x", "", "}"])
+def test_what_only_looks_like_a_beginning_belongs_to_the_entry_before(line: str) -> None:
+    [entry] = entries("2022-01-10T07:46:08Z INFO first", line)
+
+    assert entry.message == f"first\n{line}"
+    assert entry.next_offset == 2
+
+
+def test_the_last_entries_of_a_log_are_told_or_none_where_it_cannot_be_read(
+    sandbox: Sandbox, hook: AgentyHook, logged_job: int
+) -> None:
+    assert [entry.level for entry in hook.last_log_entries(logged_job, count=2)] == ["ERROR", "WARN"]
+    sandbox.fault("GET", "/jobs/{id}/logs", status=404)
+    assert hook.last_log_entries(logged_job) == []
+
+
+def test_a_log_that_agenty_cannot_give_is_an_error(sandbox: Sandbox, hook: AgentyHook, finished_job: int) -> None:
+    sandbox.fault("GET", "/jobs/{id}/logs", status=503, times=None)
+
+    with pytest.raises(AgentyUnavailableError, match=f"GET /jobs/{finished_job}/logs"):
+        list(hook.iter_logs(finished_job))
