@@ -1,0 +1,26 @@
+"""
+From a download to a verified file at its destination.
+
+Knows nothing of Agenty's API: :func:`open_destination` checks a place, :class:`HttpDownload` reads from a
+perishable link, :func:`land` brings any source of bytes to a place, whole or not at all.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_agenty.landing.destination import Destination, open_destination
+from airflow_provider_agenty.landing.download import HttpDownload
+from airflow_provider_agenty.landing.errors import LandingError, StartOver
+from airflow_provider_agenty.landing.exported_file import ExportedFile
+from airflow_provider_agenty.landing.land_file import land
+from airflow_provider_agenty.landing.records import RecordCounter
+
+__all__ = [
+    "Destination",
+    "ExportedFile",
+    "HttpDownload",
+    "LandingError",
+    "RecordCounter",
+    "StartOver",
+    "land",
+    "open_destination",
+]

@@ -1,0 +1,186 @@
+"""
+The temporary file that content is collected in before it is published.
+
+Its name begins with a dot and ends in ``.agenty-part``. It is locked while it is written, and removed whatever
+goes wrong; only a process killed outright leaves one behind. The next landing in the same folder removes those
+that no one holds locked and that have not been written to for ten minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import itertools
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from airflow_provider_agenty.landing.errors import LandingError, storage_error
+from airflow_provider_agenty.landing.progress import readable_size
+
+SUFFIX = ".agenty-part"
+_ABANDONED_AFTER = 600.0  # seconds; a lock may not be seen from another host on every network file system
+_ENTRIES_LOOKED_AT = 10_000
+_LONGEST_STEM = 100  # bytes
+_FLUSHED_AT_ONCE = 8 * 1024 * 1024
+
+
+class StagedFile:
+    """
+    An open temporary file.
+
+    :param path: where it is.
+    :param file: the file, unbuffered, open for writing.
+    :param final_path: where it will be, for messages.
+    :param durable: whether it is to be brought to the disk in the end.
+    """
+
+    def __init__(self, path: Path, file: io.FileIO, *, final_path: Path, durable: bool) -> None:
+        self.path = path
+        self._file = file
+        self._final_path = final_path
+        self._flushes_early = durable and hasattr(os, "posix_fadvise")
+        self._written = self._flushed = 0
+
+    def write(self, data: bytes) -> None:
+        """
+        Append all of some bytes.
+
+        :param data: the bytes.
+        :raises LandingError: if the disk is full or fails.
+        """
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise storage_error(error, "write", self._final_path) from error
+        self._written += len(data)
+        if self._flushes_early and self._written - self._flushed >= _FLUSHED_AT_ONCE:
+            self._flush_early()
+
+    def _flush_early(self) -> None:
+        # Saying that the pages are not needed makes the system write them to the disk now, while the download goes
+        # on, without waiting for it. Otherwise all of it would wait for the end.
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._file.fileno(), self._flushed, self._written - self._flushed, os.POSIX_FADV_DONTNEED)
+        self._flushed = self._written
+
+    def restart(self) -> None:
+        """Throw away what was written so far."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._written = self._flushed = 0
+
+    def set_mode(self, mode: int) -> None:
+        """
+        Give it permission bits, the umask not applied.
+
+        :param mode: the bits.
+        """
+        os.fchmod(self._file.fileno(), mode)
+
+    def sync(self) -> None:
+        """
+        Bring all of it to the disk.
+
+        :raises LandingError: if the disk is full or fails, which some file systems find out only now.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise storage_error(error, "write", self._final_path) from error
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return os.fstat(self._file.fileno()).st_size
+
+
+@contextlib.contextmanager
+def staged_file(folder: Path, stem: str, *, mode: int, durable: bool) -> Iterator[StagedFile]:
+    """
+    Open a temporary file and remove it in the end, unless it was moved away.
+
+    :param folder: the existing folder to make it in.
+    :param stem: what its name begins with after the dot, for people who find it.
+    :param mode: its permission bits, less the process's umask.
+    :param durable: whether it is to be brought to the disk in the end.
+    :return: a context manager giving the file.
+    :raises LandingError: if it can't be made.
+    """
+    _remove_abandoned(folder)
+    path, file = _create(folder, stem, mode)
+    try:
+        yield StagedFile(path, file, final_path=folder / stem, durable=durable)
+    finally:
+        file.close()
+        path.unlink(missing_ok=True)
+
+
+def make_room(folder: Path, length: int | None) -> None:
+    """
+    Make a folder and check that there is room in it.
+
+    :param folder: the folder.
+    :param length: how many bytes will be written, ``None`` if that is not known.
+    :raises LandingError: if it can't be made, or if there is not enough room.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise storage_error(error, "make the folder", folder) from error
+    if length is not None and length > free:
+        raise LandingError(
+            f"There is not enough room in {folder}: the file has {readable_size(length)}, {readable_size(free)} are "
+            "free. Free space there or choose another folder.",
+            retryable=True,
+        )
+
+
+def _create(folder: Path, stem: str, mode: int) -> tuple[Path, io.FileIO]:
+    short = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    while True:
+        path = folder / f".{short}.{secrets.token_hex(8)}{SUFFIX}"
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+        except OSError as error:
+            raise storage_error(error, "make a file in", folder) from error
+        file = io.FileIO(descriptor, "wb")
+        _lock(descriptor)
+        # Another landing may have taken it for abandoned in the moment before it was locked.
+        if os.fstat(descriptor).st_nlink:
+            return path, file
+        file.close()
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_abandoned(folder: Path) -> None:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in itertools.islice(entries, _ENTRIES_LOOKED_AT):
+            if entry.name.startswith(".") and entry.name.endswith(SUFFIX):
+                with contextlib.suppress(OSError):
+                    _remove_if_abandoned(entry)
+
+
+def _remove_if_abandoned(entry: os.DirEntry[str]) -> None:
+    if time.time() - entry.stat(follow_symlinks=False).st_mtime < _ABANDONED_AFTER:
+        return
+    descriptor = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if _lock(descriptor):
+            os.unlink(entry.path)  # noqa: PTH108 - the entry is a string already
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,95 @@
+"""
+How fast CSV records are counted, beside Python's own csv module in the same run.
+
+    python benchmarks/records.py [--megabytes 64] [--runs 5]
+
+One core is kept busy. MB/s are medians over the runs, in CPU time of this process, which is what the counter adds
+to a landing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+from airflow_provider_agenty.landing.records import RecordCounter
+
+CHUNK = 1024 * 1024
+
+
+def table_of(
+    quoting: int, widths: tuple[int, int], line_end: str, values: Callable[[random.Random, int], str]
+) -> bytes:
+    chance = random.Random(1)
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, quoting=quoting, lineterminator=line_end)
+    while out.tell() < CHUNK:
+        writer.writerow([values(chance, chance.randint(*widths)) for _ in range(8)])
+    return out.getvalue().encode()
+
+
+def word(chance: random.Random, width: int) -> str:
+    return "".join(chance.choices("abcdefghijklmnopqrstuvwxyz 0123456789", k=width))
+
+
+def scraped(chance: random.Random, width: int) -> str:
+    text = word(chance, width)
+    return chance.choice((text, text, text, f"{text}, {text}", f'{text} "{text}"', f"{text}\n{text}", ""))
+
+
+CONTENTS = {
+    "no quotes, fields of 5 to 40 bytes": (csv.QUOTE_MINIMAL, (5, 40), "\n", word),
+    "no quotes, CRLF": (csv.QUOTE_MINIMAL, (5, 40), "\r\n", word),
+    "every field quoted, 10 to 50 bytes": (csv.QUOTE_ALL, (10, 50), "\n", word),
+    "every field quoted, CRLF": (csv.QUOTE_ALL, (10, 50), "\r\n", word),
+    "every field quoted, 10 bytes": (csv.QUOTE_ALL, (10, 10), "\n", word),
+    "every field quoted, with line ends and doubled quotes": (csv.QUOTE_ALL, (10, 50), "\n", scraped),
+    "quotes where needed, with line ends and doubled quotes": (csv.QUOTE_MINIMAL, (5, 40), "\n", scraped),
+}
+
+
+def count_with_counter(data: bytes, repeats: int) -> int:
+    counter = RecordCounter()
+    for _ in range(repeats):
+        counter.update(data)
+    counter.finish()
+    return counter.records
+
+
+def count_with_csv(data: bytes, repeats: int) -> int:
+    lines = io.TextIOWrapper(io.BytesIO(data * repeats), encoding="utf-8", newline="")
+    return sum(1 for row in csv.reader(lines) if row)
+
+
+def seconds(count: Callable[[bytes, int], int], data: bytes, repeats: int) -> tuple[float, int]:
+    begun = time.process_time()
+    records = count(data, repeats)
+    return time.process_time() - begun, records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    print("| content | ours, MB/s | csv.reader, MB/s | ratio |")
+    print("| --- | --- | --- | --- |")
+    for name, recipe in CONTENTS.items():
+        data = table_of(*recipe)
+        repeats = max(1, options.megabytes * 10**6 // len(data))
+        few = max(1, repeats // 16)
+        ours, records = zip(*(seconds(count_with_counter, data, repeats) for _ in range(options.runs)), strict=True)
+        theirs, found = seconds(count_with_csv, data, few)
+        if records[0] * few != found * repeats:
+            raise SystemExit(f"{name}: {records[0]} records counted, csv finds {found} in {few} of {repeats} parts")
+        rate, rate_of_csv = len(data) * repeats / statistics.median(ours) / 1e6, len(data) * few / theirs / 1e6
+        print(f"| {name} | {rate:.0f} | {rate_of_csv:.0f} | {rate / rate_of_csv:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,530 @@
+"""One perishable link, read over real sockets with everything that can go wrong on them."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import ipaddress
+import itertools
+import logging
+import random
+import ssl
+import zlib
+from email.utils import format_datetime
+
+import pytest
+
+from airflow_provider_agenty.landing import LandingError, StartOver, download
+from tests.landing.conftest import SIGNATURE, Answer, DownloadHost, everything_said
+
+CSV = b"\xef\xbb\xbfname,price\r\n" + b"".join(b'"Book %d",\xc2\xa3%d.50\r\n' % (n, n) for n in range(40_000))
+TAG = {"ETag": '"v1"'}
+YESTERDAY = format_datetime(datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1), usegmt=True)
+NOW = format_datetime(datetime.datetime.now(datetime.UTC), usegmt=True)
+
+
+def read(source) -> bytes:
+    """Read a source as a landing does, anew where it asks for it."""
+    while True:
+        taken = b""
+        try:
+            for chunk in source:
+                assert chunk
+                taken += chunk
+        except StartOver:
+            continue
+        return taken
+
+
+def refused(source) -> LandingError:
+    with pytest.raises(LandingError) as caught:
+        read(source)
+    assert SIGNATURE not in everything_said(caught.value)
+    return caught.value
+
+
+class TestWhole:
+    def test_the_bytes_come_as_they_are(self, host, make_download):
+        host.answers = [Answer(CSV)]
+        source = make_download()
+        assert read(source) == CSV
+        assert source.length == len(CSV)
+        assert len(host.requests) == 1
+
+    def test_the_request_carries_no_login_and_asks_for_no_encoding(self, host, make_download, tmp_path, monkeypatch):
+        (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password pw\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+        host.answers = [Answer(CSV)]
+        read(make_download())
+        assert "authorization" not in host.requests[0].headers
+        assert host.requests[0].headers["accept-encoding"] == "identity"
+        assert "range" not in host.requests[0].headers
+
+    def test_a_login_in_the_link_is_used(self, host, make_download, secrets):
+        host.answers = [Answer(CSV)]
+        read(make_download(get_link=lambda: host.link().replace("//", "//me:pw0rd@")))
+        assert host.requests[0].headers["authorization"].startswith("Basic ")
+        assert "pw0rd" in secrets
+
+    @pytest.mark.parametrize("answer", [Answer(CSV, chunked=True), Answer(CSV, length=None)], ids=["chunked", "none"])
+    def test_no_length(self, host, make_download, answer):
+        host.answers = [answer]
+        source = make_download()
+        assert read(source) == CSV
+        assert source.length is None
+
+
+class TestCut:
+    @pytest.mark.parametrize("reset", [False, True])
+    @pytest.mark.parametrize("headers", [TAG, {"Last-Modified": YESTERDAY, "Date": NOW}], ids=["ETag", "Last-Modified"])
+    def test_is_resumed_where_it_was_cut(self, host, make_download, headers, reset):
+        host.answers = [
+            Answer(CSV, headers=headers, cut_after=300_000, reset=reset),
+            Answer(CSV, headers=headers, ranges=True),
+        ]
+        assert b"".join(make_download()) == CSV
+        assert host.requests[1].headers["range"] == "bytes=300000-"
+        assert host.requests[1].headers["if-range"] in headers.values()
+
+    def test_in_the_middle_of_chunks_is_resumed(self, host, make_download):
+        host.answers = [
+            Answer(CSV, headers=TAG, chunked=True, cut_after=300_000),
+            Answer(CSV, headers=TAG, ranges=True),
+        ]
+        assert b"".join(make_download()) == CSV
+        assert len(host.requests) == 2
+
+    def test_again_and_again_is_fine_while_it_gets_on(self, host, make_download):
+        host.answers = [Answer(CSV, headers=TAG, ranges=True, cut_after=70_000)] * 11 + [
+            Answer(CSV, headers=TAG, ranges=True)
+        ]
+        assert b"".join(make_download(attempts=2)) == CSV
+
+    @pytest.mark.parametrize(
+        "headers",
+        [{}, {"ETag": 'W/"v1"'}, {"Last-Modified": NOW, "Date": NOW}, {"Last-Modified": YESTERDAY}],
+        ids=["none", "weak", "too fresh", "no date"],
+    )
+    def test_begins_anew_where_the_body_can_not_be_told_from_another(self, host, make_download, headers):
+        host.answers = [Answer(CSV, headers=headers, cut_after=300_000), Answer(CSV, headers=headers, ranges=True)]
+        source = make_download()
+        with pytest.raises(StartOver):
+            list(source)
+        assert b"".join(source) == CSV
+        assert "range" not in host.requests[1].headers
+
+    @pytest.mark.parametrize(
+        "second",
+        [
+            Answer(CSV, headers=TAG),
+            Answer(b"other,content\n" + CSV, headers={"ETag": '"v2"'}, ranges=True),
+        ],
+        ids=["no ranges", "changed"],
+    )
+    def test_an_answer_with_the_whole_body_is_taken_from_its_beginning(self, host, make_download, second):
+        host.answers = [Answer(CSV, headers=TAG, cut_after=300_000), second]
+        source = make_download()
+        with pytest.raises(StartOver):
+            list(source)
+        assert b"".join(source) == second.body
+        assert len(host.requests) == 2
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            Answer(CSV[300_000:], status=206, headers={**TAG, "Content-Range": f"bytes 5-{len(CSV) - 1}/{len(CSV)}"}),
+            Answer(CSV[300_000:], status=206, headers={**TAG, "Content-Range": f"bytes 300000-9/{len(CSV) + 1}"}),
+            Answer(CSV[300_000:], status=206, headers=TAG),
+            Answer(
+                CSV[300_000:],
+                status=206,
+                headers={"ETag": '"v2"', "Content-Range": f"bytes 300000-{len(CSV) - 1}/{len(CSV)}"},
+            ),
+            Answer(
+                CSV[300_000:],
+                status=206,
+                headers={
+                    **TAG,
+                    "Content-Encoding": "gzip",
+                    "Content-Range": f"bytes 300000-{len(CSV) - 1}/{len(CSV)}",
+                },
+            ),
+            Answer(b"", status=416, headers=TAG),
+        ],
+        ids=["other place", "other length", "no place", "other tag", "other encoding", "416"],
+    )
+    def test_a_wrong_rest_is_not_glued_on(self, host, make_download, wrong):
+        host.answers = [Answer(CSV, headers=TAG, cut_after=300_000), wrong, Answer(CSV, headers=TAG)]
+        assert read(make_download()) == CSV
+        assert len(host.requests) == 3
+
+    def test_a_rest_that_is_only_a_part_of_it_is_not_the_end(self, host, make_download):
+        part = {**TAG, "Content-Range": f"bytes 300000-399999/{len(CSV)}"}
+        host.answers = [
+            Answer(CSV, headers=TAG, cut_after=300_000),
+            Answer(CSV[300_000:400_000], status=206, headers=part),
+            Answer(CSV, headers=TAG, ranges=True),
+        ]
+        assert b"".join(make_download()) == CSV
+        assert host.requests[2].headers["range"] == "bytes=400000-"
+
+    def test_before_the_first_byte(self, host, make_download):
+        host.answers = [Answer(CSV, cut_after=0), Answer(CSV)]
+        assert read(make_download()) == CSV
+
+    def test_again_and_again_at_the_same_place_ends(self, host, make_download):
+        host.answers = [Answer(CSV, headers=TAG, cut_after=300_000), Answer(CSV, headers=TAG, ranges=True, cut_after=0)]
+        error = refused(make_download(attempts=4))
+        assert error.retryable
+        assert f"300000 of {len(CSV)} bytes" in str(error)
+        assert "127.0.0.1" in str(error)
+        assert len(host.requests) == 4
+
+    def test_again_and_again_without_ranges_ends(self, host, make_download):
+        host.answers = [Answer(CSV, headers=TAG, cut_after=300_000)]
+        error = refused(make_download(attempts=3))
+        assert error.retryable
+        assert len(host.requests) <= 6
+
+    def test_a_length_that_lies_is_no_whole_body(self, host, make_download):
+        host.answers = [Answer(CSV, length=len(CSV) + 10)]
+        error = refused(make_download(attempts=2))
+        assert error.retryable
+        assert f"{len(CSV)} of {len(CSV) + 10} bytes" in str(error)
+
+
+class TestEncodings:
+    MEMBERS = gzip.compress(CSV[:1000]) + gzip.compress(CSV[1000:500_000]) + gzip.compress(CSV[500_000:])
+    RAW = zlib.compressobj(wbits=-15)
+
+    @pytest.mark.parametrize(
+        ("name", "body"),
+        [
+            ("gzip", gzip.compress(CSV)),
+            ("X-GZip", gzip.compress(CSV)),
+            ("gzip", MEMBERS),
+            ("gzip", MEMBERS + b"\0" * 100),
+            ("deflate", zlib.compress(CSV)),
+            ("deflate", RAW.compress(CSV) + RAW.flush()),
+            ("identity", CSV),
+        ],
+        ids=["gzip", "x-gzip", "members", "padded", "deflate", "bare deflate", "identity"],
+    )
+    @pytest.mark.parametrize("chunked", [False, True])
+    def test_are_undone(self, host, make_download, name, body, chunked):
+        host.answers = [Answer(body, headers={"Content-Encoding": name}, chunked=chunked)]
+        source = make_download()
+        assert read(source) == CSV
+        assert source.length == (len(CSV) if name == "identity" and not chunked else None)
+
+    def test_of_what_was_cut_go_on_where_it_was_cut(self, host, make_download):
+        noise = random.Random(1).randbytes(1_000_000).hex().encode()
+        headers = {**TAG, "Content-Encoding": "gzip"}
+        host.answers = [
+            Answer(gzip.compress(noise), headers=headers, cut_after=600_001),
+            Answer(gzip.compress(noise), headers=headers, ranges=True),
+        ]
+        assert b"".join(make_download()) == noise
+        assert host.requests[1].headers["range"] == "bytes=600001-"
+
+    @pytest.mark.parametrize(
+        ("name", "body"),
+        [
+            ("gzip", gzip.compress(CSV)[:-9]),
+            ("gzip", gzip.compress(CSV)[:5000] + b"\xff" * 100 + gzip.compress(CSV)[5100:]),
+            ("gzip", CSV),
+            ("deflate", zlib.compress(CSV)[:-2]),
+        ],
+        ids=["short", "damaged", "not gzip", "short deflate"],
+    )
+    def test_that_are_damaged_are_asked_for_again_and_refused(self, host, make_download, name, body):
+        host.answers = [Answer(body, headers={"Content-Encoding": name})]
+        error = refused(make_download(attempts=3))
+        assert error.retryable
+        assert len(host.requests) == 3
+
+    def test_that_are_unknown_are_refused(self, host, make_download):
+        host.answers = [Answer(CSV, headers={"Content-Encoding": "br"})]
+        assert "'br'" in str(refused(make_download()))
+
+    def test_a_bomb_comes_in_bounded_pieces(self, host, make_download):
+        host.answers = [Answer(gzip.compress(bytes(50_000_000)), headers={"Content-Encoding": "gzip"})]
+        sizes = [len(chunk) for chunk in make_download()]
+        assert sum(sizes) == 50_000_000
+        assert max(sizes) <= 2 * 1024 * 1024
+
+
+class TestLinks:
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+    def test_a_refused_link_is_replaced(self, host, make_download, status):
+        host.answers = [Answer(status=status), Answer(CSV)]
+        assert read(make_download()) == CSV
+        assert [request.path[-4:] for request in host.requests] == ["&n=0", "&n=1"]
+
+    def test_an_expired_link_is_replaced_and_the_download_goes_on(self, host, make_download):
+        host.answers = [
+            Answer(CSV, headers=TAG, cut_after=300_000),
+            Answer(status=403),
+            Answer(CSV, headers=TAG, ranges=True),
+        ]
+        assert b"".join(make_download()) == CSV
+        assert [request.path[-4:] for request in host.requests] == ["&n=0", "&n=0", "&n=2"]
+        assert host.requests[2].headers["range"] == "bytes=300000-"
+
+    def test_links_are_replaced_a_bounded_number_of_times(self, host, make_download):
+        host.answers = [Answer(status=403)]
+        error = refused(make_download(attempts=3))
+        assert "HTTP 403" in str(error)
+        assert len(host.requests) == 3
+
+    def test_what_get_link_raises_goes_through(self, make_download):
+        class RefusedError(Exception):
+            pass
+
+        def get_link():
+            raise RefusedError
+
+        with pytest.raises(RefusedError):
+            read(make_download(get_link=get_link))
+
+    def test_any_other_4xx_is_final(self, host, make_download):
+        host.answers = [Answer(status=451)]
+        error = refused(make_download())
+        assert not error.retryable
+        assert "HTTP 451" in str(error)
+        assert len(host.requests) == 1
+
+    @pytest.mark.parametrize(
+        "link",
+        ["", "no link", "ftp://127.0.0.1/x", "http://[/x", "http://127.0.0.1:x/", None, "http:///x"],
+    )
+    def test_what_is_no_link_is_refused_unseen(self, make_download, link):
+        error = refused(make_download(get_link=lambda: f"{link}?{SIGNATURE}" if link else link))
+        assert "not an http or https URL" in str(error)
+
+    def test_plain_http_is_only_for_this_machine(self, make_download):
+        error = refused(make_download(get_link=lambda: f"http://files.example/x?{SIGNATURE}"))
+        assert "files.example" in str(error)
+        assert "plain http" in str(error)
+
+
+class TestRedirects:
+    def test_are_followed_by_hand(self, host, make_download):
+        other = DownloadHost()
+        other.answers = [Answer(CSV)]
+        host.answers = [
+            Answer(status=302, headers={"Location": f"/elsewhere?again={SIGNATURE}"}),
+            Answer(status=307, headers={"Location": other.link("final.csv")}),
+        ]
+        assert read(make_download()) == CSV
+        assert host.requests[1].path == f"/elsewhere?again={SIGNATURE}"
+        assert other.requests[0].path.startswith("/final.csv?")
+        other.close()
+
+    def test_go_on_with_the_range_that_was_asked_for(self, host, make_download):
+        host.answers = [
+            Answer(CSV, headers=TAG, cut_after=300_000),
+            Answer(status=302, headers={"Location": "/elsewhere"}),
+            Answer(CSV, headers=TAG, ranges=True),
+        ]
+        assert b"".join(make_download()) == CSV
+        assert host.requests[2].headers["range"] == "bytes=300000-"
+
+    def test_to_another_machine_over_plain_http_are_refused(self, host, make_download, secrets):
+        host.answers = [Answer(status=302, headers={"Location": f"http://files.example/x?y={SIGNATURE}"})]
+        error = refused(make_download())
+        assert "files.example" in str(error)
+        assert not error.retryable
+
+    def test_without_end_are_refused(self, host, make_download):
+        host.answers = [Answer(status=302, headers={"Location": f"/again?{SIGNATURE}"})]
+        assert "redirects" in str(refused(make_download()))
+        assert len(host.requests) <= 6
+
+    def test_to_nowhere_are_failures(self, host, make_download):
+        host.answers = [Answer(status=302), Answer(CSV)]
+        assert read(make_download()) == CSV
+
+
+class TestSecrets:
+    def test_are_told_before_they_can_be_logged(self, host, make_download, secrets, caplog):
+        caplog.set_level(logging.DEBUG)
+        seen = []
+        host.answers = [
+            Answer(status=302, headers={"Location": f"/next?sig={SIGNATURE} {{x}}é"}),
+            Answer(CSV, headers=TAG, cut_after=9),
+            Answer(CSV),
+        ]
+        read(make_download(log=logging.getLogger("landing-test")))
+        for record in caplog.records:
+            text = record.getMessage()
+            for secret in secrets:
+                text = text.replace(secret, "***")
+            seen.append(text)
+        assert any("***" in text for text in seen), "urllib3 logs the queries: the test would prove nothing otherwise"
+        assert not [text for text in seen if SIGNATURE in text]
+
+    def test_are_in_no_line_of_ours(self, host, make_download, caplog):
+        caplog.set_level(logging.DEBUG, logger="landing-test")
+        host.answers = [
+            Answer(CSV, headers=TAG, cut_after=300_000),
+            Answer(status=503),
+            Answer(status=403),
+            Answer(CSV, headers=TAG),
+        ]
+        read(make_download())
+        ours = [record.getMessage() for record in caplog.records if record.name == "landing-test"]
+        assert len(ours) >= 3
+        assert not [line for line in ours if SIGNATURE in line]
+
+
+class TestWaiting:
+    @pytest.fixture
+    def pauses(self, monkeypatch):
+        pauses: list[float] = []
+        monkeypatch.setattr(download.time, "sleep", pauses.append)
+        return pauses
+
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+    def test_trouble_of_the_server_is_waited_out(self, host, make_download, pauses, status):
+        host.answers = [Answer(status=status), Answer(CSV)]
+        assert read(make_download()) == CSV
+        assert len(pauses) == 1
+
+    def test_retry_after_in_seconds(self, host, make_download, pauses):
+        host.answers = [Answer(status=429, headers={"Retry-After": "7"}), Answer(CSV)]
+        read(make_download())
+        assert pauses == [7.0]
+
+    def test_retry_after_as_a_date(self, host, make_download, pauses):
+        moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=40)
+        host.answers = [Answer(status=503, headers={"Retry-After": format_datetime(moment, usegmt=True)}), Answer(CSV)]
+        read(make_download())
+        assert 20 < pauses[0] <= 40
+
+    @pytest.mark.parametrize("value", ["999999", "²", "soon", "-5", "Wed, 21 Oct 2015 07:28:00 GMT"])
+    def test_retry_after_is_bounded_and_may_be_nonsense(self, host, make_download, pauses, value):
+        host.answers = [Answer(status=503, headers={"Retry-After": value.encode().decode("latin-1")}), Answer(CSV)]
+        read(make_download())
+        assert pauses[0] <= 120
+
+    def test_pauses_grow_and_differ(self, host, make_download, pauses, monkeypatch):
+        monkeypatch.setattr(download, "_FIRST_PAUSE", 1.0)
+        limits = []
+        monkeypatch.setattr(download.random, "uniform", lambda low, high: limits.append((low, high)) or high)
+        host.answers = [Answer(status=503)]
+        refused(make_download(attempts=8))
+        assert limits == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (0, 30), (0, 30)]
+        assert pauses == [high for _, high in limits]
+
+    def test_a_silent_server_is_given_up(self, host, make_download):
+        host.answers = [Answer(CSV, cut_after=1000, stall=3)]
+        error = refused(make_download(attempts=2, timeout=(1.0, 0.2)))
+        assert "no byte came in time" in str(error)
+
+    def test_a_refused_connection_is_said(self, host, make_download):
+        link = host.link()
+        host.close()
+        error = refused(make_download(get_link=lambda: link, attempts=2))
+        assert error.retryable
+        assert "the connection was refused" in str(error)
+
+
+class TestNoFile:
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Answer(b"<!DOCTYPE html><html><body>Sign in</body></html>"),
+            Answer(b"\xef\xbb\xbf \r\n <html>"),
+            Answer(b"Sign in, please", headers={"Content-Type": "text/html; charset=utf-8"}),
+            Answer(gzip.compress(b"<html>"), headers={"Content-Encoding": "gzip"}),
+            Answer(b"<html>" + b"x" * 5000, chunked=True),
+        ],
+        ids=["doctype", "blank before", "type only", "gzip", "chunked"],
+    )
+    def test_an_html_page_is_refused(self, host, make_download, answer):
+        host.answers = [answer]
+        assert "an HTML page" in str(refused(make_download()))
+
+    def test_an_xml_page_is_refused_with_its_code(self, host, make_download):
+        page = f"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Sig>{SIGNATURE}</Sig></Error>"
+        host.answers = [Answer(page.encode())]
+        error = refused(make_download())
+        assert "an XML page with the code ExpiredToken" in str(error)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Answer(b""),
+            Answer(b"", chunked=True),
+            Answer(b"", length=None),
+            Answer(gzip.compress(b""), headers={"Content-Encoding": "gzip"}),
+        ],
+    )
+    def test_nothing_at_all_is_refused(self, host, make_download, answer):
+        host.answers = [answer]
+        error = refused(make_download())
+        assert "without a single byte" in str(error)
+        assert error.retryable
+
+    def test_nothing_at_all_where_that_is_fine(self, host, make_download):
+        host.answers = [Answer(b"")]
+        assert b"".join(make_download(may_be_empty=True)) == b""
+
+    @pytest.mark.parametrize("body", [b"a", b'"<b>bold</b>",x\n', b"5 < 6\n", b"< 6\n"])
+    def test_what_merely_looks_odd_is_taken(self, host, make_download, body):
+        host.answers = [Answer(body)]
+        assert read(make_download()) == body
+
+
+class TestTls:
+    @pytest.fixture
+    def certificate(self, tmp_path):
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+            .sign(key, hashes.SHA256())
+        )
+        path = tmp_path / "host.pem"
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        return path
+
+    @pytest.fixture
+    def tls_host(self, certificate):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server = DownloadHost(context)
+        server.answers = [Answer(CSV)]
+        yield server
+        server.close()
+
+    def test_is_checked(self, tls_host, make_download):
+        error = refused(make_download(get_link=tls_host.link, attempts=1))
+        assert "certificate was not accepted" in str(error)
+
+    def test_with_the_certificates_of_the_session(self, tls_host, make_download, session, certificate):
+        session.verify = str(certificate)
+        assert read(make_download(get_link=tls_host.link)) == CSV
+
+    def test_with_the_certificates_of_the_environment(self, tls_host, make_download, monkeypatch, certificate):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        assert read(make_download(get_link=tls_host.link)) == CSV
+
+
+def test_a_consumer_that_stops_closes_the_connection(host, make_download):
+    host.answers = [Answer(CSV * 20)]
+    assert len(list(itertools.islice(make_download(), 1))) == 1

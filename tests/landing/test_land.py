@@ -1,0 +1,570 @@
+"""A file that appears at a local destination is whole, whatever happens on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import logging
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_agenty.landing import (
+    ExportedFile,
+    LandingError,
+    StartOver,
+    land,
+    open_destination,
+    progress,
+    receiving,
+    staging,
+)
+from tests.landing.conftest import Answer, files_in
+
+CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(20_000))
+LOG = logging.getLogger("landing-test")
+
+
+def land_at(path, source=(CSV,), *, overwrite=True, default_name="unused.csv", **options) -> ExportedFile:
+    destination = open_destination(str(path), default_name=default_name, overwrite=overwrite)
+    settings = {
+        "job_id": 7,
+        "collection": 1,
+        "count_rows": True,
+        "expected_rows": None,
+        "check": None,
+        "log": LOG,
+        **options,
+    }
+    return land(source, destination, **settings)
+
+
+def refused(path, **options) -> str:
+    with pytest.raises(LandingError) as caught:
+        open_destination(str(path), default_name="unused.csv", **options)
+    return str(caught.value)
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """Give up the rights of root, to which no permission applies, in this thread's file accesses."""
+    if os.getuid() != 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setresgid(65534, 65534, 0)
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        os.setgroups(groups)
+
+
+class TestTheFile:
+    def test_is_whole_and_described(self, tmp_path):
+        path = tmp_path / "new" / "folders" / "books.csv"
+        exported = land_at(path, expected_rows=20_000)
+        assert path.read_bytes() == CSV
+        assert exported == ExportedFile(str(path), len(CSV), 20_000, hashlib.sha256(CSV).hexdigest(), 7, 1)
+        assert exported.to_dict() == {
+            "path": str(path),
+            "size": len(CSV),
+            "rows": 20_000,
+            "sha256": hashlib.sha256(CSV).hexdigest(),
+            "job_id": 7,
+            "collection": 1,
+        }
+        assert files_in(tmp_path) == ["new/folders/books.csv"]
+
+    def test_comes_from_a_download_over_a_socket(self, tmp_path, host, make_download):
+        host.answers = [
+            Answer(CSV, headers={"ETag": '"1"'}, cut_after=200_000),
+            Answer(b"x\n" + CSV, headers={"ETag": '"2"'}, ranges=True),
+        ]
+        exported = land_at(tmp_path / "books.csv", make_download())
+        assert (tmp_path / "books.csv").read_bytes() == b"x\n" + CSV
+        assert exported.rows == 20_001
+
+    def test_is_gzipped_on_the_way_always_the_same(self, tmp_path):
+        first = land_at(tmp_path / "a.csv.gz")
+        time.sleep(1.1)
+        second = land_at(tmp_path / "b.csv.gz", [CSV[at : at + 999] for at in range(0, len(CSV), 999)])
+        data = (tmp_path / "a.csv.gz").read_bytes()
+        assert gzip.decompress(data) == CSV
+        assert data == (tmp_path / "b.csv.gz").read_bytes()
+        assert first.size == second.size == len(data)
+        assert first.sha256 == hashlib.sha256(CSV).hexdigest()
+        assert first.rows == 20_000
+
+    def test_without_rows(self, tmp_path):
+        assert land_at(tmp_path / "job.log", count_rows=False, collection=None).rows is None
+
+    def test_may_be_empty_where_the_source_is(self, tmp_path):
+        exported = land_at(tmp_path / "rows.jsonl", [], count_rows=False)
+        assert exported.size == 0
+        assert files_in(tmp_path) == ["rows.jsonl"]
+
+    def test_has_the_mode_of_any_new_file(self, tmp_path):
+        before = os.umask(0o027)
+        try:
+            land_at(tmp_path / "books.csv")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "books.csv").stat().st_mode) == 0o640
+
+    def test_keeps_the_mode_of_the_file_it_replaces(self, tmp_path):
+        (tmp_path / "books.csv").write_text("old")
+        (tmp_path / "books.csv").chmod(0o604)
+        land_at(tmp_path / "books.csv")
+        assert stat.S_IMODE((tmp_path / "books.csv").stat().st_mode) == 0o604
+
+    def test_goes_where_a_link_leads(self, tmp_path):
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link.csv").symlink_to("real/books.csv")
+        for _ in range(2):  # the link leads nowhere the first time
+            assert land_at(tmp_path / "link.csv").path == str(tmp_path / "link.csv")
+            assert (tmp_path / "link.csv").is_symlink()
+            assert (tmp_path / "real" / "books.csv").read_bytes() == CSV
+        assert files_in(tmp_path) == ["link.csv", "real/books.csv"]
+
+    def test_gets_its_default_name_in_a_folder(self, tmp_path):
+        assert land_at(f"{tmp_path}/new/", default_name=lambda: "agent-7-1.csv").path == f"{tmp_path}/new/agent-7-1.csv"
+        assert land_at(f"{tmp_path}/", default_name="agent-7-1.csv").path == f"{tmp_path}/agent-7-1.csv"
+
+    def test_has_a_name_as_long_as_the_system_takes(self, tmp_path):
+        name = "é" * 125 + ".csv"
+        land_at(tmp_path / name)
+        assert files_in(tmp_path) == [name]
+
+    @pytest.mark.parametrize("url", ["file://{}", "file://localhost{}", "FILE://{}"])
+    def test_has_a_file_url(self, tmp_path, url):
+        path = f"{tmp_path}/manual__2026-01-01T00:00:00+00:00 %41#?.csv"
+        assert land_at(url.format(path)).path == path
+        assert Path(path).read_bytes() == CSV
+
+    def test_has_a_relative_path(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        assert land_at("books.csv").path == str(tmp_path / "books.csv")
+        assert land_at("~/books.csv").path == str(tmp_path / "home" / "books.csv")
+
+
+class TestRefusedBeforeAnythingIsDone:
+    @pytest.mark.parametrize("path", ["", "  ", None, 5])
+    def test_no_path(self, path):
+        with pytest.raises(LandingError, match="is empty"):
+            open_destination(path, default_name="unused.csv")
+
+    def test_a_nul_character(self):
+        assert "NUL" in refused("/tmp/a\0b")
+
+    def test_a_folder(self, tmp_path):
+        assert "is a folder: add a /" in refused(tmp_path)
+        (tmp_path / "unused.csv").mkdir()
+        assert "is a folder" in refused(f"{tmp_path}/")
+
+    def test_a_parent_that_is_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("x")
+        assert f"{tmp_path}/file is a file" in refused(tmp_path / "file" / "deep" / "books.csv")
+        assert f"{tmp_path}/file is a file" in refused(f"{tmp_path}/file/")
+
+    def test_what_is_no_regular_file(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        assert "not a regular file" in refused(tmp_path / "pipe")
+        assert "not a regular file" in refused("/dev/null")
+
+    def test_a_folder_without_permission(self, tmp_path):
+        (tmp_path / "closed").mkdir(mode=0o555)
+        tmp_path.chmod(0o755)
+        for parent in tmp_path.parents[:3]:
+            parent.chmod(parent.stat().st_mode | 0o011)
+        with as_nobody():
+            assert f"{tmp_path}/closed is not writable" in refused(tmp_path / "closed" / "new" / "books.csv")
+
+    def test_a_file_on_another_host(self):
+        assert "another host (server)" in refused("file://server/share/x.csv")
+
+    def test_an_existing_file_that_may_not_be_replaced(self, tmp_path):
+        (tmp_path / "books.csv").write_text("old")
+        assert "exists already" in refused(tmp_path / "books.csv", overwrite=False)
+
+    def test_a_link_in_circles(self, tmp_path):
+        (tmp_path / "a").symlink_to("b")
+        (tmp_path / "b").symlink_to("a")
+        assert "Could not look at" in refused(tmp_path / "a")
+
+    def test_a_scheme_without_its_provider(self):
+        assert "apache-airflow-providers-google" in refused("gs://bucket/books.csv")
+
+    def test_before_the_name_is_asked_for(self, tmp_path):
+        (tmp_path / "file").write_text("x")
+        asked = []
+        with pytest.raises(LandingError):
+            open_destination(f"{tmp_path}/file/", default_name=lambda: asked.append(1) or "x.csv")
+        open_destination(f"{tmp_path}/books.csv", default_name=lambda: asked.append(1) or "x.csv")
+        assert not asked
+
+    def test_and_nothing_is_made(self, tmp_path):
+        open_destination(f"{tmp_path}/new/books.csv", default_name="unused.csv")
+        assert not (tmp_path / "new").exists()
+
+
+class Boom(BaseException):
+    """As Airflow's own timeout, no ordinary exception."""
+
+
+def source_that_ends_with(error):
+    yield CSV
+    yield b"half a li"
+    raise error
+
+
+class TestWhateverGoesWrong:
+    @pytest.fixture
+    def old(self, tmp_path):
+        (tmp_path / "books.csv").write_text("old")
+        return tmp_path / "books.csv"
+
+    def untouched(self, old):
+        return old.read_text() == "old" and files_in(old.parent) == ["books.csv"] and not lanes()
+
+    @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), Boom(), LandingError("x")])
+    def test_in_the_source(self, old, error):
+        with pytest.raises(type(error)) as caught:
+            land_at(old, source_that_ends_with(error))
+        assert caught.value is error
+        assert self.untouched(old)
+
+    def test_before_the_first_byte_nothing_is_made(self, tmp_path):
+        def source():
+            raise LandingError("no")
+            yield b""
+
+        with pytest.raises(LandingError):
+            land_at(tmp_path / "new" / "books.csv", source())
+        assert not (tmp_path / "new").exists()
+
+    def test_in_the_check(self, old):
+        seen = []
+
+        class TooFewError(Exception):
+            pass
+
+        def check(exported):
+            seen.append((exported, files_in(old.parent)))
+            raise TooFewError
+
+        with pytest.raises(TooFewError):
+            land_at(old, check=check)
+        assert seen[0][0].rows == 20_000
+        assert len(seen[0][1]) == 2
+        assert self.untouched(old)
+
+    def test_too_few_rows(self, old):
+        with pytest.raises(LandingError, match="has 20000 rows where the result has 20001") as caught:
+            land_at(old, expected_rows=20_001)
+        assert caught.value.retryable
+        assert self.untouched(old)
+
+    def test_more_rows_are_a_warning(self, old, caplog):
+        assert land_at(old, expected_rows=19_999).rows == 20_000
+        assert "20000 rows, the result only 19999" in caplog.text
+
+    @pytest.mark.parametrize(("expected", "rows"), [(None, 2), (2, 2), (3, 3), (4, 4)])
+    def test_blank_lines_may_be_rows(self, old, expected, rows, caplog):
+        assert land_at(old, [b"name\na\n\n\nb\n"], expected_rows=expected).rows == rows
+        assert not caplog.records
+
+    @pytest.mark.parametrize("expected", [1, 5])
+    def test_blank_lines_are_no_other_number_of_rows(self, old, expected, caplog):
+        with contextlib.suppress(LandingError):
+            land_at(old, [b"name\na\n\n\nb\n"], expected_rows=expected)
+            assert caplog.records
+
+    def test_no_space_for_a_length_that_is_known(self, old, monkeypatch):
+        class Source:
+            length = 10**18
+
+            def __iter__(self):
+                yield CSV
+
+        with pytest.raises(LandingError, match="not enough room"):
+            land_at(old, Source())
+        assert self.untouched(old)
+
+    def test_a_disk_that_is_full(self, tmp_path):
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        mount = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], capture_output=True, check=False
+        )
+        if mount.returncode:
+            pytest.skip("this user can't make a small file system")
+        try:
+            (folder / "books.csv").write_text("old")
+            with pytest.raises(LandingError, match="disk is full") as caught:
+                land_at(folder / "books.csv", [CSV] * 10)
+            assert f"{folder}/books.csv" in str(caught.value)
+            assert caught.value.retryable
+            assert self.untouched(folder / "books.csv")
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+
+    def test_a_file_that_may_not_grow(self, old):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        try:
+            with pytest.raises(LandingError, match="Could not write"):
+                land_at(old)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert self.untouched(old)
+
+    def test_a_permission_that_is_taken_away(self, tmp_path):
+        tmp_path.chmod(0o755)
+        for parent in tmp_path.parents[:3]:
+            parent.chmod(parent.stat().st_mode | 0o011)
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        folder.chmod(0o777)
+        destination = open_destination(f"{folder}/books.csv", default_name="unused.csv")
+        folder.chmod(0o555)
+        with as_nobody(), pytest.raises(LandingError, match="permission") as caught:
+            land([CSV], destination, job_id=7, collection=1, count_rows=True, expected_rows=None, log=LOG)
+        assert not caught.value.retryable
+        assert files_in(folder) == []
+
+    def test_a_folder_that_disappears(self, tmp_path):
+        def check(_):
+            for path in (tmp_path / "new").iterdir():
+                path.unlink()
+            (tmp_path / "new").rmdir()
+
+        with pytest.raises(LandingError, match="Could not publish"):
+            land_at(tmp_path / "new" / "books.csv", check=check)
+
+    @pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+    def test_a_file_that_appears_meanwhile_stays(self, tmp_path, monkeypatch, links):
+        if not links:
+            monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no links here")))
+        path = tmp_path / "books.csv"
+        with pytest.raises(LandingError, match="exists already"):
+            land_at(path, overwrite=False, check=lambda _: path.write_text("other"))
+        assert path.read_text() == "other"
+        assert files_in(tmp_path) == ["books.csv"]
+        path.unlink()
+        land_at(path, overwrite=False)
+        assert path.read_bytes() == CSV
+        assert files_in(tmp_path) == ["books.csv"]
+
+    @pytest.mark.parametrize("moment", ["source", "end"])
+    def test_a_timeout_by_signal(self, old, monkeypatch, moment):
+        def ring(*_):
+            raise Boom
+
+        def source():
+            yield CSV
+            if moment == "source":
+                os.kill(os.getpid(), signal.SIGALRM)
+                time.sleep(5)
+
+        if moment == "end":
+            main = threading.main_thread().ident
+            count = receiving.RecordCounter.update
+            monkeypatch.setattr(
+                receiving.RecordCounter,
+                "update",
+                lambda self, chunk: (signal.pthread_kill(main, signal.SIGALRM), time.sleep(0.5), count(self, chunk)),
+            )
+        before = signal.signal(signal.SIGALRM, ring)
+        try:
+            with pytest.raises(Boom):
+                land_at(old, source())
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert self.untouched(old)
+
+    @pytest.mark.parametrize("moment", ["download", "check", "publish"])
+    def test_a_kill(self, old, moment):
+        script = textwrap.dedent(
+            """
+            import logging, os, signal, sys
+            from airflow_provider_agenty.landing import land, open_destination, staging
+
+            def die(*_):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            def source():
+                yield b"a,b\\n" * 500_000
+                yield b"a,b\\n" * 500_000
+                if sys.argv[2] == "download":
+                    die()
+
+            if sys.argv[2] == "publish":
+                staging.StagedFile.sync = die
+            destination = open_destination(sys.argv[1], default_name="unused.csv")
+            land(source(), destination, job_id=7, collection=1, count_rows=True, expected_rows=None,
+                 check=die if sys.argv[2] == "check" else None, log=logging.getLogger())
+            """
+        )
+        done = subprocess.run([sys.executable, "-c", script, str(old), moment], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert old.read_text() == "old"
+        left = [name for name in files_in(old.parent) if name != "books.csv"]
+        assert len(left) == 1
+        assert left[0].startswith(".books.csv.")
+        assert left[0].endswith(staging.SUFFIX)
+        land_at(old)
+        assert len(files_in(old.parent)) == 2, "what was written to just now may still be in use"
+        long_ago = time.time() - 3600
+        os.utime(old.parent / left[0], (long_ago, long_ago))
+        land_at(old)
+        assert files_in(old.parent) == ["books.csv"]
+        assert old.read_bytes() == CSV
+
+    def test_what_another_landing_holds_is_left_alone(self, old):
+        def slow_check(_):
+            mine = next(path for path in old.parent.iterdir() if path.name.endswith(staging.SUFFIX))
+            long_ago = time.time() - 3600
+            os.utime(mine, (long_ago, long_ago))
+            land_at(old.parent / "other.csv")
+
+        land_at(old, check=slow_check)
+        assert files_in(old.parent) == ["books.csv", "other.csv"]
+
+    def test_two_at_once_end_with_one_whole_file(self, old):
+        contents = [b"n\n" + letter * 400_000 + b"\n" for letter in (b"a", b"b", b"c", b"d")]
+        errors = []
+
+        def one(content):
+            try:
+                for _ in range(10):
+                    land_at(old, [content[at : at + 100_000] for at in range(0, len(content), 100_000)])
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=one, args=(content,)) for content in contents]
+        for thread in threads:
+            thread.start()
+        seen = set()
+        while any(thread.is_alive() for thread in threads):
+            seen.add(old.read_bytes())
+        assert not errors
+        assert seen <= {b"old", *contents}
+        assert old.read_bytes() in contents
+        assert files_in(old.parent) == ["books.csv"]
+
+
+def lanes() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("landing")]
+
+
+class TestSourcesThatBeginAnew:
+    def test_what_came_before_is_void(self, tmp_path):
+        class Source:
+            beginnings = 0
+
+            def __iter__(self):
+                self.beginnings += 1
+                if self.beginnings == 1:
+                    raise StartOver
+                if self.beginnings in (2, 3):
+                    yield CSV + b"x" * 3_000_000
+                    raise StartOver
+                yield CSV
+
+        exported = land_at(tmp_path / "books.csv.gz", Source())
+        assert gzip.decompress((tmp_path / "books.csv.gz").read_bytes()) == CSV
+        assert exported.rows == 20_000
+        assert exported.sha256 == hashlib.sha256(CSV).hexdigest()
+
+
+def test_small_chunks_are_put_together(tmp_path, monkeypatch):
+    taken = []
+    count = receiving.RecordCounter.update
+    monkeypatch.setattr(
+        receiving.RecordCounter, "update", lambda self, piece: (taken.append(len(piece)), count(self, piece))
+    )
+    land_at(tmp_path / "books.csv", [b"1234567\n"] * 200_000)
+    assert sum(taken) == 1_600_000
+    assert len(taken) == 4
+
+
+class TestProgress:
+    def test_is_said_at_most_once_in_ten_seconds(self, tmp_path, monkeypatch, caplog):
+        clock = [1000.0]
+        monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+        caplog.set_level(logging.INFO)
+
+        class Source:
+            length = 40 * 1024 * 1024
+
+            def __iter__(self):
+                for _ in range(40):
+                    yield b"x" * 1024 * 1024
+                    clock[0] += 1.0
+
+        land_at(tmp_path / "job.log", Source(), count_rows=False)
+        lines = [record.getMessage() for record in caplog.records]
+        assert lines == [
+            "Downloaded 28 % of 40.0 MiB, 1.1 MiB/s",
+            "Downloaded 52 % of 40.0 MiB, 1.1 MiB/s",
+            "Downloaded 78 % of 40.0 MiB, 1.0 MiB/s",
+        ]
+
+    def test_without_a_length_is_in_bytes(self, tmp_path, monkeypatch, caplog):
+        monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+        caplog.set_level(logging.INFO)
+        land_at(tmp_path / "job.log", [b"x" * 1024 * 1024] * 3, count_rows=False)
+        assert caplog.records[0].getMessage().startswith("Downloaded 1.0 MiB, ")
+
+
+class TestCost:
+    def test_memory_does_not_grow_with_the_file(self, tmp_path):
+        script = textwrap.dedent(
+            """
+            import logging, sys
+            from pathlib import Path
+            from airflow_provider_agenty.landing import land, open_destination
+
+            def high_water():
+                lines = Path("/proc/self/status").read_text().splitlines()
+                return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+            part = b"".join(b'"%d","some text"\\n' % number for number in range(40_000))
+            before = high_water()
+            destination = open_destination(sys.argv[1], default_name="unused.csv")
+            parts = (bytes(bytearray(part)) for _ in range(300))
+            land(parts, destination, job_id=7, collection=1, count_rows=True, expected_rows=None, check=None,
+                 log=logging.getLogger())
+            print((high_water() - before) / 1024)
+            """
+        )
+        if not Path("/proc/self/status").exists():
+            pytest.skip("needs /proc")
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "big.csv")], check=True, capture_output=True, text=True
+        )
+        assert float(done.stdout) < 16
+        assert (tmp_path / "big.csv").stat().st_size > 200_000_000
+
+    def test_importing_it_imports_nothing_heavy(self):
+        script = (
+            "import sys, airflow_provider_agenty.landing; "
+            "print({'requests', 'urllib3', 'fsspec', 'airflow', 'upath'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+        assert done.stdout.strip() == "set()"

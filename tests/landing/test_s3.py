@@ -1,0 +1,374 @@
+"""A file that appears in an object store is whole: against moto's S3 server, through Airflow's amazon provider."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import json
+import logging
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+pytest.importorskip("s3fs")
+pytest.importorskip("airflow.providers.amazon")
+moto_server = pytest.importorskip("moto.server")
+boto3 = pytest.importorskip("boto3")
+
+from airflow_provider_agenty.landing import LandingError, land, object_store, open_destination  # noqa: E402
+from tests.landing.conftest import Answer, files_in  # noqa: E402
+
+CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1000))
+LARGE = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1_000_000))
+LOG = logging.getLogger("landing-test")
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint, monkeypatch, tmp_path):
+    connection = {
+        "conn_type": "aws",
+        "login": "access-key",
+        "password": "secret-key",
+        "extra": {"endpoint_url": endpoint, "region_name": "us-east-1"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps(connection))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="access-key",
+        aws_secret_access_key="secret-key",
+    )
+    client.create_bucket(Bucket="lake")
+    yield Bucket(client)
+    for key in Bucket(client).all_keys():
+        client.delete_object(Bucket="lake", Key=key)
+    client.delete_bucket(Bucket="lake")
+
+
+class Bucket:
+    def __init__(self, client) -> None:
+        self.client = client
+
+    def all_keys(self) -> list[str]:
+        return [entry["Key"] for entry in self.client.list_objects_v2(Bucket="lake").get("Contents", [])]
+
+    def read(self, key: str) -> bytes:
+        return self.client.get_object(Bucket="lake", Key=key)["Body"].read()
+
+    def write(self, key: str, data: bytes) -> None:
+        self.client.put_object(Bucket="lake", Key=key, Body=data)
+
+    def unfinished(self) -> list[str]:
+        return [upload["Key"] for upload in self.client.list_multipart_uploads(Bucket="lake").get("Uploads", [])]
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def land_at(spool):
+    def land_at(path, source=(CSV,), *, overwrite=True, storage_conn_id="lake", default_name="unused.csv", **options):
+        destination = open_destination(
+            path, default_name=default_name, storage_conn_id=storage_conn_id, overwrite=overwrite
+        )
+        settings = {
+            "job_id": 7,
+            "collection": 1,
+            "count_rows": True,
+            "expected_rows": None,
+            "check": None,
+            "log": LOG,
+            "spool_folder": str(spool),
+            **options,
+        }
+        return land(source, destination, **settings)
+
+    return land_at
+
+
+def refused(path, **options) -> str:
+    with pytest.raises(LandingError) as caught:
+        open_destination(path, default_name="unused.csv", **{"storage_conn_id": "lake", **options})
+    return str(caught.value)
+
+
+def test_a_file_is_landed(bucket, land_at, spool, host, make_download):
+    host.answers = [
+        Answer(CSV, headers={"ETag": '"1"'}, cut_after=9000),
+        Answer(CSV, headers={"ETag": '"1"'}, ranges=True),
+    ]
+    exported = land_at("s3://lake/books/today.csv", make_download(), expected_rows=1000)
+    assert bucket.read("books/today.csv") == CSV
+    assert exported.to_dict() == {
+        "path": "s3://lake/books/today.csv",
+        "size": len(CSV),
+        "rows": 1000,
+        "sha256": hashlib.sha256(CSV).hexdigest(),
+        "job_id": 7,
+        "collection": 1,
+    }
+    assert files_in(spool) == []
+
+
+def test_a_large_file_is_landed_in_parts(bucket, land_at):
+    exported = land_at("s3://lake/large.csv", [LARGE])
+    assert exported.rows == 1_000_000
+    assert bucket.read("large.csv") == LARGE
+    head = bucket.client.head_object(Bucket="lake", Key="large.csv")
+    assert head["ETag"].strip('"').endswith(f"-{-(-len(LARGE) // 2**23)}")
+    assert bucket.unfinished() == []
+
+
+def test_gzip_and_default_name(bucket, land_at):
+    exported = land_at("s3://lake/books/", default_name=lambda: "agent-7-1.csv.gz")
+    assert exported.path == "s3://lake/books/agent-7-1.csv.gz"
+    assert gzip.decompress(bucket.read("books/agent-7-1.csv.gz")) == CSV
+    assert exported.size == len(bucket.read("books/agent-7-1.csv.gz"))
+
+
+def test_a_key_with_what_run_ids_and_people_put_into_it(bucket, land_at):
+    key = "manual__2026-01-01T00:00:00+00:00 50% #1?é.csv"
+    land_at(f"s3://lake/{key}")
+    assert bucket.all_keys() == [key]
+
+
+def test_the_connection_in_the_url(bucket, land_at):
+    exported = land_at("s3://lake@lake/books.csv", storage_conn_id=None)
+    assert exported.path == "s3://lake@lake/books.csv"
+    assert bucket.all_keys() == ["books.csv"]
+
+
+class TestRefusedBeforeADownload:
+    def test_no_such_bucket(self, bucket):
+        assert "there is no bucket or container 'nowhere'" in refused("s3://nowhere/books.csv")
+
+    @pytest.mark.parametrize("path", ["s3://", "s3:///books.csv"])
+    def test_no_bucket(self, bucket, path):
+        assert "names no bucket" in refused(path)
+
+    def test_no_key(self, bucket):
+        assert "no key" in refused("s3://lake")
+
+    def test_a_folder(self, bucket):
+        bucket.write("books/today.csv", b"old")
+        assert "is a folder" in refused("s3://lake/books")
+
+    def test_an_existing_key_that_may_not_be_replaced(self, bucket):
+        bucket.write("books.csv", b"old")
+        assert "exists already" in refused("s3://lake/books.csv", overwrite=False)
+
+    def test_an_unknown_connection(self, bucket):
+        assert "`nowhere` isn't defined" in refused("s3://lake/books.csv", storage_conn_id="nowhere")
+
+    def test_a_store_that_does_not_answer(self, bucket, monkeypatch):
+        connection = {
+            "conn_type": "aws",
+            "login": "a",
+            "password": "b",
+            "extra": {
+                "endpoint_url": "http://127.0.0.1:9",
+                "region_name": "us-east-1",
+                "config_kwargs": {"retries": {"max_attempts": 0}, "connect_timeout": 1},
+            },
+        }
+        monkeypatch.setenv("AIRFLOW_CONN_DEAD", json.dumps(connection))
+        assert "Could not reach s3://lake/books.csv" in refused("s3://lake/books.csv", storage_conn_id="dead")
+
+
+class TestWhateverGoesWrong:
+    def test_in_the_source(self, bucket, land_at, spool):
+        bucket.write("books.csv", b"old")
+
+        def source():
+            yield CSV
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            land_at("s3://lake/books.csv", source())
+        assert bucket.read("books.csv") == b"old"
+        assert files_in(spool) == []
+
+    def test_in_the_check(self, bucket, land_at, spool):
+        class TooFewError(Exception):
+            pass
+
+        def check(exported):
+            assert bucket.all_keys() == []
+            raise TooFewError
+
+        with pytest.raises(TooFewError):
+            land_at("s3://lake/books.csv", check=check)
+        assert bucket.all_keys() == []
+        assert files_in(spool) == []
+
+    def test_too_few_rows(self, bucket, land_at):
+        with pytest.raises(LandingError, match="1000 rows where the result has 1001"):
+            land_at("s3://lake/books.csv", expected_rows=1001)
+        assert bucket.all_keys() == []
+
+    def test_a_bucket_that_disappears(self, bucket, land_at, spool):
+        def check(_):
+            bucket.client.delete_bucket(Bucket="lake")
+
+        try:
+            with pytest.raises(LandingError, match="bucket or container does not exist"):
+                land_at("s3://lake/books.csv", check=check)
+        finally:
+            bucket.client.create_bucket(Bucket="lake")
+        assert files_in(spool) == []
+
+    def test_a_key_that_appears_meanwhile_stays(self, bucket, land_at):
+        with pytest.raises(LandingError, match="exists already"):
+            land_at("s3://lake/books.csv", overwrite=False, check=lambda _: bucket.write("books.csv", b"other"))
+        assert bucket.read("books.csv") == b"other"
+
+    def test_a_large_key_that_appears_meanwhile_stays(self, bucket, land_at):
+        with pytest.raises(LandingError, match="exists already"):
+            land_at(
+                "s3://lake/books.csv",
+                [LARGE],
+                overwrite=False,
+                check=lambda _: bucket.write("books.csv", b"other"),
+            )
+        assert bucket.read("books.csv") == b"other"
+        assert bucket.unfinished() == []
+
+    def test_a_part_that_fails_leaves_nothing(self, bucket, land_at, monkeypatch, spool):
+        import s3fs
+
+        call = s3fs.S3FileSystem._call_s3
+        parts = []
+
+        async def failing(self, method, *args, **kwargs):
+            if method == "upload_part":
+                parts.append(kwargs["PartNumber"])
+                if kwargs["PartNumber"] == 3:
+                    raise OSError("the part was lost")
+            return await call(self, method, *args, **kwargs)
+
+        monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", failing)
+        with pytest.raises(LandingError, match="the part was lost") as caught:
+            land_at("s3://lake/large.csv", [LARGE])
+        assert 3 in parts
+        assert caught.value.retryable
+        assert bucket.all_keys() == []
+        assert bucket.unfinished() == []
+        assert files_in(spool) == []
+
+    def test_an_upload_that_arrives_short_is_removed(self, bucket, land_at, monkeypatch):
+        import s3fs
+
+        call = s3fs.S3FileSystem._call_s3
+
+        async def shortening(self, method, *args, **kwargs):
+            if method == "put_object":
+                kwargs["Body"] = kwargs["Body"][:-10]
+            return await call(self, method, *args, **kwargs)
+
+        monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", shortening)
+        with pytest.raises(LandingError, match="arrived; it was removed again"):
+            land_at("s3://lake/books.csv")
+        assert bucket.all_keys() == []
+
+    def test_a_timeout_by_signal_ends_the_upload(self, bucket, land_at, monkeypatch, spool):
+        import s3fs
+
+        class Boom(BaseException):
+            pass
+
+        def ring(*_):
+            raise Boom
+
+        call = s3fs.S3FileSystem._call_s3
+        main = threading.main_thread().ident
+
+        async def slow(self, method, *args, **kwargs):
+            answer = await call(self, method, *args, **kwargs)
+            if method == "upload_part" and kwargs["PartNumber"] == 1:
+                signal.pthread_kill(main, signal.SIGALRM)
+                await asyncio.sleep(0.5)
+            return answer
+
+        monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", slow)
+        before = signal.signal(signal.SIGALRM, ring)
+        try:
+            with pytest.raises(Boom):
+                land_at("s3://lake/large.csv", [LARGE])
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert bucket.all_keys() == []
+        assert bucket.unfinished() == []
+        assert files_in(spool) == []
+
+    def test_a_kill_during_the_upload(self, bucket, tmp_path, spool):
+        bucket.write("large.csv", b"old")
+        script = textwrap.dedent(
+            """
+            import logging, os, signal, sys
+            import s3fs
+            from airflow_provider_agenty.landing import land, open_destination
+
+            call = s3fs.S3FileSystem._call_s3
+
+            async def deadly(self, method, *args, **kwargs):
+                answer = await call(self, method, *args, **kwargs)
+                if method == "upload_part":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return answer
+
+            s3fs.S3FileSystem._call_s3 = deadly
+            destination = open_destination("s3://lake/large.csv", default_name="x", storage_conn_id="lake")
+            land([b"a,b\\n" * 6_000_000], destination, job_id=7, collection=1, count_rows=True, expected_rows=None,
+                 check=None, log=logging.getLogger(), spool_folder=sys.argv[1])
+            """
+        )
+        done = subprocess.run([sys.executable, "-c", script, str(spool)], check=False, capture_output=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert bucket.read("large.csv") == b"old"
+
+    def test_no_room_in_the_spool_folder(self, bucket, land_at):
+        class Source:
+            length = 10**18
+
+            def __iter__(self):
+                yield CSV
+
+        with pytest.raises(LandingError, match="not enough room"):
+            land_at("s3://lake/books.csv", Source())
+        assert bucket.all_keys() == []
+
+
+def test_what_waits_in_the_spool_folder_is_nobody_elses(bucket, land_at, spool):
+    modes = []
+    land_at(
+        "s3://lake/books.csv", check=lambda _: modes.extend(path.stat().st_mode & 0o777 for path in spool.iterdir())
+    )
+    assert modes == [0o600]
+
+
+def test_parts_grow_so_that_their_number_stays_within_what_s3_takes():
+    sizes = [1, 5 * 10**9, 10**11, 5 * 10**12]
+    for size in sizes:
+        part = object_store.part_size(size)
+        assert part % (256 * 1024) == 0
+        assert -(-size // part) <= 10_000
