@@ -1,0 +1,140 @@
+"""
+What has to hold in every supported Airflow, run in the one that is installed.
+
+In an environment made from one of the files in ``constraints/``, with this package installed in it::
+
+    python -m pytest tests/versions
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_agenty
+from airflow_provider_agenty import sandbox
+
+DAGS = Path(__file__).with_name("dags")
+AGENT, OTHER_AGENT = "45l0wewqzk", "w9qmlp5475"
+
+pytestmark = pytest.mark.timeout(300)
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys, warnings
+
+# What these bring with them is not ours to mend.
+import airflow.models, airflow.triggers.base, fsspec, requests, starlette.applications, uvicorn
+try:
+    import airflow.sdk
+    from airflow.sdk import BaseOperator, BaseOperatorLink, BaseSensorOperator
+except ImportError:
+    import airflow.models.baseoperator, airflow.sensors.base
+
+warnings.resetwarnings()
+warnings.simplefilter("error", DeprecationWarning)
+warnings.simplefilter("error", FutureWarning)
+import airflow_provider_agenty
+
+names = [m.name for m in pkgutil.walk_packages(airflow_provider_agenty.__path__, "airflow_provider_agenty.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+airflow_provider_agenty.compat.object_at("file:///tmp", None)
+warnings.resetwarnings()
+warnings.simplefilter("ignore")
+print("imported:", len(names))
+"""
+
+FIND_PROVIDER = """
+import json
+from airflow.providers_manager import ProvidersManager
+
+manager = ProvidersManager()
+version, hook = manager.providers["airflow-provider-agenty"].version, manager.hooks["agenty"]
+print("found:", json.dumps([version, hook.hook_class_name, hook.hook_name]))
+"""
+
+
+OBJECT_STORES = """
+import json
+from airflow_provider_agenty.compat import object_at
+
+places = ("s3://bucket/key", None), ("s3://in_url@bucket/key", None), ("s3://bucket/key", "given")
+assert [object_at(*place)[0].path for place in places] == ["bucket/key"] * 3
+print("connections:", json.dumps([object_at(*place)[1] for place in places]))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """The environment of an Airflow of its own, with a migrated database."""
+    home = tmp_path_factory.mktemp("airflow")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))},
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    run(environment, "-m", "airflow", "db", "migrate")
+    return environment
+
+
+def run(environment, *arguments):
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def said(output, what):
+    """Return what a script printed after its keyword, whatever Airflow printed around it."""
+    return next(line.split(": ", 1)[1] for line in output.splitlines() if line.startswith(f"{what}: "))
+
+
+def test_every_module_is_imported_without_a_deprecated_name(environment):
+    assert int(said(run(environment, "-c", IMPORT_ALL), "imported")) > 30
+
+
+def test_the_connection_of_an_object_store_may_be_in_the_url(environment):
+    assert json.loads(said(run(environment, "-c", OBJECT_STORES), "connections")) == [None, "in_url", "given"]
+
+
+def test_airflow_finds_the_provider_and_its_hook(environment):
+    assert json.loads(said(run(environment, "-c", FIND_PROVIDER), "found")) == [
+        airflow_provider_agenty.__version__,
+        "airflow_provider_agenty.hooks.agenty.AgentyHook",
+        "Agenty",
+    ]
+
+
+@pytest.mark.agenty_sandbox(seconds=1)
+def test_jobs_are_started_waited_for_and_landed(environment, agenty_sandbox, tmp_path):
+    dags_test = run(
+        {
+            **environment,
+            "AGENTY_SMOKE_FOLDER": str(tmp_path),
+            "AIRFLOW_CONN_AGENTY_DEFAULT": agenty_sandbox.connection_json,
+        },
+        *("-m", "airflow", "dags", "test", "versions_smoke"),
+    )
+
+    # `dags test` may end well where a task failed: what it left behind tells.
+    assert (tmp_path / "landed.csv").read_bytes() == result_of(AGENT), dags_test
+    mapped = {path.name.split("-")[0]: path.read_bytes() for path in (tmp_path / "mapped").iterdir()}
+    assert mapped == {agent_id: result_of(agent_id) for agent_id in (AGENT, OTHER_AGENT)}
+    started = Counter(job["agent_id"] for job in agenty_sandbox.jobs)
+    assert started == {AGENT: 3, OTHER_AGENT: 1}
+    assert agenty_sandbox.stops == 1
+    assert json.loads((tmp_path / "told.json").read_text()) == {"state": "running", "is_retry": False}
+
+
+def result_of(agent_id):
+    return Path(sandbox.__file__).with_name("agents").joinpath(f"{agent_id}.csv").read_bytes()
