@@ -7,6 +7,7 @@ one.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,45 @@ def _text(state: Any) -> str | None:
     return None if state is None else str(getattr(state, "value", state))
 
 
+def triggerer_template_of(value: Any) -> str | None:
+    """
+    Return a value as a template that the triggerer can render; ``None`` if there is none.
+
+    Seen on Airflow 3.3.2: a pull from XCom that does not name a map index waits for ever in the triggerer.
+
+    :param value: A plain value, a template, or another task's output as it is.
+    """
+    if isinstance(value, str):
+        return None if "xcom_pull" in value else value
+    if isinstance(value, int):
+        return str(value)
+    plain = _first("PlainXComArg", "airflow.sdk.definitions.xcom_arg", "airflow.models.xcom_arg")
+    if not isinstance(value, plain) or not isinstance(value.operator, BaseOperator):
+        return None
+    if next(iter(value.operator.iter_mapped_task_groups()), None) is not None:
+        return None
+    pull = f"task_ids={value.operator.task_id!r}, key={value.key!r}, map_indexes=-1"
+    return f"{{{{ task_instance.xcom_pull({pull}) }}}}"
+
+
+def start_in_triggerer(trigger: str, method: str, arguments: dict[str, Any], timeout: timedelta) -> Any:
+    """
+    Return what makes a task start in the triggerer; ``None`` where Airflow renders no templates there (before 3.3).
+
+    :param trigger: The path of the trigger's class.
+    :param method: The operator's method that takes the trigger's event.
+    :param arguments: The trigger's arguments, which may be templates.
+    :param timeout: How long the task may stay deferred.
+    """
+    from airflow.triggers import base
+
+    if not hasattr(base.BaseTrigger, "render_template_fields"):
+        return None
+    return base.StartTriggerArgs(
+        trigger_cls=trigger, next_method=method, trigger_kwargs=arguments, next_kwargs=None, timeout=timeout
+    )
+
+
 def read_xcom(ti_key: Any, key: str) -> Any:
     """
     Return a value that a task instance pushed; ``None`` if it pushed none.
@@ -122,9 +162,36 @@ def read_xcom(ti_key: Any, key: str) -> Any:
     return _first("XCom", "airflow.sdk.execution_time.xcom", "airflow.models.xcom").get_value(ti_key=ti_key, key=key)
 
 
+def event_trigger_base() -> Any:
+    """Return the base of triggers for asset watchers; before Airflow 3, which has none, that of all triggers."""
+    triggers = import_module("airflow.triggers.base")
+    return getattr(triggers, "BaseEventTrigger", triggers.BaseTrigger)
+
+
+def shared_stream_producer_base() -> Any:
+    """Return the base of what event triggers share a poll by; before Airflow 3.3, which has none, ``object``."""
+    try:
+        return _first("SharedStreamProducer", "airflow.triggers.shared_stream")
+    except ImportError:
+        return object
+
+
 def object_storage_path() -> Any:
     """Return the class of paths in object stores, which imports fsspec."""
     return _first("ObjectStoragePath", "airflow.sdk", "airflow.io.path")
+
+
+def object_at(url: str, conn_id: str | None) -> tuple[Any, str | None]:
+    """
+    Return a path in an object store, and the connection with which Airflow reaches it.
+
+    :param url: The URL; it may name a connection, as in ``s3://my_conn@bucket/key``.
+    :param conn_id: The connection, for a URL that names none; ``None``: the store's default.
+    """
+    path_class = object_storage_path()
+    # Before Airflow 3.2 a conn_id of None hides the connection in the URL, and the path has no conn_id of its own.
+    path = path_class(url, conn_id=conn_id) if conn_id else path_class(url)
+    return path, path.conn_id if hasattr(path, "conn_id") else path.storage_options.get("conn_id")
 
 
 __all__ = [
@@ -142,7 +209,12 @@ __all__ = [
     "ResumableJobMixin",
     "conf",
     "current_task_state",
+    "event_trigger_base",
     "mask_secret",
+    "object_at",
     "object_storage_path",
     "read_xcom",
+    "shared_stream_producer_base",
+    "start_in_triggerer",
+    "triggerer_template_of",
 ]

@@ -123,3 +123,7 @@ class AgentyAmbiguousStartError(AgentyError, AirflowFailException):
 
 class AgentyExportError(AgentyError):
     """A file could not be landed whole. The destination is as it was."""
+
+
+class AgentyDestinationError(AgentyExportError, AirflowFailException):
+    """A file can't be landed there at all; nothing was asked for. A retry cannot mend it."""

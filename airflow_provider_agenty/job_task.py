@@ -36,6 +36,9 @@ else:
 DEFAULT_CONNECTION = "agenty_default"
 ON_STOPPED = ("fail", "skip")
 
+JOB_XCOM = "job"
+"""The XCom that has the figures of a job that is over: status, pages, credits, times."""
+
 STOP_SECONDS = 20.0
 """How long a stop may take where there is time: when waiting has timed out, and in the triggerer."""
 
@@ -76,6 +79,7 @@ class AgentyWaitingTask(AgentyTask):
     on_stopped: str
     cancel_on_kill: bool
     stream_logs: bool
+    end_from_trigger: bool = False
 
     _awaited_job_id: int | None = None
     """The job that this process waits for, and that on_kill may have to stop."""
@@ -114,6 +118,7 @@ class AgentyWaitingTask(AgentyTask):
             max_failed_ratio=self.max_failed_ratio,
             cancel_on_kill=self.cancel_on_kill,
             stream_logs=self.stream_logs,
+            end_from_trigger=self.end_from_trigger,
         )
 
     def on_kill(self) -> None:
@@ -184,7 +189,7 @@ class AgentyWaitingTask(AgentyTask):
         if outcome.job is not None:
             AgentyAgentLink.persist(context, outcome.job)
             if outcome.job.is_terminal:
-                context["ti"].xcom_push(key="job", value=outcome.job.to_dict())
+                context["ti"].xcom_push(key=JOB_XCOM, value=outcome.job.to_dict())
         try:
             job = conclude(outcome, log_entries=lambda: self.hook.last_log_entries(outcome.job_id))
         except AgentyJobStoppedError as error:

@@ -55,7 +55,16 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         rows = "".join(f"Book {n},£{n % 100}.99,http://books.example/{n}\r\n" for n in range(options.rows))
         Path(folder, f"{AGENT}.csv").write_text(f"name,price,url\r\n{rows}", newline="")
-        command = ["-m", "airflow_provider_agenty.sandbox", "--agents", folder, "--seconds", "0", "--page-cap", str(PAGE)]
+        command = [
+            "-m",
+            "airflow_provider_agenty.sandbox",
+            "--agents",
+            folder,
+            "--seconds",
+            "0",
+            "--page-cap",
+            str(PAGE),
+        ]
         server = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
         try:
             connection = next(line for line in server.stdout if "AIRFLOW_CONN_AGENTY_DEFAULT=" in line)
@@ -81,12 +90,16 @@ def compare(options, url):
         for read, taken in times.items():
             taken.append(timed(read, hook, job_id, options.rows))
 
-    print(f"{options.rows:,} rows in pages of {PAGE:,}, {options.latency * 1000:.0f} ms latency, median of {options.runs}")
+    print(
+        f"{options.rows:,} rows in pages of {PAGE:,}, {options.latency * 1000:.0f} ms latency, median of {options.runs}"
+    )
     print(f"{'':28}{'seconds':>10}{'rows/s':>12}{'ratio':>8}")
     slow = statistics.median(times[one_page_after_another])
     for read, taken in times.items():
         seconds = statistics.median(taken)
-        print(f"{read.__name__.replace('_', ' '):28}{seconds:10.2f}{options.rows / seconds:12,.0f}{slow / seconds:8.1f}")
+        print(
+            f"{read.__name__.replace('_', ' '):28}{seconds:10.2f}{options.rows / seconds:12,.0f}{slow / seconds:8.1f}"
+        )
 
 
 if __name__ == "__main__":

@@ -78,6 +78,34 @@ def iter_jobs(transport: Transport, *, agent_id: str | None, limit: int = JOB_PA
 
 
 @dataclass(frozen=True)
+class JobPage:
+    """
+    One page of the list of jobs.
+
+    :param jobs: The jobs in it, by id.
+    :param next_offset: Where the next page begins; ``None`` if there is none.
+    """
+
+    jobs: Mapping[int, Job]
+    next_offset: int | None
+
+
+def look_at_jobs(transport: Transport, *, limit: int, offset: int) -> JobPage:
+    """
+    Return what one page of the list of all jobs shows, newest first.
+
+    :param transport: Where to ask.
+    :param limit: How many jobs to ask for.
+    :param offset: How many to skip.
+    """
+    page = Page.from_answer(_read_list(transport, None, limit=limit, offset=offset), offset=offset)
+    # An odd row is passed over: it must not hide all others from one who looks again and again.
+    jobs = [Job.from_answer(row) for row in page.rows if holds_job(row)]
+    is_last = not page.rows or page.end >= page.total
+    return JobPage({job.job_id: job for job in jobs}, None if is_last else page.end)
+
+
+@dataclass(frozen=True)
 class Sighting:
     """
     What one page of the list of jobs shows of the jobs that were looked for.

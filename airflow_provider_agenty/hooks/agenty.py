@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from airflow_provider_agenty.api import errors, identifiers, paging, starting, stopping
 from airflow_provider_agenty.api.jobs import Job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry
-from airflow_provider_agenty.api.paging import Sighting
+from airflow_provider_agenty.api.paging import JobPage, Sighting
 from airflow_provider_agenty.api.retry import RetryPolicy
 from airflow_provider_agenty.api.session import Session
 from airflow_provider_agenty.api.settings import Settings
@@ -28,6 +28,7 @@ from airflow_provider_agenty.connection_form import CONNECTION_TYPE, HOOK_NAME, 
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyAuthError,
+    AgentyDestinationError,
     AgentyError,
     AgentyExportError,
     AgentyInputError,
@@ -193,6 +194,8 @@ class AgentyHook(BaseHook):
         """
         Return an authenticated session, for calls that this hook has no method for.
 
+        Its errors are those of requests. With ``auth`` set to ``query`` their text holds the key: do not log them then.
+
         A URL may be a path below the base URL: ``hook.get_conn().get("/agents")``. Timeouts, proxies and TLS are
         those of the connection; nothing is retried, and no redirect to another host is followed.
         """
@@ -343,6 +346,17 @@ class AgentyHook(BaseHook):
         if agent_id is not None:
             agent_id = identifiers.check_agent_id(agent_id)
         return paging.iter_jobs(self._transport, agent_id=agent_id)
+
+    @_translated
+    def look_at_jobs(self, *, limit: int, offset: int = 0) -> JobPage:
+        """
+        Return one page of the list of all jobs, newest first (``GET /jobs``).
+
+        :param limit: How many jobs to ask for, at most 1000.
+        :param offset: How many to skip. Default 0.
+        :return: The jobs in it, and where the next page begins.
+        """
+        return paging.look_at_jobs(self._transport, limit=limit, offset=offset)
 
     @_translated
     def look_for_jobs(self, job_ids: Collection[int], *, limit: int, offset: int = 0) -> Sighting:
@@ -499,6 +513,7 @@ class AgentyHook(BaseHook):
         overwrite: bool = True,
         verify_rows: bool = True,
         check: Callable[[ExportedFile], None] | None = None,
+        spool_folder: str | None = None,
         job_seen: Callable[[Job], None] | None = None,
     ) -> ExportedFile:
         """
@@ -520,6 +535,8 @@ class AgentyHook(BaseHook):
         :param overwrite: Whether a file that exists is replaced. Default true.
         :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
         :param check: Called with the verified file before it is published; if it raises, nothing is published.
+        :param spool_folder: Where a file for an object store is kept on this machine until it is verified. Default: the
+            system's folder for temporary files.
         :param job_seen: Called with the job before anything is downloaded.
         :return: What was landed.
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
@@ -542,7 +559,7 @@ class AgentyHook(BaseHook):
             _refuse_unfinished(job, file_type)
             return job
 
-        with _landing():
+        with _landing(is_open=False):
             destination = open_destination(
                 path,
                 default_name=lambda: _file_name(finished_job(), file_type, collection),
@@ -567,6 +584,7 @@ class AgentyHook(BaseHook):
                     expected=f"The {file_type} of job {job_id}",
                     timeout=(self.settings.connect_timeout, self.settings.read_timeout),
                     secret=self._hide_link,
+                    may_be_empty=not is_result,
                     log=self.log,
                 ),
                 destination,
@@ -576,6 +594,7 @@ class AgentyHook(BaseHook):
                 expected_rows=rows,
                 check=check,
                 log=self.log,
+                spool_folder=spool_folder,
             )
 
     @staticmethod
@@ -617,13 +636,14 @@ def _file_name(job: Job, file_type: str, collection: int) -> str:
 
 
 @contextmanager
-def _landing() -> Iterator[None]:
+def _landing(*, is_open: bool = True) -> Iterator[None]:
     from airflow_provider_agenty.landing import LandingError
 
     try:
         yield
     except LandingError as error:
-        public = AgentyExportError(str(error))
+        is_final = not is_open and not error.retryable
+        public = (AgentyDestinationError if is_final else AgentyExportError)(str(error))
     else:
         return
     raise public from None

@@ -44,8 +44,17 @@ class AgentyAgentLink(BaseOperatorLink):
         :param context: The context of the task.
         :param job: A job of the agent.
         """
-        if job.agent_id:
-            context["ti"].xcom_push(key=cls().xcom_key, value=agent_url(job))
+        for key, value in cls.xcoms(job).items():
+            context["ti"].xcom_push(key=key, value=value)
+
+    @classmethod
+    def xcoms(cls, job: Job) -> dict[str, str]:
+        """
+        Return what has to be in XCom for the button to work.
+
+        :param job: A job of the agent.
+        """
+        return {cls().xcom_key: agent_url(job)} if job.agent_id else {}
 
 
 def agent_url(job: Job) -> str:

@@ -337,6 +337,8 @@ class AgentyExportOperator(AgentyTask, BaseOperator):
     :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
     :param min_rows: The least rows, the header not counted, that are landed; fewer fail the task. Default 0.
     :param on_empty: What becomes of a result without rows: ``land`` it (default), ``fail`` or ``skip``.
+    :param spool_folder: Where a file for an object store is kept on the worker until it is verified. Default: the
+        system's folder for temporary files.
     :return: The landed file, a dict: ``path``, ``size`` (bytes), ``rows``, ``sha256``, ``job_id``, ``collection``.
     :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path before is
         still there.
@@ -366,6 +368,7 @@ class AgentyExportOperator(AgentyTask, BaseOperator):
         verify_rows: bool = True,
         min_rows: int = 0,
         on_empty: str = "land",
+        spool_folder: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -381,6 +384,7 @@ class AgentyExportOperator(AgentyTask, BaseOperator):
         self.verify_rows = verify_rows
         self.min_rows = min_rows
         self.on_empty = on_empty
+        self.spool_folder = spool_folder
         if on_empty not in ON_EMPTY:
             raise AgentyInputError(f"on_empty {on_empty!r} is not known: it is 'land' (the default), 'fail' or 'skip'.")
         if not isinstance(min_rows, int) or isinstance(min_rows, bool) or min_rows < 0:
@@ -405,6 +409,7 @@ class AgentyExportOperator(AgentyTask, BaseOperator):
             overwrite=self.overwrite,
             verify_rows=self.verify_rows,
             check=self._check_rows,
+            spool_folder=self.spool_folder,
             job_seen=lambda job: AgentyAgentLink.persist(context, job),
         )
         return exported.to_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty.compat import (
@@ -10,6 +11,8 @@ from airflow_provider_agenty.compat import (
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
+    start_in_triggerer,
+    triggerer_template_of,
 )
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.job_task import (
@@ -43,6 +46,10 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
     :param cancel_on_kill: Whether the job is stopped when a user marks or clears the waiting task. Default false: the
         sensor did not start it.
     :param stream_logs: Whether the job's log is copied into the task's. Default false.
+    :param start_from_trigger: Whether a deferrable sensor starts in the triggerer, without a worker (Airflow 3.3 and
+        later, elsewhere it changes nothing). Default false.
+    :param end_from_trigger: Whether a deferrable sensor whose job succeeds ends in the triggerer, without a worker.
+        Default false: callbacks, which need a worker, are lost.
     :return: The job's id.
     :raises AgentyJobFailedError: if the job was aborted, or too many of its pages failed.
     :raises AgentyJobStoppedError: if somebody stopped it.
@@ -60,6 +67,8 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         on_stopped: str = "fail",
         cancel_on_kill: bool = False,
         stream_logs: bool = False,
+        start_from_trigger: bool = False,
+        end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -70,9 +79,35 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         self.on_stopped = on_stopped
         self.cancel_on_kill = cancel_on_kill
         self.stream_logs = stream_logs
+        self.end_from_trigger = end_from_trigger
         self._watch: JobWatch | None = None
         self._log_copy: LogCopy | None = None
         self.check_waiting_parameters()
+        if start_from_trigger and self.deferrable:
+            self._start_in_triggerer()
+
+    def _start_in_triggerer(self) -> None:
+        """Let Airflow start the task in the triggerer, where it can with this job id; else in a worker as ever."""
+        job_id = triggerer_template_of(self.job_id)
+        if job_id is None:
+            return
+        arguments = {
+            "job_id": job_id,
+            "agenty_conn_id": self.agenty_conn_id,
+            "poll_interval": self.poke_interval,
+            "max_failed_ratio": self.max_failed_ratio,
+            "cancel_on_kill": self.cancel_on_kill,
+            "stream_logs": self.stream_logs,
+            "end_from_trigger": self.end_from_trigger,
+        }
+        # There is no deadline yet: Airflow counts the timeout from the task's start, and the sensor takes its error.
+        self.start_trigger_args = start_in_triggerer(
+            "airflow_provider_agenty.triggers.agenty.AgentyJobTrigger",
+            "execute_complete",
+            arguments,
+            timedelta(seconds=self.timeout),
+        )
+        self.start_from_trigger = self.start_trigger_args is not None
 
     def execute(self, context: Context) -> int:
         """
@@ -124,8 +159,12 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         :param context: The context of the task.
         :param event: The payload of the trigger's event.
         """
-        from airflow_provider_agenty.waiting import TIMEOUT, Outcome
+        from airflow_provider_agenty.waiting import SUCCESS, TIMEOUT, Outcome
 
+        if self.end_from_trigger and event == SUCCESS:
+            # All that dag.test hands on of an event that ends a task: the job is looked at instead.
+            self.poke(context)
+            return self._checked_job_id()
         outcome = Outcome.from_event(event)
         if outcome.status == TIMEOUT:
             raise AirflowSensorTimeout(outcome.message)

@@ -7,14 +7,17 @@ import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_agenty.api.errors import InvalidInputError
+from airflow_provider_agenty.api.identifiers import check_job_id
 from airflow_provider_agenty.api.jobs import Job
-from airflow_provider_agenty.exceptions import AgentyError
+from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.job_task import STOP_SECONDS
+from airflow_provider_agenty.job_task import JOB_XCOM, STOP_SECONDS
+from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.triggers.poller import JobPoller
-from airflow_provider_agenty.waiting import JobWatch, LogCopy, Outcome, jittered
+from airflow_provider_agenty.waiting import POLL_ERROR, SUCCESS, JobWatch, LogCopy, Outcome, jittered
 
 
 class AgentyJobTrigger(BaseTrigger):
@@ -32,6 +35,8 @@ class AgentyJobTrigger(BaseTrigger):
     :param cancel_on_kill: Whether the job is stopped when a user marks or clears the waiting task. Default false.
     :param stream_logs: Whether the job's log is copied into the task's. Default false.
     :param log_offset: How many lines of the job's log were copied before. Default 0.
+    :param end_from_trigger: Whether the task ends with the trigger if the job succeeded, without a worker. Default
+        false.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class AgentyJobTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         stream_logs: bool = False,
         log_offset: int = 0,
+        end_from_trigger: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
@@ -54,6 +60,7 @@ class AgentyJobTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.stream_logs = stream_logs
         self.log_offset = log_offset
+        self.end_from_trigger = end_from_trigger
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the trigger's class and arguments, from which Airflow makes it anew."""
@@ -66,14 +73,29 @@ class AgentyJobTrigger(BaseTrigger):
             "cancel_on_kill": self.cancel_on_kill,
             "stream_logs": self.stream_logs,
             "log_offset": self.log_offset,
+            "end_from_trigger": self.end_from_trigger,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until waiting is over, and send the outcome."""
+        try:
+            self.job_id = check_job_id(self.job_id)
+        except InvalidInputError as error:
+            # A template that was rendered here came to nothing.
+            yield TriggerEvent(Outcome(POLL_ERROR, 0, str(error), error=AgentyInputError.__name__).to_dict())
+            return
         watch = JobWatch(self.job_id, deadline=self.deadline, max_failed_ratio=self.max_failed_ratio, log=self.log)
         waiting = JobPoller.shared(self.agenty_conn_id, self.poll_interval).wait(watch)
         outcome = await (self._copying_the_log(waiting) if self.stream_logs else waiting)
-        yield TriggerEvent(outcome.to_dict())
+        yield self._event(outcome)
+
+    def _event(self, outcome: Outcome) -> TriggerEvent:
+        if not self.end_from_trigger or outcome.status != SUCCESS or outcome.job is None:
+            return TriggerEvent(outcome.to_dict())
+        job = outcome.job
+        return TaskSuccessEvent(
+            xcoms={"return_value": job.job_id, JOB_XCOM: job.to_dict(), **AgentyAgentLink.xcoms(job)}
+        )
 
     async def _copying_the_log(self, waiting: Coroutine[Any, Any, Outcome]) -> Outcome:
         """Copy the job's log beside the wait, and what is left of it after the job's end."""

@@ -41,5 +41,29 @@ with DAG("deferred_timeout"):
 with DAG("sensor_deferred", default_args=ONE_RETRY):
     AgentyJobSensor(task_id="wait", job_id=JOB, deferrable=True, poke_interval=0.3)
 
+with DAG("zero_slot"):
+    start = AgentyStartJobOperator(task_id="start", agent_id=AGENT)
+    AgentyJobSensor(
+        task_id="wait",
+        job_id=start.output,
+        deferrable=True,
+        poke_interval=0.3,
+        start_from_trigger=True,
+        end_from_trigger=True,
+    )
+
+with DAG("zero_slot_timeout"):
+    start = AgentyStartJobOperator(task_id="start", agent_id=AGENT)
+    AgentyJobSensor(
+        task_id="wait",
+        job_id=start.output,
+        deferrable=True,
+        poke_interval=0.3,
+        timeout=3,
+        soft_fail=True,
+        start_from_trigger=True,
+        end_from_trigger=True,
+    )
+
 with DAG("export", default_args=ONE_RETRY):
     AgentyExportOperator(task_id="land", job_id=JOB, path="{{ dag_run.conf['path'] }}")
