@@ -63,4 +63,5 @@ def agent_url(job: Job) -> str:
 
     :param job: The job.
     """
-    return f"{WEB_URL}/agents/{quote(job.type or DEFAULT_TYPE)}/{quote(job.agent_id or '')}"
+    kind, agent_id = (quote(part, safe="") for part in (job.type or DEFAULT_TYPE, job.agent_id or ""))
+    return f"{WEB_URL}/agents/{kind}/{agent_id}"
