@@ -57,13 +57,19 @@ def close(transport: asyncio.Transport) -> None:
     # A process that was forked meanwhile, as Airflow does for a task, has a copy of the socket: closing ours would
     # not end the connection as long as that process lives.
     if transport.get_write_buffer_size() == 0:
-        shut_down(transport.get_extra_info("socket"))
+        connection = transport.get_extra_info("socket")
+    # A transport that is closed already has none.
+    if connection is not None:
+        shut_down(connection)
     transport.close()
 
 
 def abort(transport: asyncio.Transport) -> None:
     """End a connection at once, whatever has been written."""
-    shut_down(transport.get_extra_info("socket"))
+    connection = transport.get_extra_info("socket")
+    # A transport that is closed already has none.
+    if connection is not None:
+        shut_down(connection)
     transport.abort()
 
 
