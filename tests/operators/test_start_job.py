@@ -113,7 +113,7 @@ class TestStart:
 
 
 class TestOutcome:
-    def test_an_aborted_job_fails_the_task_with_its_reason_and_its_last_log(self, agenty_sandbox, make_context, caplog):
+    def test_an_aborted_job_fails_the_task_with_its_reason_and_its_last_log(self, agenty_sandbox, make_context, capsys):
         agenty_sandbox.plan(
             outcome="aborted",
             error="Not enough page credits",
@@ -125,6 +125,10 @@ class TestOutcome:
             task.execute(make_context(task))
         assert error.value.job.status == "aborted"
         assert len(error.value.log_entries) == 50
+        told = capsys.readouterr().out
+        assert "Out of credits" in told
+        assert "line 79" in told
+        assert "line 20" not in told
         assert not isinstance(error.value, AirflowFailException), "a retry may mend it"
 
     @pytest.mark.agenty_sandbox(manual=True)
@@ -499,6 +503,7 @@ class TestOnKill:
         began = time.monotonic()
         task.on_kill()
         took = time.monotonic() - began
+        self.stops_by_then = sandbox.stops
         sandbox.set_status(sandbox.jobs[-1]["job_id"], "completed")
         waiting.join(10)
         return took
@@ -508,6 +513,7 @@ class TestOnKill:
     def test_a_task_that_a_user_ended_stops_its_job_once(self, agenty_sandbox, make_context, state):
         self.killed_while_waiting(agenty_sandbox, make_context, state=state)
 
+        assert self.stops_by_then == 1, "the process may be gone right after on_kill"
         assert agenty_sandbox.stops == 1
 
     @pytest.mark.agenty_sandbox(manual=True)
