@@ -196,6 +196,7 @@ class TestOutcome:
             {},
             "success",
             {"status": "weird", "job_id": 7, "message": ""},
+            {"status": "weird", "job_id": 7, "message": "", "job": {"job_id": 7, "status": "completed"}},
             {"status": "success", "job_id": 7, "message": "ok"},
             {"status": "success", "job_id": 7, "message": "ok", "job": {"status": "completed"}},
             {"status": "success", "message": "ok", "job": {"job_id": 7, "status": "completed"}},
