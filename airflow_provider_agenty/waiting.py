@@ -132,7 +132,6 @@ class JobWatch:
     :param deadline: When to give up, in seconds since the epoch; ``None``: never.
     :param max_failed_ratio: The share of failed pages above which a completed job counts as failed; ``None``: any.
     :param log: Where progress is told.
-    :param give_up: Whether waiting may end because the job is out of sight for too long.
     """
 
     def __init__(
@@ -142,13 +141,11 @@ class JobWatch:
         deadline: float | None = None,
         max_failed_ratio: float | None = None,
         log: Log,
-        give_up: bool = True,
     ) -> None:
         self._job_id = job_id
         self._deadline = deadline
         self._max_failed_ratio = max_failed_ratio
         self._log = log
-        self._give_up = give_up
         self._job: Job | None = None
         self._told: Job | None = None
         self._told_at = 0.0
@@ -180,7 +177,7 @@ class JobWatch:
             self._failing_since = time.time()
         self._failed_polls += 1
         lasted = time.time() - self._failing_since
-        if self._give_up and self._failed_polls > TOLERANCE.polls and lasted >= TOLERANCE.seconds:
+        if self._failed_polls > TOLERANCE.polls and lasted >= TOLERANCE.seconds:
             return self._lose_sight(
                 error,
                 f"Job {self._job_id} could not be asked for {lasted / 60:.0f} minutes ({self._failed_polls} polls in a "

@@ -184,10 +184,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         from airflow_provider_agenty.waiting import JobWatch, LogCopy
 
         if self._watch is None:
-            # The sensor's own timeout bounds the wait, so being out of sight does not.
-            self._watch = JobWatch(
-                job_id, max_failed_ratio=self.max_failed_ratio, log=self.log, give_up=not self.reschedule
-            )
+            self._watch = JobWatch(job_id, max_failed_ratio=self.max_failed_ratio, log=self.log)
         if not self.deferrable:
             self.await_job(job_id, context)
         try:

@@ -236,6 +236,14 @@ def test_one_good_answer_sets_the_tolerance_back(agenty_sandbox, make_context, m
     assert run_sensor("poke", make_context, job_id)[0] == job_id
 
 
+def test_a_job_that_is_over_already_is_not_deferred_for(agenty_sandbox, make_context):
+    job_id = agenty_sandbox.start_job(AGENT)
+    agenty_sandbox.set_status(job_id, "completed")
+    task = AgentyJobSensor(task_id="wait", job_id=job_id, deferrable=True)
+
+    assert task.execute(make_context(task)) == job_id
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("job_id", [None, "", "None", "seven", "12/stop", -1, True])
 def test_a_job_id_that_can_be_none_is_refused_before_anything_is_sent(agenty_sandbox, make_context, mode, job_id):
