@@ -133,7 +133,6 @@ class AgentyWaitingTask(AgentyTask):
         job_id = self._awaited_job_id
         if not self.cancel_on_kill or job_id is None:
             return
-        self._awaited_job_id = None
         ends = time.monotonic() + KILL_SECONDS
         stopping = Thread(target=self._stop_if_ended_by_a_user, args=(job_id, ends), daemon=True, name="agenty-stop")
         stopping.start()
@@ -143,6 +142,7 @@ class AgentyWaitingTask(AgentyTask):
         try:
             state = current_task_state(self._task_instance)
             if state in ENDED_BY_A_USER:
+                self._awaited_job_id = None
                 self.stop_job(job_id, seconds=max(ends - time.monotonic(), 0.1))
             else:
                 self.log.info("Job %d is not stopped: the task is %s, no user ended it", job_id, state)

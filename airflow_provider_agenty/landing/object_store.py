@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, object_storage_path
+from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, object_at
 from airflow_provider_agenty.landing.destination import Destination
 from airflow_provider_agenty.landing.errors import LandingError
 from airflow_provider_agenty.landing.staging import SUFFIX, StagedFile, make_room, staged_file
@@ -82,7 +82,7 @@ class _Store:
 
     def key(self, url: str) -> str:
         """Give the name of a URL inside the store."""
-        return str(object_storage_path()(url, conn_id=self._conn_id).path)
+        return str(object_at(url, self._conn_id)[0].path)
 
     def check_bucket(self) -> None:
         """Check that the bucket is there, if the store says so to these credentials."""
@@ -140,8 +140,7 @@ class _Store:
         raise problem
 
     def _connected_file_system(self) -> Any:
-        path = object_storage_path()(self._url, conn_id=self._conn_id)
-        self._conn_id = path.conn_id
+        path, self._conn_id = object_at(self._url, self._conn_id)
         if self._conn_id:
             # Some providers take an unknown connection for none at all, and land with other credentials.
             BaseHook.get_connection(self._conn_id)

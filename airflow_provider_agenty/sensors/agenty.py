@@ -166,9 +166,13 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             self.poke(context)
             return self._checked_job_id()
         outcome = Outcome.from_event(event)
-        if outcome.status == TIMEOUT:
-            raise AirflowSensorTimeout(outcome.message)
-        return self._end(outcome, context)
+        try:
+            if outcome.status == TIMEOUT:
+                raise AirflowSensorTimeout(outcome.message)
+            return self._end(outcome, context)
+        except (AgentyError, AirflowSensorTimeout) as error:
+            # Before Airflow 3.1, a sensor that resumes knows soft_fail, and never_fail not.
+            raise self._softened(error) from None
 
     def _checked_job_id(self) -> int:
         from airflow_provider_agenty.api.errors import InvalidInputError
@@ -200,7 +204,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
     def _end(self, outcome: Outcome, context: Context) -> int:
         return self.conclude(outcome, context).job_id
 
-    def _softened(self, error: AgentyError) -> Exception:
+    def _softened(self, error: AgentyError | AirflowSensorTimeout) -> Exception:
         if self.soft_fail or self.never_fail:
             reason = "soft_fail" if self.soft_fail else "never_fail"
             return AirflowSkipException(f"Skipped because of {reason}: {error}")

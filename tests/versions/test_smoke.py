@@ -87,8 +87,10 @@ def environment(tmp_path_factory):
 
 
 def run(environment, *arguments):
+    # In another folder: what is installed is tried, not what lies in this one.
+    folder = environment["AIRFLOW_HOME"]
     done = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -133,7 +135,9 @@ def test_jobs_are_started_waited_for_and_landed(environment, agenty_sandbox, tmp
     started = Counter(job["agent_id"] for job in agenty_sandbox.jobs)
     assert started == {AGENT: 3, OTHER_AGENT: 1}
     assert agenty_sandbox.stops == 1
-    assert json.loads((tmp_path / "told.json").read_text()) == {"state": "running", "is_retry": False}
+    told = json.loads((tmp_path / "told.json").read_text())
+    # Airflow 2 sets no state in `dags test`: a task that runs is still what it was before.
+    assert told in ({"state": state, "is_retry": False} for state in ("running", "scheduled"))
 
 
 def result_of(agent_id):
