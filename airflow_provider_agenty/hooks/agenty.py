@@ -8,10 +8,11 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -41,7 +42,7 @@ from airflow_provider_agenty.waiting import JobWatch, conclude, wait
 if TYPE_CHECKING:
     import requests
 
-    from airflow_provider_agenty.landing import ExportedFile
+    from airflow_provider_agenty.landing import Destination, ExportedFile
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -542,7 +543,7 @@ class AgentyHook(BaseHook):
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
             before is still there.
         """
-        from airflow_provider_agenty.landing import HttpDownload, land, open_destination
+        from airflow_provider_agenty.landing import HttpDownload, land
 
         job_id = _check(identifiers.check_job_id, job_id)
         file_type = _check(identifiers.check_file_type, file_type)
@@ -550,28 +551,20 @@ class AgentyHook(BaseHook):
         if filename:
             _check(identifiers.check_filename, filename)
         is_result = file_type == "result"
-
-        @functools.cache
-        def finished_job() -> Job:
-            job = self.get_job(job_id)
-            if job_seen is not None:
-                job_seen(job)
-            _refuse_unfinished(job, file_type)
-            return job
-
-        with _landing(is_open=False):
-            destination = open_destination(
-                path,
-                default_name=lambda: _file_name(finished_job(), file_type, collection),
-                storage_conn_id=storage_conn_id,
-                overwrite=overwrite,
-            )
-        finished_job()
+        destination = self._open_destination(
+            path,
+            job_id,
+            file_type=file_type,
+            name_end=f"-{collection}.csv" if is_result else ".log",
+            storage_conn_id=storage_conn_id,
+            overwrite=overwrite,
+            job_seen=job_seen,
+        )
         rows = (
             self.count_result(job_id, collection=collection, modified=modified) if is_result and verify_rows else None
         )
         with _landing(), Session(self.settings, authenticated=False) as session:
-            return land(
+            exported = land(
                 HttpDownload(
                     lambda: self.get_export_link(
                         job_id,
@@ -596,6 +589,147 @@ class AgentyHook(BaseHook):
                 log=self.log,
                 spool_folder=spool_folder,
             )
+        self._tell_of(exported)
+        return exported
+
+    def download_result(
+        self,
+        job_id: int | str,
+        path: str,
+        *,
+        format: str = "jsonl",  # noqa: A002 - what users call it
+        collection: int = 1,
+        modified: bool = True,
+        storage_conn_id: str | None = None,
+        overwrite: bool = True,
+        verify_rows: bool = True,
+        check: Callable[[ExportedFile], None] | None = None,
+        spool_folder: str | None = None,
+        job_seen: Callable[[Job], None] | None = None,
+    ) -> ExportedFile:
+        """
+        Land the rows of a job's result as JSON Lines, CSV or Parquet, whole or not at all.
+
+        The result is read page by page, the next pages already on their way, and written as it comes; memory holds a
+        few pages. CSV and Parquet keep the rows on disk first, because a later row may have other columns. Calls ``GET
+        /jobs/{job_id}`` and ``…/result``.
+
+        :param job_id: The job, which has to be completed.
+        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows. Below a
+            folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.{format}``. A path
+            that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't have one. Folders above it
+            are made.
+        :param format: ``jsonl`` (default): each row as it came, on a line. ``csv``: with the columns of all rows, in
+            the order in which they first appear. ``parquet``: the same columns, with types where all of a column's
+            values agree; needs the extra ``parquet``.
+        :param collection: The collection of the agent, counted from 1. Default 1.
+        :param modified: Whether the result after post-processing is meant, where there is one. Default true.
+        :param storage_conn_id: The Airflow connection of the object store. Default: the store's own.
+        :param overwrite: Whether a file that exists is replaced. Default true.
+        :param verify_rows: Whether the file's rows are compared with what Agenty says the result has. Default true. A
+            page that is missing is an error in any case.
+        :param check: Called with the verified file before it is published; if it raises, nothing is published.
+        :param spool_folder: Where a file for an object store is kept on this machine until it is verified, and the rows
+            for CSV and Parquet until all of them are there. Default: the system's folder for temporary files.
+        :param job_seen: Called with the job before anything is downloaded.
+        :return: What was landed.
+        :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
+            before is still there.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        from airflow_provider_agenty.landing import land
+        from airflow_provider_agenty.landing.formats import encode_rows
+
+        job_id = _check(identifiers.check_job_id, job_id)
+        collection = _check(identifiers.check_collection, collection)
+        _check_format(format, path)
+        destination = self._open_destination(
+            path,
+            job_id,
+            file_type="result",
+            name_end=f"-{collection}.{format}",
+            storage_conn_id=storage_conn_id,
+            overwrite=overwrite,
+            job_seen=job_seen,
+        )
+        expected = None
+        with _landing(), closing(self._rows_to_land(job_id, collection=collection, modified=modified)) as rows:
+            beginning: list[dict[str, Any]] = []
+            if verify_rows:
+                # While the first page is on its way: each of the two is a whole round trip.
+                with ThreadPoolExecutor(1, thread_name_prefix="agenty-total") as executor:
+                    total = executor.submit(self.count_result, job_id, collection=collection, modified=modified)
+                    beginning.extend(islice(rows, 1))
+                expected = total.result()
+            exported = land(
+                encode_rows(chain(beginning, rows), format, log=self.log, spool_folder=spool_folder),
+                destination,
+                job_id=job_id,
+                collection=collection,
+                count_rows=format == "csv",
+                expected_rows=expected,
+                check=check,
+                log=self.log,
+                spool_folder=spool_folder,
+            )
+        self._tell_of(exported)
+        return exported
+
+    def _rows_to_land(self, job_id: int, *, collection: int, modified: bool) -> Generator[dict[str, Any], None, None]:
+        """Yield the rows of a result; one that can't be read to its end can't be landed."""
+        try:
+            yield from paging.iter_result(self._transport, job_id, collection=collection, modified=modified)
+        except errors.UnexpectedAnswerError as error:
+            public: AgentyError = AgentyExportError(f"{error} Nothing was landed.")
+        except errors.ApiError as error:
+            public = _public_error(error)
+        else:
+            return
+        raise public
+
+    def _open_destination(
+        self,
+        path: str,
+        job_id: int,
+        *,
+        file_type: str,
+        name_end: str,
+        storage_conn_id: str | None,
+        overwrite: bool,
+        job_seen: Callable[[Job], None] | None,
+    ) -> Destination:
+        """Check that there is something to land, and where it is to be landed: first what needs no request."""
+        from airflow_provider_agenty.landing import open_destination
+
+        @functools.cache
+        def finished_job() -> Job:
+            job = self.get_job(job_id)
+            if job_seen is not None:
+                job_seen(job)
+            _refuse_unfinished(job, file_type)
+            return job
+
+        with _landing(is_open=False):
+            destination = open_destination(
+                path,
+                default_name=lambda: f"{finished_job().agent_id or 'agent'}-{job_id}{name_end}",
+                storage_conn_id=storage_conn_id,
+                overwrite=overwrite,
+            )
+        finished_job()
+        return destination
+
+    def _tell_of(self, exported: ExportedFile) -> None:
+        from airflow_provider_agenty.landing.progress import readable_size
+
+        self.log.info(
+            "Landed %s (%s) at %s, sha256 %s",
+            "the log" if exported.rows is None else f"{exported.rows} row{'' if exported.rows == 1 else 's'}",
+            readable_size(exported.size),
+            exported.path,
+            exported.sha256,
+        )
 
     @staticmethod
     def _hide_link(query: str) -> None:
@@ -630,9 +764,16 @@ def _refuse_unfinished(job: Job, file_type: str) -> None:
         raise AgentyExportError(f"Job {job.job_id} is {job.status}: {advice}. Nothing was landed.")
 
 
-def _file_name(job: Job, file_type: str, collection: int) -> str:
-    agent = job.agent_id or "agent"
-    return f"{agent}-{job.job_id}-{collection}.csv" if file_type == "result" else f"{agent}-{job.job_id}.log"
+def _check_format(name: str, path: str) -> None:
+    from airflow_provider_agenty.landing.formats import FormatError, check_format
+
+    try:
+        check_format(name, path)
+    except FormatError as error:
+        problem = AgentyInputError(str(error))
+    else:
+        return
+    raise problem
 
 
 @contextmanager

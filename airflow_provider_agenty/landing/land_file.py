@@ -33,11 +33,13 @@ def land(
 
     :param source: the content in chunks of bytes. It may raise
         :class:`~airflow_provider_agenty.landing.errors.StartOver` to be iterated anew from its first byte. An
-        attribute ``length``, if it has one, is the number of bytes to come, as soon as the first chunk is there.
+        attribute ``length``, if it has one, is the number of bytes to come, as soon as the first chunk is there; an
+        attribute ``rows``, if it has one, is how many rows there were, as soon as the last chunk is.
     :param destination: where the file is to appear.
     :param job_id: the job it comes from.
     :param collection: which of the agent's collections, counted from 1; ``None`` where that means nothing.
-    :param count_rows: whether the content is CSV with a header line, whose rows are to be counted.
+    :param count_rows: whether the content is CSV with a header line, whose rows are to be counted. Otherwise they are
+        as many as the source says.
     :param expected_rows: how many rows there must be: fewer are an error, more a warning. Default ``None``: any.
     :param check: called with the file after verification and before publishing; what it raises goes through.
     :param log: where progress and warnings go.
@@ -67,7 +69,7 @@ def land(
         exported = ExportedFile(
             path=destination.path,
             size=staged.size,
-            rows=_verified_rows(content, expected_rows, log) if count_rows else None,
+            rows=_verified_rows(content if count_rows else source, expected_rows, log),
             sha256=content.sha256,
             job_id=job_id,
             collection=collection,
@@ -88,13 +90,18 @@ def _begin(source: Iterable[bytes]) -> Iterator[bytes]:
         return chain((first,), chunks)
 
 
-def _verified_rows(content: Content, expected: int | None, log: Log) -> int:
-    records = content.records or 0
-    rows = max(0, records - 1)
-    if expected is None:
+def _verified_rows(counted: Content | Iterable[bytes], expected: int | None, log: Log) -> int | None:
+    rows: int | None
+    if isinstance(counted, Content):
+        records = counted.records or 0
+        rows = max(0, records - 1)
+        # In a file of a single column a blank line is a row with an empty value; elsewhere it is nothing.
+        most = max(0, records + counted.blank_records - 1)
+    else:
+        rows = getattr(counted, "rows", None)
+        most = rows or 0
+    if rows is None or expected is None:
         return rows
-    # In a file of a single column a blank line is a row with an empty value; elsewhere it is nothing.
-    most = max(0, records + content.blank_records - 1)
     if most < expected:
         raise LandingError(
             f"The file is incomplete: it has {most} rows where the result has {expected}. Nothing was landed. "

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 WEEK = 7 * 24 * 3600
 ON_EMPTY = ("land", "fail", "skip")
+RESULT_FORMATS = ("jsonl", "csv", "parquet")
 
 GONE = "gone"
 """Stands for the state of a job that a retry does not go on with, whatever its state."""
@@ -319,7 +320,48 @@ class AgentyStopJobOperator(AgentyTask, BaseOperator):
         return job.status
 
 
-class AgentyExportOperator(AgentyTask, BaseOperator):
+class AgentyLandingTask(AgentyTask):
+    """Mixed into what lands files: how many rows they must have."""
+
+    min_rows: int
+    on_empty: str
+
+    def check_landing_parameters(self) -> None:
+        """
+        Refuse parameters that can't be used, when the DAG file is read.
+
+        :raises AgentyInputError: naming the parameter.
+        """
+        if self.on_empty not in ON_EMPTY:
+            raise AgentyInputError(
+                f"on_empty {self.on_empty!r} is not known: it is 'land' (the default), 'fail' or 'skip'."
+            )
+        if not isinstance(self.min_rows, int) or isinstance(self.min_rows, bool) or self.min_rows < 0:
+            raise AgentyInputError(f"min_rows {self.min_rows!r} is not a whole number of at least 0.")
+
+    def check_rows(self, exported: ExportedFile) -> None:
+        """
+        Decide on a verified file before it is published.
+
+        :param exported: The file.
+        :raises AgentyExportError: if it has too few rows.
+        :raises AirflowSkipException: if it has none, and that skips the task.
+        """
+        if exported.rows is None:
+            return
+        if exported.rows == 0 and self.on_empty != "land":
+            message = f"The result of job {exported.job_id} is empty: no row in collection {exported.collection}."
+            if self.on_empty == "skip":
+                raise AirflowSkipException(f"{message} Nothing was landed.")
+            raise AgentyExportError(f"{message} Nothing was landed, as on_empty='fail' says.")
+        if exported.rows < self.min_rows:
+            raise AgentyExportError(
+                f"The result of job {exported.job_id} has {exported.rows} rows, fewer than min_rows={self.min_rows}. "
+                "Nothing was landed."
+            )
+
+
+class AgentyExportOperator(AgentyLandingTask, BaseOperator):
     """
     Lands a file of a job, whole or not at all, as :meth:`AgentyHook.download_export` does.
 
@@ -385,10 +427,7 @@ class AgentyExportOperator(AgentyTask, BaseOperator):
         self.min_rows = min_rows
         self.on_empty = on_empty
         self.spool_folder = spool_folder
-        if on_empty not in ON_EMPTY:
-            raise AgentyInputError(f"on_empty {on_empty!r} is not known: it is 'land' (the default), 'fail' or 'skip'.")
-        if not isinstance(min_rows, int) or isinstance(min_rows, bool) or min_rows < 0:
-            raise AgentyInputError(f"min_rows {min_rows!r} is not a whole number of at least 0.")
+        self.check_landing_parameters()
         if file_type not in {"result", "logs"}:
             raise AgentyInputError(f"file_type {file_type!r} is not known: it is 'result' or 'logs'.")
 
@@ -408,23 +447,95 @@ class AgentyExportOperator(AgentyTask, BaseOperator):
             storage_conn_id=self.storage_conn_id,
             overwrite=self.overwrite,
             verify_rows=self.verify_rows,
-            check=self._check_rows,
+            check=self.check_rows,
             spool_folder=self.spool_folder,
             job_seen=lambda job: AgentyAgentLink.persist(context, job),
         )
         return exported.to_dict()
 
-    def _check_rows(self, exported: ExportedFile) -> None:
-        """Decide on a verified file before it is published."""
-        if exported.rows is None:
-            return
-        if exported.rows == 0 and self.on_empty != "land":
-            message = f"The result of job {exported.job_id} is empty: no row in collection {exported.collection}."
-            if self.on_empty == "skip":
-                raise AirflowSkipException(f"{message} Nothing was landed.")
-            raise AgentyExportError(f"{message} Nothing was landed, as on_empty='fail' says.")
-        if exported.rows < self.min_rows:
-            raise AgentyExportError(
-                f"The result of job {exported.job_id} has {exported.rows} rows, fewer than min_rows={self.min_rows}. "
-                "Nothing was landed."
-            )
+
+class AgentyResultOperator(AgentyLandingTask, BaseOperator):
+    """
+    Lands the rows of a job's result, whole or not at all, as :meth:`AgentyHook.download_result` does.
+
+    Where :class:`AgentyExportOperator` lands the CSV that Agenty makes, this reads the result page by page and makes
+    the file itself.
+
+    :param job_id: The job (templated), which has to be completed.
+    :param path: Where to (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
+        Below a folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.{format}``. A
+        path that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't have one.
+    :param format: ``jsonl`` (default): each row as it came, on a line. ``csv``: with the columns of all rows, in the
+        order in which they first appear. ``parquet``: the same columns, with types where all of a column's values
+        agree; needs the extra ``parquet``.
+    :param collection: The collection of the agent (templated), counted from 1. Default 1.
+    :param modified: Whether the result after post-processing is meant, where there is one. Default true.
+    :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
+    :param storage_conn_id: The Airflow connection of the object store (templated). Default: the store's own.
+    :param overwrite: Whether a file that exists is replaced. Default true.
+    :param verify_rows: Whether the rows of the file are compared with what Agenty says the result has. Default true.
+    :param min_rows: The least rows that are landed; fewer fail the task. Default 0.
+    :param on_empty: What becomes of a result without rows: ``land`` it (default), ``fail`` or ``skip``.
+    :param spool_folder: Where a file for an object store is kept on the worker until it is verified, and the rows for
+        CSV and Parquet until all of them are there. Default: the system's folder for temporary files.
+    :return: The landed file, a dict: ``path``, ``size`` (bytes), ``rows``, ``sha256``, ``job_id``, ``collection``.
+    :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path before is
+        still there.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "path", "agenty_conn_id", "storage_conn_id", "collection")
+
+    def __init__(
+        self,
+        *,
+        job_id: Any,
+        path: str,
+        format: str = "jsonl",  # noqa: A002 - what users call it
+        collection: Any = 1,
+        modified: bool = True,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        storage_conn_id: str | None = None,
+        overwrite: bool = True,
+        verify_rows: bool = True,
+        min_rows: int = 0,
+        on_empty: str = "land",
+        spool_folder: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.path = path
+        self.format = format
+        self.collection = collection
+        self.modified = modified
+        self.agenty_conn_id = agenty_conn_id
+        self.storage_conn_id = storage_conn_id
+        self.overwrite = overwrite
+        self.verify_rows = verify_rows
+        self.min_rows = min_rows
+        self.on_empty = on_empty
+        self.spool_folder = spool_folder
+        self.check_landing_parameters()
+        if format not in RESULT_FORMATS:
+            raise AgentyInputError(f"format {format!r} is not known: it is 'jsonl' (the default), 'csv' or 'parquet'.")
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """
+        Land the rows.
+
+        :param context: The context of the task.
+        """
+        exported = self.hook.download_result(
+            self.job_id,
+            self.path,
+            format=self.format,
+            collection=self.collection,
+            modified=self.modified,
+            storage_conn_id=self.storage_conn_id,
+            overwrite=self.overwrite,
+            verify_rows=self.verify_rows,
+            check=self.check_rows,
+            spool_folder=self.spool_folder,
+            job_seen=lambda job: AgentyAgentLink.persist(context, job),
+        )
+        return exported.to_dict()

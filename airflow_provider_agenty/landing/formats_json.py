@@ -1,0 +1,64 @@
+"""Rows as JSON Lines: an object on each line, as it came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+
+
+class JsonLines:
+    """
+    Rows as UTF-8, each followed by a line feed, its keys in their order.
+
+    :param rows: the rows.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._rows = rows
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give a line for each row."""
+        for row in self._rows:
+            self.rows += 1
+            yield json_line(row)
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """
+    Write a row as a line.
+
+    :param row: the row.
+    """
+    try:
+        return f"{_encode(row)}\n".encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair: JSON can have one, but only as an escape.
+        return f"{json.dumps(row, separators=(',', ':'))}\n".encode()
+
+
+def text_of(value: Any) -> str:
+    """
+    Return a value as text, for formats that have nothing else to put it in.
+
+    :param value: a value out of JSON, but for ``None``: text stays as it is, anything else becomes JSON.
+    """
+    return value if isinstance(value, str) else _encode(value)
+
+
+def without_lone_surrogates(text: str) -> str:
+    """
+    Return a text that can be written as UTF-8: halves of surrogate pairs are replaced by U+FFFD.
+
+    :param text: any text.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

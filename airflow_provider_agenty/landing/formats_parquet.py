@@ -1,0 +1,143 @@
+"""Rows as Parquet, through pyarrow, a row group at a time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from airflow_provider_agenty.landing.formats_json import text_of, without_lone_surrogates
+from airflow_provider_agenty.landing.formats_spool import RowSpool, row_spool
+from airflow_provider_agenty.log import Log
+
+# Each of these bounds the memory: where rows are small, where there are many columns, where values are large.
+_ROWS_IN_GROUP = 100_000
+_VALUES_IN_GROUP = 2_000_000
+_BYTES_IN_GROUP = 16 * 1024 * 1024  # as JSON
+
+# What a column has been seen to hold, as bits. Null is no bit.
+_BOOLEAN, _INTEGER, _LARGE_INTEGER, _FRACTION, _OTHER = 1, 2, 4, 8, 16
+_KINDS = {bool: _BOOLEAN, float: _FRACTION}
+_EXACT_IN_FLOAT = 2**53
+_INT64 = range(-(2**63), 2**63)
+
+
+class ParquetRows:
+    """
+    Rows as one Parquet file (pyarrow's defaults: format 2.6, Snappy).
+
+    The columns are those of all rows, in the order in which they first appear. What all rows hold decides their types,
+    so that no page can change them: ``bool`` if every value is true or false, ``int64`` if every one is a whole number
+    that fits, ``double`` if every one is a number that keeps its value there, else ``string``, in which anything but
+    text is JSON. A value that is missing or null is null.
+
+    :param rows: the rows.
+    :param log: where progress goes.
+    :param spool_folder: the local folder to keep rows in; default: the system's folder for temporary files.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]], *, log: Log, spool_folder: str | None) -> None:
+        self._rows = rows
+        self._log = log
+        self._spool_folder = spool_folder
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the file in chunks of about a row group; the rows are counted by its footer."""
+        with row_spool(self._spool_folder, self._log) as spool:
+            kinds: dict[str, int] = {}
+            for row in self._rows:
+                for name, value in row.items():
+                    kinds[name] = kinds.get(name, 0) | _kind(value)
+                spool.add(row)
+            yield from self._encoded(spool, kinds)
+
+    def _encoded(self, spool: RowSpool, kinds: Mapping[str, int]) -> Iterator[bytes]:
+        import pyarrow  # type: ignore[import-untyped]
+        from pyarrow import parquet
+
+        types = {name: _column_type(kind) for name, kind in kinds.items()}
+        schema = pyarrow.schema(
+            [(without_lone_surrogates(name), pyarrow.type_for_alias(alias)) for name, alias in types.items()]
+        )
+        footers: list[Any] = []
+        file = _Drain()
+        with parquet.ParquetWriter(file, schema, metadata_collector=footers) as writer:
+            for columns in _groups(spool, types):
+                # Taken out one by one, so that a column is not held twice, and no group while the next one is read.
+                arrays = [
+                    pyarrow.array(columns.pop(name), field.type) for name, field in zip(types, schema, strict=True)
+                ]
+                table = pyarrow.Table.from_arrays(arrays, schema=schema)
+                del arrays
+                writer.write_table(table)
+                del table
+                yield from file.drained()
+        self.rows = footers[0].num_rows
+        yield from file.drained()
+
+
+class _Drain(io.RawIOBase):
+    """A file that is only written to, and whose bytes are taken away meanwhile."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        chunk = bytes(data)
+        self._chunks.append(chunk)
+        self._position += len(chunk)
+        return len(chunk)
+
+    def tell(self) -> int:
+        return self._position
+
+    def drained(self) -> Iterator[bytes]:
+        chunks, self._chunks = self._chunks, []
+        yield from chunks
+
+
+def _groups(spool: RowSpool, types: Mapping[str, str]) -> Iterator[dict[str, list[Any]]]:
+    """Yield the values of each column, row group by row group."""
+    columns: dict[str, list[Any]] = {name: [] for name in types}
+    most_rows = max(1, min(_ROWS_IN_GROUP, _VALUES_IN_GROUP // max(1, len(types))))
+    rows = size = 0
+    for row, row_size in spool.with_sizes():
+        for name, kind in types.items():
+            value = row.get(name)
+            if kind == "string" and value is not None:
+                value = without_lone_surrogates(text_of(value))
+            columns[name].append(value)
+        rows += 1
+        size += row_size
+        if rows >= most_rows or size >= _BYTES_IN_GROUP:
+            yield columns
+            columns = {name: [] for name in types}
+            rows = size = 0
+    if rows:
+        yield columns
+
+
+def _kind(value: Any) -> int:
+    if value is None:
+        return 0
+    if type(value) is int:
+        if abs(value) <= _EXACT_IN_FLOAT:
+            return _INTEGER
+        return _LARGE_INTEGER if value in _INT64 else _OTHER
+    return _KINDS.get(type(value), _OTHER)
+
+
+def _column_type(kind: int) -> str:
+    """Choose a type, by its name in Arrow, for all that a column has been seen to hold."""
+    if kind == _BOOLEAN:
+        return "bool"
+    if kind and not kind & ~(_INTEGER | _LARGE_INTEGER):
+        return "int64"
+    if kind and not kind & ~(_INTEGER | _FRACTION):
+        return "double"
+    return "string"
