@@ -13,11 +13,14 @@ from airflow_provider_agenty.api.errors import InvalidInputError
 from airflow_provider_agenty.api.identifiers import check_job_id
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
-from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.job_task import JOB_XCOM, STOP_SECONDS
+from airflow_provider_agenty.job_task import DEFAULT_CONNECTION, JOB_XCOM, STOP_SECONDS
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
+from airflow_provider_agenty.triggers.asking import open_hook
+from airflow_provider_agenty.triggers.job_events import AgentyJobEventTrigger
 from airflow_provider_agenty.triggers.poller import JobPoller
 from airflow_provider_agenty.waiting import POLL_ERROR, SUCCESS, JobWatch, LogCopy, Outcome, jittered
+
+__all__ = ["AgentyJobEventTrigger", "AgentyJobTrigger"]
 
 
 class AgentyJobTrigger(BaseTrigger):
@@ -42,7 +45,7 @@ class AgentyJobTrigger(BaseTrigger):
     def __init__(
         self,
         job_id: int,
-        agenty_conn_id: str = AgentyHook.default_conn_name,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
         poll_interval: float = 10.0,
         deadline: float | None = None,
         max_failed_ratio: float | None = None,
@@ -99,24 +102,31 @@ class AgentyJobTrigger(BaseTrigger):
 
     async def _copying_the_log(self, waiting: Coroutine[Any, Any, Outcome]) -> Outcome:
         """Copy the job's log beside the wait, and what is left of it after the job's end."""
-        with AgentyHook(self.agenty_conn_id) as hook:
-            copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset)
-            over = asyncio.Event()
-            copying = asyncio.create_task(self._keep_copying(copy, over))
-            try:
-                outcome = await waiting
-                over.set()
-                await copying
-            finally:
-                copying.cancel()
-            return outcome
+        over = asyncio.Event()
+        copying = asyncio.create_task(self._keep_copying(over))
+        try:
+            outcome = await waiting
+            over.set()
+            await copying
+        finally:
+            copying.cancel()
+        return outcome
 
-    async def _keep_copying(self, copy: LogCopy, over: asyncio.Event) -> None:
-        while not over.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(jittered(self.poll_interval)):
-                    await over.wait()
-            await asyncio.to_thread(copy.catch_up)
+    async def _keep_copying(self, over: asyncio.Event) -> None:
+        copy: LogCopy | None = None
+        with contextlib.ExitStack() as opened:
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(jittered(self.poll_interval)):
+                        await over.wait()
+                if copy is None:
+                    try:
+                        hook = opened.enter_context(await open_hook(self.agenty_conn_id))
+                    except Exception as error:
+                        self.log.warning("The log of job %d can't be read now, trying again: %s", self.job_id, error)
+                        continue
+                    copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset)
+                await asyncio.to_thread(copy.catch_up)
 
     async def on_kill(self) -> None:
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
@@ -130,6 +140,8 @@ class AgentyJobTrigger(BaseTrigger):
             self.log.info("Asked Agenty to stop job %d: it is %s", self.job_id, job.status)
 
     def _stop_job(self) -> Job:
+        from airflow_provider_agenty.hooks.agenty import AgentyHook
+
         # Airflow gives a trigger 30 s to be killed.
         with AgentyHook(self.agenty_conn_id).with_one_attempt(STOP_SECONDS) as hook:
             return hook.stop_job(self.job_id)

@@ -1,0 +1,129 @@
+"""The hook's calls, for triggers: each in a thread, so that the event loop is never blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from asgiref.sync import sync_to_async
+
+from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
+
+if TYPE_CHECKING:
+    from airflow_provider_agenty.api.jobs import Job
+    from airflow_provider_agenty.api.paging import JobPage, Sighting
+    from airflow_provider_agenty.hooks.agenty import AgentyHook
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+async def open_hook(agenty_conn_id: str) -> AgentyHook:
+    """
+    Return a hook that has read its connection, so that it can be used in any thread.
+
+    :param agenty_conn_id: The connection.
+    """
+    # Seen on Airflow 3.0 and 3.1: the triggerer dies ("Response read out of order") when a connection is read in a
+    # thread that asgiref did not start, for there the answer is awaited in a second event loop.
+    return await sync_to_async(_open_hook)(agenty_conn_id)
+
+
+def _open_hook(agenty_conn_id: str) -> AgentyHook:
+    # Here in a thread: importing requests would stall the event loop.
+    from airflow_provider_agenty.hooks.agenty import AgentyHook
+
+    hook = AgentyHook(agenty_conn_id)
+    _ = hook.settings
+    return hook
+
+
+class Asking:
+    """
+    Asks Agenty for one who asks again and again.
+
+    A failed call is not repeated here, the next round does that. What the hook does not expect, such as a secrets
+    backend that is away, is no end of asking either.
+
+    :param agenty_conn_id: The connection.
+    :param executor: The threads.
+    """
+
+    def __init__(self, agenty_conn_id: str, executor: ThreadPoolExecutor) -> None:
+        self._agenty_conn_id = agenty_conn_id
+        self._executor = executor
+        self._hook: AgentyHook | None = None
+        self._opening = asyncio.Lock()
+        self._unexpected: type[Exception] | None = None
+
+    async def get_job(self, job_id: int) -> Job:
+        """
+        Return a job as it is now.
+
+        :param job_id: The job.
+        """
+        return await self._call(lambda hook: hook.get_job(job_id))
+
+    async def look_for_jobs(self, job_ids: Collection[int], limit: int, offset: int) -> Sighting:
+        """
+        Look for some jobs in one page of the list of all jobs, newest first.
+
+        :param job_ids: The jobs.
+        :param limit: How many jobs to ask for.
+        :param offset: How many to skip.
+        """
+        return await self._call(lambda hook: hook.look_for_jobs(job_ids, limit=limit, offset=offset))
+
+    async def look_at_jobs(self, limit: int, offset: int) -> JobPage:
+        """
+        Return one page of the list of all jobs, newest first.
+
+        :param limit: How many jobs to ask for.
+        :param offset: How many to skip.
+        """
+        return await self._call(lambda hook: hook.look_at_jobs(limit=limit, offset=offset))
+
+    async def _call(self, ask: Callable[[AgentyHook], T]) -> T:
+        try:
+            answer = await self._ask(ask)
+        except AgentyError:
+            raise
+        except Exception as error:
+            # Who asks for ever would fill the log with the same trace.
+            level = logging.DEBUG if type(error) is self._unexpected else logging.WARNING
+            log.log(level, "Agenty could not be asked", exc_info=True)
+            self._unexpected = type(error)
+            unexpected = type(error).__name__
+        else:
+            self._unexpected = None
+            return answer
+        raise AgentyUnavailableError(f"Agenty could not be asked ({unexpected}); the triggerer's log says more")
+
+    async def _ask(self, ask: Callable[[AgentyHook], T]) -> T:
+        hook = self._hook
+        if hook is not None:
+            # The key may have been replaced meanwhile: the connection is read again, once.
+            with contextlib.suppress(AgentyAuthError):
+                return await self._in_thread(ask, hook)
+        return await self._in_thread(ask, await self._hook_other_than(hook))
+
+    async def _in_thread(self, ask: Callable[[AgentyHook], T], hook: AgentyHook) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, ask, hook)
+
+    async def _hook_other_than(self, refused: AgentyHook | None) -> AgentyHook:
+        async with self._opening:
+            if self._hook is None or self._hook is refused:
+                self.close()
+                self._hook = (await open_hook(self._agenty_conn_id)).with_one_attempt()
+            return self._hook
+
+    def close(self) -> None:
+        """Close the connections to Agenty."""
+        if self._hook is not None:
+            self._hook.close()
+            self._hook = None

@@ -1,0 +1,196 @@
+"""Event-driven scheduling: a trigger for asset watchers that fires for each job that completes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import TriggerEvent
+
+from airflow_provider_agenty.api.errors import InvalidInputError
+from airflow_provider_agenty.api.identifiers import check_agent_id
+from airflow_provider_agenty.compat import event_trigger_base, shared_stream_producer_base
+from airflow_provider_agenty.exceptions import AgentyInputError
+from airflow_provider_agenty.job_task import DEFAULT_CONNECTION
+from airflow_provider_agenty.triggers.job_feed import JobFeed, Listing
+from airflow_provider_agenty.triggers.watermark import Watermark
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseEventTrigger
+    from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
+else:
+    BaseEventTrigger = event_trigger_base()
+    SharedStreamProducer = shared_stream_producer_base()
+
+SETTLE_SECONDS = 10.0
+"""
+How long Airflow's scheduler may take to make a run of an event.
+
+Seen on 3.3.2: an event that comes between another one and the run made of that is in no run until there is a further
+event of the asset. So the last of several events keeps this distance from the one before it: its run has them all.
+"""
+
+
+@dataclass(eq=False)
+class Delivery:
+    """
+    A listing on its way to the watchers that share it.
+
+    :param listing: The listing.
+    :param seen: What each watcher has seen with it, as far as it has passed on what completed.
+    """
+
+    listing: Listing
+    seen: dict[Watermark, dict[str, Any]] = field(default_factory=dict)
+
+
+class AgentyJobEventTrigger(BaseEventTrigger):
+    """
+    Fires for each job of an agent that completes, whoever started it: for ``AssetWatcher``, on Airflow 3 and later.
+
+    A job fires once. Jobs that are stopped or aborted do not fire, nor do those that had completed before the watcher
+    first looked. On Airflow 3.3 and later, what was seen is kept in the asset's state store; before that a restart of
+    the triggerer loses what completes meanwhile. On Airflow 2 the class can be imported, and there is no use for it.
+
+    The payload of an event is the completed job, as :meth:`Job.to_dict` gives it, and ``agenty_conn_id``. Errors never
+    end the watch: they are logged, and the list of jobs is looked at again. After a wrong key, or what else only a
+    person can change, that is five minutes later at the earliest.
+
+    :param agent_id: The agent. Default: all agents of the account.
+    :param agenty_conn_id: The Airflow connection. Default ``agenty_default``.
+    :param poll_interval: Seconds between two looks at the list of jobs, which all watchers with the same connection and
+        interval share. Default 60.
+    :raises AgentyInputError: if ``agent_id`` can't be an agent's id, or ``poll_interval`` is no positive number.
+    """
+
+    def __init__(
+        self,
+        agent_id: str | None = None,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        poll_interval: float = 60.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.agent_id = None if agent_id is None else _checked(agent_id)
+        self.agenty_conn_id = agenty_conn_id
+        self.poll_interval = float(poll_interval)
+        if not (self.poll_interval > 0 and math.isfinite(self.poll_interval)):
+            raise AgentyInputError(f"poll_interval {poll_interval!r} is no positive number of seconds.")
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the trigger's class and arguments, from which Airflow makes it anew."""
+        return "airflow_provider_agenty.triggers.agenty.AgentyJobEventTrigger", {
+            "agent_id": self.agent_id,
+            "agenty_conn_id": self.agenty_conn_id,
+            "poll_interval": self.poll_interval,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire for each job that completes, without end; used before Airflow 3.3, which has no shared streams."""
+        deliveries = _deliveries(self.agenty_conn_id, self.poll_interval)
+        async with aclosing(deliveries), aclosing(self._events(deliveries)) as events:
+            async for event in events:
+                yield event
+
+    # Airflow 3.3 and later
+
+    def shared_stream_key(self) -> Hashable | None:
+        """Return what those triggers have in common that share one poll: connection and interval."""
+        return "agenty-jobs", self.agenty_conn_id, self.poll_interval
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+        """
+        Return what polls for all triggers of a shared stream, and hears when their events are stored.
+
+        :param kwargs: The arguments of one of them.
+        """
+        return JobListProducer(kwargs["agenty_conn_id"], kwargs["poll_interval"])
+
+    def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """
+        Fire for each job that completes, without end.
+
+        :param shared_stream: The listings of the producer.
+        """
+        return self._events(shared_stream)
+
+    async def _events(self, deliveries: AsyncIterator[Delivery]) -> AsyncGenerator[TriggerEvent, None]:
+        # Airflow sets the store from 3.3 on.
+        watermark = Watermark(getattr(self, "asset_state_store", None), self._state_key, self.agent_id)
+        seen = await watermark.load()
+        feed = JobFeed.shared(self.agenty_conn_id, self.poll_interval)
+        feed.join(seen)
+        fired_at = -math.inf
+        try:
+            async for delivery in deliveries:
+                completed = seen.take_in(delivery.listing)
+                delivery.seen[watermark] = seen.to_dict()
+                for job in completed:
+                    if job is completed[-1]:
+                        await asyncio.sleep(max(fired_at + SETTLE_SECONDS - time.monotonic(), 0))
+                    fired_at = time.monotonic()
+                    yield TriggerEvent({**job.to_dict(), "agenty_conn_id": self.agenty_conn_id})
+                    # Whoever stops taking events may have lost the last one: only the next request proves it taken.
+                    seen.has_passed_on(job)
+                    delivery.seen[watermark] = seen.to_dict()
+        finally:
+            feed.leave(seen)
+
+    @property
+    def _state_key(self) -> str:
+        """An asset may have several watchers, so the key says which one it is."""
+        return f"agenty_jobs/{self.agenty_conn_id}/{self.agent_id or '*'}"
+
+
+class JobListProducer(SharedStreamProducer):
+    """
+    Polls for all triggers of a shared stream, and stores what they have seen once Airflow has stored their events.
+
+    :param agenty_conn_id: The connection.
+    :param poll_interval: Seconds between two polls.
+    """
+
+    def __init__(self, agenty_conn_id: str, poll_interval: float) -> None:
+        self._agenty_conn_id = agenty_conn_id
+        self._poll_interval = poll_interval
+
+    async def open_stream(self) -> AsyncIterator[tuple[Delivery, Delivery]]:
+        """Yield each listing, for the triggers and for :meth:`advance`."""
+        async with aclosing(_deliveries(self._agenty_conn_id, self._poll_interval)) as deliveries:
+            async for delivery in deliveries:
+                yield delivery, delivery
+
+    async def advance(self, batch: Sequence[AdvanceItem]) -> None:
+        """
+        Store what the triggers have seen.
+
+        :param batch: Listings whose events Airflow has stored, in their order. One of which that is not sure for all
+            triggers counts for none: what it said is stored with the next one.
+        """
+        latest: dict[Watermark, dict[str, Any]] = {}
+        for item in batch:
+            if item.outcome.is_clean:
+                latest |= item.broker_payload.seen
+        await asyncio.gather(*(watermark.save(seen) for watermark, seen in latest.items()))
+
+
+async def _deliveries(agenty_conn_id: str, poll_interval: float) -> AsyncGenerator[Delivery, None]:
+    async with aclosing(JobFeed.shared(agenty_conn_id, poll_interval).listings()) as listings:
+        async for listing in listings:
+            yield Delivery(listing)
+
+
+def _checked(agent_id: str) -> str:
+    try:
+        return check_agent_id(agent_id)
+    except InvalidInputError as error:
+        problem = str(error)
+    raise AgentyInputError(problem)
+
+
+__all__ = ["AgentyJobEventTrigger"]
