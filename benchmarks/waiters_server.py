@@ -1,0 +1,218 @@
+"""
+The server of the benchmark of waiting: the sandbox, and beside it just enough of dbt Cloud and Airbyte, over TLS.
+
+All three tell of jobs that end at the same times. It runs in a process of its own, which the others steer over a pipe.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import multiprocessing
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+AGENT = "benchmark"
+DBT_RUNNING, DBT_SUCCESS = 3, 10
+
+
+class Servers:
+    """
+    What the pipe steers: each public method is a command.
+
+    :param folder: where the certificate is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from airflow_provider_agenty.sandbox import Sandbox
+
+        certificate = {"certfile": str(folder / "certificate.pem"), "keyfile": str(folder / "key.pem")}
+        self._sandbox = Sandbox({AGENT: [{"name": "A book"}]}, **certificate).start()
+        self._peers = Peers(certificate)
+
+    def addresses(self) -> dict[str, Any]:
+        return {"agenty": self._sandbox.connection, "peers": self._peers.port}
+
+    def start_jobs(self, seconds: list[float]) -> list[tuple[int, float]]:
+        """Start a job for each of these durations; return their ids and when they will end."""
+        jobs = []
+        for each in seconds:
+            self._sandbox.plan(agent_id=AGENT, times=1, seconds=each)
+            job_id = self._sandbox.start_job(AGENT)
+            jobs.append((job_id, time.time() + each))
+        self._peers.ends.update(jobs)
+        return jobs
+
+    def scatter_jobs(self, older: int, running: int) -> list[int]:
+        """Fill the account with old jobs, of which some, evenly scattered, still run; return the ids of those."""
+        listed = self._sandbox.add_older_jobs(AGENT, older)
+        step = older // running
+        scattered = listed[step - 1 :: step][:running]
+        for job_id in scattered:
+            self._sandbox.set_status(job_id, "running")
+        return scattered
+
+    def complete_jobs(self, job_ids: list[int]) -> float:
+        """Let jobs end now; return when that was."""
+        for job_id in job_ids:
+            self._sandbox.set_status(job_id, "completed")
+        return time.time()
+
+    def forget(self) -> None:
+        self._sandbox.clear()
+
+    def requests(self) -> list[str]:
+        """Return the requests that Agenty got: the path, and the offset behind it."""
+        return [f"{each.path}?{each.query.get('offset', '')}" for each in self._sandbox.requests]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many requests and TCP connections there were, at all servers together."""
+        return {
+            "requests": len(self._sandbox.requests) + self._peers.requests,
+            "connections": self._sandbox.connections["api"] + self._peers.connections,
+        }
+
+
+class Peers:
+    """
+    Answers dbt Cloud's ``GET …/runs/{id}/`` and Airbyte's ``GET /v1/jobs/{id}``.
+
+    :param certificate: the names of the files with the certificate and its key.
+    """
+
+    def __init__(self, certificate: dict[str, str]) -> None:
+        import uvicorn
+        from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+        self.ends: dict[int, float] = {}
+        self.requests = 0
+        self.connections = 0
+        peers = self
+
+        class Counting(AutoHTTPProtocol):
+            def connection_made(self, transport: Any) -> None:
+                super().connection_made(transport)
+                peers.connections += 1
+
+        listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            self._answer,
+            http=Counting,
+            ws="none",
+            interface="asgi3",
+            proxy_headers=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=600,
+            ssl_certfile=certificate["certfile"],
+            ssl_keyfile=certificate["keyfile"],
+        )
+        threading.Thread(target=uvicorn.Server(config).run, args=([listener],), daemon=True).start()
+
+    async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
+        self.requests += 1
+        job_id = int(scope["path"].rstrip("/").rpartition("/")[2])
+        is_over = time.time() >= self.ends[job_id]
+        if "/runs/" in scope["path"]:
+            answer: dict[str, Any] = {"data": {"id": job_id, "status": DBT_SUCCESS if is_over else DBT_RUNNING}}
+        else:
+            answer = {
+                "jobId": job_id,
+                "status": "succeeded" if is_over else "running",
+                "jobType": "sync",
+                "connectionId": "c",
+                "startTime": "2026-01-01T00:00:00Z",
+            }
+        body = json.dumps(answer).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Remote:
+    """
+    The servers' commands, as methods, from another process.
+
+    :param pipe: leads there.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def __getattr__(self, name: str) -> Any:
+        def command(*arguments: Any) -> Any:
+            self._pipe.send((name, arguments))
+            return self._pipe.recv()
+
+        return command
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[Remote]:
+    """
+    Run the servers in a process of their own.
+
+    :param folder: where the certificate is.
+    """
+    processes = multiprocessing.get_context("spawn")
+    ours, theirs = processes.Pipe()
+    process = processes.Process(target=_serve, args=(theirs, folder), daemon=True)
+    process.start()
+    try:
+        yield Remote(ours)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(pipe: Connection, folder: Path) -> None:
+    commands = Servers(folder)
+    while True:
+        name, arguments = pipe.recv()
+        pipe.send(getattr(commands, name)(*arguments))
+
+
+def write_certificate(folder: Path) -> Path:
+    """
+    Write a certificate for loopback, and a bundle of the usual CAs and this one; return the bundle.
+
+    :param folder: where to.
+    """
+    import certifi
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "benchmark")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "certificate.pem").write_bytes(pem)
+    (folder / "key.pem").write_bytes(private)
+    bundle = folder / "bundle.pem"
+    bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + pem)
+    return bundle

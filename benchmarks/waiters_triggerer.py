@@ -1,0 +1,206 @@
+"""
+The triggerer of the benchmark of waiting: Airflow's own supervisor and trigger runner, without a database.
+
+    python benchmarks/waiters_triggerer.py
+
+``benchmarks/waiters.py`` starts it, once for each contestant. It says ``ready``, reads a line of JSON that says which
+triggers to run, and prints as JSON what was measured in the process that ran them.
+
+The supervisor is Airflow's, but for what it would read from the database: the triggers to run, and whom their events
+wake. The runner is Airflow's, in a forked process as always; a coroutine beside the triggers measures how long the
+event loop does not come round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+import structlog
+from airflow.executors import workloads
+from airflow.executors.workloads.task import TaskInstanceDTO
+from airflow.jobs.triggerer_job_runner import TriggerLoggingFactory, TriggerRunner, TriggerRunnerSupervisor
+from airflow.models.trigger import Trigger
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+HEARTBEAT_SECONDS = 0.01
+
+
+class EmptyTrigger(BaseTrigger):
+    """
+    Sleeps until its job has ended, and asks nobody: what it costs is Airflow's own.
+
+    :param ends_at: when to end, in seconds since the epoch.
+    """
+
+    def __init__(self, ends_at: float) -> None:
+        super().__init__()
+        self.ends_at = ends_at
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return "waiters_triggerer.EmptyTrigger", {"ends_at": self.ends_at}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(max(0.0, self.ends_at - time.time()))
+        yield TriggerEvent({"status": "success"})
+
+
+class Measurement:
+    """
+    What is measured in the process that runs the triggers.
+
+    :param expected: after how many events measuring ends.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self.events: dict[int, float] = {}
+        self._expected = expected
+        self._stall = self._stall_cpu = 0.0
+        self._usage: resource.struct_rusage | None = None
+
+    def note_event(self, trigger_id: int) -> None:
+        self.events[trigger_id] = time.time()
+        if len(self.events) == self._expected:
+            self._usage = resource.getrusage(resource.RUSAGE_SELF)
+
+    async def beat(self) -> None:
+        while self._usage is None:
+            began, began_cpu = time.perf_counter(), time.process_time()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            self._stall = max(self._stall, time.perf_counter() - began - HEARTBEAT_SECONDS)
+            self._stall_cpu = max(self._stall_cpu, time.process_time() - began_cpu)
+
+    def to_dict(self) -> dict[str, Any]:
+        usage = self._usage or resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "events": self.events,
+            "cpu": usage.ru_utime + usage.ru_stime,
+            "rss": usage.ru_maxrss / 1024,
+            "stall": self._stall,
+            "stall_cpu": self._stall_cpu,
+        }
+
+
+class NotedEvents(deque[Any]):
+    """The runner's queue of events, which notes when one comes in."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        super().__init__()
+        self._measurement = measurement
+
+    def append(self, entry: Any) -> None:
+        self._measurement.note_event(entry.trigger_id)
+        super().append(entry)
+
+
+class MeasuredRunner(TriggerRunner):
+    """Airflow's trigger runner, measured."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        super().__init__()
+        self._measurement = measurement
+        self.events = NotedEvents(measurement)
+
+    async def arun(self) -> None:
+        beat = asyncio.create_task(self._measurement.beat())
+        try:
+            await super().arun()
+        finally:
+            beat.cancel()
+
+
+@attrs.define(kw_only=True)
+class Supervisor(TriggerRunnerSupervisor):
+    """Airflow's supervisor of the runner, with a list of triggers in place of the database."""
+
+    expected: ClassVar[int]
+    report: ClassVar[Path]
+
+    give_up_at: float = float("inf")
+    payloads: list[Any] = attrs.field(factory=list, init=False)
+
+    @classmethod
+    def run_in_process(cls) -> None:
+        measurement = Measurement(cls.expected)
+        MeasuredRunner(measurement).run()
+        cls.report.write_text(json.dumps(measurement.to_dict()))
+
+    def add(self, workload: workloads.RunTrigger) -> None:
+        path = f"dag_id=waiters/run_id=run/task_id=wait/map_index={workload.ti.map_index}/attempt=1.log.trigger.1.log"
+        self.logger_cache[workload.id] = TriggerLoggingFactory(log_path=path, ti=workload.ti)
+        self.creating_triggers.append(workload)
+
+    def should_stop(self) -> bool:
+        return len(self.payloads) >= self.expected or time.time() >= self.give_up_at
+
+    def load_triggers(self) -> None:
+        """Nothing is added while it runs."""
+
+    def on_trigger_event(self, trigger_id: int, event: TriggerEvent) -> None:  # noqa: ARG002
+        self.payloads.append(event.payload)
+
+    def on_trigger_failure(self, trigger_id: int, exc: list[str] | None) -> None:  # noqa: ARG002
+        self.payloads.append({"status": "the trigger broke", "message": "".join(exc or ())})
+
+    def clean_unused(self) -> None:
+        """There is no table to clean."""
+
+    def heartbeat(self) -> None:
+        """There is no table to write it to."""
+
+    def metric_tags(self) -> dict[str, str]:
+        return {"hostname": "benchmark"}
+
+
+def workload_for(number: int, classpath: str, arguments: dict[str, Any]) -> workloads.RunTrigger:
+    ti = TaskInstanceDTO(
+        id=uuid.uuid4(),
+        dag_version_id=uuid.uuid4(),
+        task_id="wait",
+        dag_id="waiters",
+        run_id="run",
+        try_number=1,
+        map_index=number,
+        pool_slots=1,
+        queue="default",
+        priority_weight=1,
+    )
+    return workloads.RunTrigger(
+        id=number, ti=ti, classpath=classpath, encrypted_kwargs=Trigger.encrypt_kwargs(arguments)
+    )
+
+
+def main() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    task = json.loads(sys.stdin.readline())
+    triggers = task["triggers"]
+    Supervisor.expected = len(triggers)
+    with tempfile.TemporaryDirectory() as folder:
+        Supervisor.report = Path(folder, "report.json")
+        supervisor = Supervisor.start(
+            capacity=len(triggers), logger=structlog.get_logger(), give_up_at=time.time() + task["patience"]
+        )
+        for number, (classpath, arguments) in enumerate(triggers):
+            supervisor.add(workload_for(number + 1, classpath, arguments))
+        supervisor.run()
+        supervisor.kill(escalation_delay=20, force=True)
+        report = json.loads(Supervisor.report.read_text())
+    wrong = [payload for payload in supervisor.payloads if payload.get("status") != "success"]
+    report["wrong"] = [str(payload)[:500] for payload in wrong[:3]]
+    Path(os.environ["WAITERS_REPORT"]).write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
