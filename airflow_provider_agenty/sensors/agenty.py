@@ -166,12 +166,12 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             self.poke(context)
             return self._checked_job_id()
         outcome = Outcome.from_event(event)
+        # Before Airflow 3.1, a sensor that resumes knows soft_fail, and never_fail not.
+        if outcome.status == TIMEOUT:
+            raise self._softened(AirflowSensorTimeout(outcome.message))
         try:
-            if outcome.status == TIMEOUT:
-                raise AirflowSensorTimeout(outcome.message)
             return self._end(outcome, context)
-        except (AgentyError, AirflowSensorTimeout) as error:
-            # Before Airflow 3.1, a sensor that resumes knows soft_fail, and never_fail not.
+        except AgentyError as error:
             raise self._softened(error) from None
 
     def _checked_job_id(self) -> int:

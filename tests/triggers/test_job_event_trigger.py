@@ -20,7 +20,7 @@ from airflow.sdk.execution_time.comms import (
 )
 from airflow.sdk.execution_time.context import AssetStateStoreAccessors
 from airflow.triggers.base import BaseEventTrigger
-from airflow.triggers.shared_stream import SharedStreamManager
+from airflow.triggers.shared_stream import AckTimeout, SharedStreamManager
 from asgiref.sync import async_to_sync
 
 from airflow_provider_agenty.exceptions import AgentyInputError
@@ -474,6 +474,27 @@ def test_an_event_that_was_not_stored_fires_again_and_one_that_was_does_not(agen
     assert comms.state()["newest"] < job_id
     assert run(restart()) == [job_id]
     assert run(restart()) == []
+
+
+def test_an_event_that_airflow_gave_up_on_is_not_stored_as_seen(agenty_sandbox, comms):
+    async def main():
+        async with Triggerer(stores_events=False) as airflow:
+            airflow.manager = SharedStreamManager(ack_timeout=0.5)
+            watcher = airflow.watch()
+            other = airflow.watch(OTHER, assets=["others"])
+            await eventually(lambda: comms.state() and comms.state("others", OTHER))
+            job_id = start(agenty_sandbox, status="completed")
+            await eventually(watcher.done)
+            with pytest.raises(AckTimeout):
+                watcher.result()
+            airflow.tasks.remove(watcher)
+            # The other watcher goes on, and what it has seen is stored.
+            await eventually(lambda: comms.state("others", OTHER)["newest"] >= job_id)
+            assert not other.done()
+            return job_id
+
+    job_id = run(main())
+    assert comms.state()["newest"] < job_id
 
 
 def test_a_watcher_that_is_removed_while_it_fires_loses_nothing(agenty_sandbox, comms):
