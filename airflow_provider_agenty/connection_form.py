@@ -11,6 +11,7 @@ from typing import Any
 
 CONNECTION_TYPE = "agenty"
 HOOK_NAME = "Agenty"
+DEFAULT_CONNECTION = "agenty_default"
 
 HIDDEN_FIELDS = ("login", "port", "schema")
 LABELS = {"password": "API key", "host": "Base URL"}

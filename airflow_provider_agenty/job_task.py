@@ -33,14 +33,7 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-DEFAULT_CONNECTION = "agenty_default"
 ON_STOPPED = ("fail", "skip")
-
-JOB_XCOM = "job"
-"""The XCom that has the figures of a job that is over: status, pages, credits, times."""
-
-STOP_SECONDS = 20.0
-"""How long a stop may take where there is time: when waiting has timed out, and in the triggerer."""
 
 KILL_SECONDS = 4.0
 """How long all of ``on_kill`` may take: Airflow kills the process 5 s after the SIGTERM."""
@@ -149,15 +142,17 @@ class AgentyWaitingTask(AgentyTask):
         except Exception as error:
             self.log.warning("Job %d is not stopped: %s", job_id, type(error).__name__)
 
-    def stop_job(self, job_id: int, *, seconds: float = STOP_SECONDS) -> None:
+    def stop_job(self, job_id: int, *, seconds: float | None = None) -> None:
         """
         Send one stop, and raise nothing: why the job has to be stopped is told by the error that led here.
 
         :param job_id: The job.
         :param seconds: How long it may take. Default 20.
         """
+        from airflow_provider_agenty.waiting import STOP_SECONDS
+
         try:
-            with self.hook.with_one_attempt(seconds) as hook:
+            with self.hook.with_one_attempt(seconds or STOP_SECONDS) as hook:
                 job = hook.stop_job(job_id)
         except AgentyError as error:
             self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)
@@ -183,7 +178,7 @@ class AgentyWaitingTask(AgentyTask):
         :raises AirflowSkipException: if the job was stopped and ``on_stopped`` is ``skip``.
         :raises AgentyError: as :func:`airflow_provider_agenty.waiting.conclude` does.
         """
-        from airflow_provider_agenty.waiting import conclude, copy_entry
+        from airflow_provider_agenty.waiting import JOB_XCOM, conclude, copy_entry
 
         self._awaited_job_id = None
         if outcome.job is not None:

@@ -32,6 +32,12 @@ from airflow_provider_agenty.exceptions import (
 )
 from airflow_provider_agenty.log import Log
 
+JOB_XCOM = "job"
+"""The XCom that has the figures of a job that is over: status, pages, credits, times."""
+
+STOP_SECONDS = 20.0
+"""How long a stop may take where there is time: when waiting has timed out, and in the triggerer."""
+
 SUCCESS = "success"
 FAILED = "failed"
 STOPPED = "stopped"

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import requests
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from airflow_provider_agenty import __version__
@@ -13,6 +14,9 @@ from airflow_provider_agenty.api.settings import Settings, origin
 
 KEY_HEADER = "X-Agenty-ApiKey"
 KEY_PARAMETER = "apikey"
+CONNECTIONS = 16
+"""How many connections are kept open: at least as many as there are pages fetched ahead."""
+
 USER_AGENT = f"airflow-provider-agenty/{__version__}"
 
 
@@ -61,6 +65,8 @@ class Session(requests.Session):
         self._authenticated = authenticated
         self.auth = KeyAuth(settings) if authenticated else NoAuth()
         self.headers["User-Agent"] = USER_AGENT
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request, as :meth:`requests.Session.request` does, with the connection's defaults."""

@@ -25,7 +25,13 @@ from airflow_provider_agenty.api.session import Session
 from airflow_provider_agenty.api.settings import Settings
 from airflow_provider_agenty.api.transport import Transport
 from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, mask_secret
-from airflow_provider_agenty.connection_form import CONNECTION_TYPE, HOOK_NAME, field_behaviour, form_widgets
+from airflow_provider_agenty.connection_form import (
+    CONNECTION_TYPE,
+    DEFAULT_CONNECTION,
+    HOOK_NAME,
+    field_behaviour,
+    form_widgets,
+)
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyAuthError,
@@ -120,7 +126,7 @@ class AgentyHook(BaseHook):
     """
 
     conn_name_attr: ClassVar[str] = "agenty_conn_id"
-    default_conn_name: ClassVar[str] = "agenty_default"
+    default_conn_name: ClassVar[str] = DEFAULT_CONNECTION
     conn_type: ClassVar[str] = CONNECTION_TYPE
     hook_name: ClassVar[str] = HOOK_NAME
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty.compat import AirflowSkipException, AirflowTaskTimeout, BaseOperator, ResumableJobMixin
+from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.durable import JOB_KEY, StartMemory, is_retry
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
@@ -18,7 +19,6 @@ from airflow_provider_agenty.exceptions import (
     AgentyUnavailableError,
 )
 from airflow_provider_agenty.job_task import (
-    DEFAULT_CONNECTION,
     AgentyTask,
     AgentyWaitingTask,
     check_seconds,

@@ -14,9 +14,9 @@ from airflow_provider_agenty.compat import (
     start_in_triggerer,
     triggerer_template_of,
 )
+from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.job_task import (
-    DEFAULT_CONNECTION,
     AgentyWaitingTask,
     deadline_of,
     default_deferrable,

@@ -12,13 +12,22 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_agenty.api.errors import InvalidInputError
 from airflow_provider_agenty.api.identifiers import check_job_id
 from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
-from airflow_provider_agenty.job_task import DEFAULT_CONNECTION, JOB_XCOM, STOP_SECONDS
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.triggers.asking import open_hook
 from airflow_provider_agenty.triggers.job_events import AgentyJobEventTrigger
 from airflow_provider_agenty.triggers.poller import JobPoller
-from airflow_provider_agenty.waiting import POLL_ERROR, SUCCESS, JobWatch, LogCopy, Outcome, jittered
+from airflow_provider_agenty.waiting import (
+    JOB_XCOM,
+    POLL_ERROR,
+    STOP_SECONDS,
+    SUCCESS,
+    JobWatch,
+    LogCopy,
+    Outcome,
+    jittered,
+)
 
 __all__ = ["AgentyJobEventTrigger", "AgentyJobTrigger"]
 

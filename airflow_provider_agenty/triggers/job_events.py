@@ -15,8 +15,8 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_agenty.api.errors import InvalidInputError
 from airflow_provider_agenty.api.identifiers import check_agent_id
 from airflow_provider_agenty.compat import event_trigger_base, shared_stream_producer_base
+from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
-from airflow_provider_agenty.job_task import DEFAULT_CONNECTION
 from airflow_provider_agenty.triggers.job_feed import JobFeed, Listing
 from airflow_provider_agenty.triggers.watermark import Watermark
 
