@@ -44,6 +44,14 @@ class Watchdog:
         """End this session, should this process disappear."""
         self._write(f"+{session_id}\n")
 
+    def remember_me(self) -> None:
+        """
+        Remember the session of the process that calls this.
+
+        A new process does so before it becomes a program: it never runs without being remembered.
+        """
+        self.remember(os.getpid())
+
     def forget(self, session_id: int) -> None:
         """The session has ended: its number may soon belong to somebody else."""
         self._write(f"-{session_id}\n")
@@ -127,10 +135,10 @@ class Component:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=self._watchdog.remember_me,
             )
         self._should_run = True
         self._session_ids.append(self._process.pid)
-        self._watchdog.remember(self._process.pid)
 
     def stop(self, timeout: float = 30.0) -> None:
         """

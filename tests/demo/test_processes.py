@@ -34,7 +34,7 @@ STUBBORN_FAMILY = """
         os.setpgid(0, 0)
         if os.fork() == 0:
             os.setpgid(0, 0)
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())
     time.sleep(600)
 """
 """A process, its child and its grandchild, in three process groups, all deaf to SIGTERM."""
