@@ -140,7 +140,8 @@ class Track:
             "DBT_CLOUD_DEFAULT": {"conn_type": "dbt_cloud", "host": peers, "login": "1", "password": "a-token"},
             "AIRBYTE_DEFAULT": {"conn_type": "airbyte", "host": f"https://{peers}/v1"},
         }
-        return os.environ | {
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return inherited | {
             "AIRFLOW_HOME": str(self._folder),
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self._folder / "logs"),
             "SSL_CERT_FILE": str(self._bundle),

@@ -14,10 +14,12 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_agenty.api.errors import InvalidInputError
 from airflow_provider_agenty.api.identifiers import check_agent_id
+from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.compat import event_trigger_base, shared_stream_producer_base
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.triggers.job_feed import JobFeed, Listing
+from airflow_provider_agenty.triggers.seen_jobs import SeenJobs
 from airflow_provider_agenty.triggers.watermark import Watermark
 
 if TYPE_CHECKING:
@@ -42,11 +44,27 @@ class Delivery:
     A listing on its way to the watchers that share it.
 
     :param listing: The listing.
+    :param number: Which one it is of its stream, counted from 1.
     :param seen: What each watcher has seen with it, as far as it has passed on what completed.
+    :param passed_on: The jobs that each watcher has passed on.
     """
 
     listing: Listing
+    number: int
     seen: dict[Watermark, dict[str, Any]] = field(default_factory=dict)
+    passed_on: dict[Watermark, set[int]] = field(default_factory=dict)
+
+    def note(self, watermark: Watermark, seen: SeenJobs, passed_on: Job | None = None) -> None:
+        """
+        Take in what a watcher has come to.
+
+        :param watermark: Where the watcher keeps what it has seen.
+        :param seen: What it has seen.
+        :param passed_on: A job that it has passed on.
+        """
+        self.seen[watermark] = seen.to_dict()
+        if passed_on is not None:
+            self.passed_on.setdefault(watermark, set()).add(passed_on.job_id)
 
 
 class AgentyJobEventTrigger(BaseEventTrigger):
@@ -129,7 +147,7 @@ class AgentyJobEventTrigger(BaseEventTrigger):
         try:
             async for delivery in deliveries:
                 completed = seen.take_in(delivery.listing)
-                delivery.seen[watermark] = seen.to_dict()
+                delivery.note(watermark, seen)
                 for job in completed:
                     if job is completed[-1]:
                         await asyncio.sleep(max(fired_at + SETTLE_SECONDS - time.monotonic(), 0))
@@ -137,7 +155,7 @@ class AgentyJobEventTrigger(BaseEventTrigger):
                     yield TriggerEvent({**job.to_dict(), "agenty_conn_id": self.agenty_conn_id})
                     # Whoever stops taking events may have lost the last one: only the next request proves it taken.
                     seen.has_passed_on(job)
-                    delivery.seen[watermark] = seen.to_dict()
+                    delivery.note(watermark, seen, job)
         finally:
             feed.leave(seen)
 
@@ -158,31 +176,39 @@ class JobListProducer(SharedStreamProducer):
     def __init__(self, agenty_conn_id: str, poll_interval: float) -> None:
         self._agenty_conn_id = agenty_conn_id
         self._poll_interval = poll_interval
+        self._delivered = 0
 
     async def open_stream(self) -> AsyncIterator[tuple[Delivery, Delivery]]:
         """Yield each listing, for the triggers and for :meth:`advance`."""
         async with aclosing(_deliveries(self._agenty_conn_id, self._poll_interval)) as deliveries:
             async for delivery in deliveries:
+                self._delivered = delivery.number
                 yield delivery, delivery
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
         """
         Store what the triggers have seen.
 
-        :param batch: Listings whose events Airflow has stored, in their order. One of which that is not sure for all
-            triggers counts for none: what it said is stored with the next one.
+        :param batch: Listings that the triggers have done with, in their order.
         """
-        latest: dict[Watermark, dict[str, Any]] = {}
+        latest: dict[Watermark, Delivery] = {}
         for item in batch:
+            delivery = item.broker_payload
             if item.outcome.is_clean:
-                latest |= item.broker_payload.seen
-        await asyncio.gather(*(watermark.save(seen) for watermark, seen in latest.items()))
+                latest |= dict.fromkeys(delivery.seen, delivery)
+                continue
+            # For one of the triggers Airflow did not store an event, or not for sure. It does not say for which one.
+            for watermark, job_ids in delivery.passed_on.items():
+                watermark.doubt(job_ids, until=self._delivered)
+        await asyncio.gather(*(mark.save(by.seen[mark], number=by.number) for mark, by in latest.items()))
 
 
 async def _deliveries(agenty_conn_id: str, poll_interval: float) -> AsyncGenerator[Delivery, None]:
     async with aclosing(JobFeed.shared(agenty_conn_id, poll_interval).listings()) as listings:
+        number = 0
         async for listing in listings:
-            yield Delivery(listing)
+            number += 1
+            yield Delivery(listing, number)
 
 
 def _checked(agent_id: str) -> str:

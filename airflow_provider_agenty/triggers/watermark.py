@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from airflow_provider_agenty.triggers.seen_jobs import SeenJobs
@@ -31,6 +32,8 @@ class Watermark:
         self._key = key
         self._agent_id = agent_id
         self._saved: dict[str, Any] | None = None
+        self._in_doubt: set[int] = set()
+        self._in_doubt_until = 0
 
     async def load(self) -> SeenJobs:
         """
@@ -61,12 +64,27 @@ class Watermark:
             self._saved = latest.to_dict()
         return latest
 
-    async def save(self, seen: dict[str, Any]) -> None:
+    def doubt(self, job_ids: Collection[int], *, until: int) -> None:
+        """
+        Take in that Airflow may not have stored the events of some jobs: they are kept as not over.
+
+        :param job_ids: The jobs.
+        :param until: The number of the last listing that was sent out. Airflow sends no other one to a watcher whose
+            event it did not store: with a later one the doubt is over.
+        """
+        self._in_doubt.update(job_ids)
+        self._in_doubt_until = until
+
+    async def save(self, seen: dict[str, Any], *, number: int) -> None:
         """
         Keep what was seen. If it can't be kept now, the next time will do.
 
         :param seen: What :meth:`SeenJobs.to_dict` made.
+        :param number: The number of the listing that it was seen with.
         """
+        if number > self._in_doubt_until:
+            self._in_doubt.clear()
+        seen = {**seen, "pending": sorted({*seen["pending"], *self._in_doubt})}
         if seen == self._saved or seen["newest"] is None:
             return
         try:

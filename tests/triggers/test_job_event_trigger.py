@@ -92,29 +92,42 @@ class Triggerer:
         self.events = []
         self.tasks = []
 
-    def watch(self, agent_id=AGENT, assets=("books",), interval=INTERVAL, **arguments):
+    def watch(
+        self,
+        agent_id=AGENT,
+        assets=("books",),
+        interval=INTERVAL,
+        *,
+        removed_after=None,
+        stores_events=True,
+        **arguments,
+    ):
         _, arguments = AgentyJobEventTrigger(agent_id, poll_interval=interval, **arguments).serialize()
         trigger = AgentyJobEventTrigger(**json.loads(json.dumps(arguments)))
         run = self._run_shared if self.shared else self._run_alone
         if self.shared:
             trigger.asset_state_store = AssetStateStoreAccessors(inlets=[Asset(name=name) for name in assets])
-        self.tasks.append(asyncio.create_task(run(len(self.tasks) + 1, trigger)))
+        self.tasks.append(asyncio.create_task(run(len(self.tasks) + 1, trigger, removed_after, stores_events)))
         return self.tasks[-1]
 
-    async def _run_shared(self, trigger_id, trigger):
+    async def _run_shared(self, trigger_id, trigger, removed_after, stores_events):
         key = trigger.shared_stream_key()
         stream = self.manager.subscribe(trigger_id=trigger_id, trigger=trigger, key=key)
+        taken = 0
         try:
             async for event in trigger.filter_shared_stream(stream):
                 await asyncio.sleep(0)
                 sequence = self.manager.bind_pending_event(trigger_id=trigger_id, key=key)
                 self.events.append(event.payload)
-                if self.stores_events:
+                if self.stores_events and stores_events:
                     self.manager.confirm_persisted([sequence])
+                taken += 1
+                if taken == removed_after:
+                    asyncio.current_task().cancel()
         finally:
             await self.manager.unsubscribe(trigger_id, key)
 
-    async def _run_alone(self, _, trigger):
+    async def _run_alone(self, _, trigger, *__):
         async for event in trigger.run():
             await asyncio.sleep(0)
             self.events.append(event.payload)
@@ -227,6 +240,23 @@ def test_jobs_fire_as_they_complete_not_as_they_started(agenty_sandbox, triggere
                 await eventually(lambda number=number: len(airflow.fired) == number)
             await looks_pass(agenty_sandbox)
             assert airflow.fired == [third, first, second]
+
+    run(main())
+
+
+def test_jobs_of_one_look_fire_in_the_order_of_their_completion(agenty_sandbox, triggerer):
+    async def main():
+        async with triggerer() as airflow:
+            airflow.watch()
+            await looks_pass(agenty_sandbox)
+            gap = agenty_sandbox.fault("GET", "/jobs", status=503, times=None)
+            await asyncio.to_thread(gap.wait)
+            job_ids = [start(agenty_sandbox) for _ in range(3)]
+            for job_id, second in zip(job_ids, [2, 3, 1], strict=True):
+                agenty_sandbox.set_status(job_id, "completed", completed_at=f"2026-01-01T00:00:0{second}.1234567Z")
+            gap.remove()
+            await eventually(lambda: len(airflow.fired) == 3)
+            assert airflow.fired == [job_ids[2], job_ids[0], job_ids[1]]
 
     run(main())
 
@@ -476,25 +506,35 @@ def test_an_event_that_was_not_stored_fires_again_and_one_that_was_does_not(agen
     assert run(restart()) == []
 
 
-def test_an_event_that_airflow_gave_up_on_is_not_stored_as_seen(agenty_sandbox, comms):
+def test_an_event_that_airflow_gave_up_on_comes_again_and_those_of_other_watchers_do_not(agenty_sandbox, comms):
     async def main():
-        async with Triggerer(stores_events=False) as airflow:
-            airflow.manager = SharedStreamManager(ack_timeout=0.5)
-            watcher = airflow.watch()
+        async with Triggerer() as airflow:
+            airflow.manager = SharedStreamManager(ack_timeout=1)
+            unlucky = airflow.watch(stores_events=False)
             other = airflow.watch(OTHER, assets=["others"])
             await eventually(lambda: comms.state() and comms.state("others", OTHER))
-            job_id = start(agenty_sandbox, status="completed")
-            await eventually(watcher.done)
+            gap = agenty_sandbox.fault("GET", "/jobs", status=503, times=None)
+            await asyncio.to_thread(gap.wait)
+            job_ids = [start(agenty_sandbox, agent, "completed") for agent in (AGENT, OTHER)]
+            gap.remove()
+            await eventually(unlucky.done)
             with pytest.raises(AckTimeout):
-                watcher.result()
-            airflow.tasks.remove(watcher)
-            # The other watcher goes on, and what it has seen is stored.
-            await eventually(lambda: comms.state("others", OTHER)["newest"] >= job_id)
+                unlucky.result()
+            airflow.tasks.remove(unlucky)
+            await eventually(lambda: comms.state("others", OTHER) == {"newest": job_ids[1], "pending": []})
             assert not other.done()
-            return job_id
+            assert sorted(airflow.fired) == job_ids
+            return job_ids
 
-    job_id = run(main())
-    assert comms.state()["newest"] < job_id
+    async def again():
+        async with Triggerer() as airflow:
+            airflow.watch()
+            airflow.watch(OTHER, assets=["others"])
+            await looks_pass(agenty_sandbox, 4)
+            return airflow.fired
+
+    job_ids = run(main())
+    assert run(again()) == job_ids[:1]
 
 
 def test_a_watcher_that_is_removed_while_it_fires_loses_nothing(agenty_sandbox, comms):
@@ -502,27 +542,17 @@ def test_a_watcher_that_is_removed_while_it_fires_loses_nothing(agenty_sandbox, 
 
     async def main():
         async with Triggerer() as airflow:
-            await_all = [airflow.watch(), airflow.watch(None, assets=["all"])]
-            await eventually(lambda: comms.state() and comms.state("all", None))
-            append = airflow.events.append
-            removed = asyncio.Event()
-
-            class UntilRemoved(list):
-                def append(self, event):
-                    append(event)
-                    super().append(event)
-                    if len([each for each in self if each["job_id"] in job_ids]) >= 2 and not removed.is_set():
-                        removed.set()
-                        await_all[0].cancel()
-
-            airflow.events = UntilRemoved()
+            # It is cancelled with its third event on the way, which Airflow never takes.
+            removed = airflow.watch(removed_after=2)
+            airflow.watch(OTHER, assets=["others"])
+            await eventually(lambda: comms.state() and comms.state("others", OTHER))
             gap = agenty_sandbox.fault("GET", "/jobs", status=503, times=None)
             await asyncio.to_thread(gap.wait)
             job_ids = [start(agenty_sandbox, status="completed") for _ in range(5)]
             gap.remove()
-            await removed.wait()
-            await eventually(lambda: (comms.state("all", None) or {}) == {"newest": job_ids[-1], "pending": []})
-            await looks_pass(agenty_sandbox)
+            await eventually(removed.done)
+            await eventually(lambda: comms.state("others", OTHER)["newest"] == job_ids[-1])
+            assert airflow.fired == job_ids[:2]
             return job_ids
 
     async def again():
@@ -532,8 +562,7 @@ def test_a_watcher_that_is_removed_while_it_fires_loses_nothing(agenty_sandbox, 
             return airflow.fired
 
     job_ids = run(main())
-    # It had taken two at most, and the last of them may come again.
-    assert run(again())[-3:] == job_ids[-3:]
+    assert run(again()) == job_ids[2:]
 
 
 def test_watchers_of_different_agents_on_one_asset_remember_separately(agenty_sandbox, comms):
@@ -841,7 +870,7 @@ def test_a_watcher_that_joins_and_one_that_leaves_do_not_disturb_the_others(agen
     run(main())
 
 
-def test_a_watcher_far_behind_does_not_make_the_others_repeat(agenty_sandbox, comms):
+def test_a_watcher_far_behind_that_joins_while_the_others_are_answered_loses_nothing(agenty_sandbox, comms):
     old = agenty_sandbox.add_older_jobs(AGENT, 60)
     key = f"agenty_jobs/agenty_default/{AGENT}"
     comms.values["behind", key] = {"newest": min(old), "pending": []}
@@ -850,7 +879,14 @@ def test_a_watcher_far_behind_does_not_make_the_others_repeat(agenty_sandbox, co
     async def main():
         async with Triggerer() as behind, Triggerer() as ahead:
             ahead.watch(assets=["ahead"])
+            await looks_pass(agenty_sandbox)
+            # On its way are the newest jobs only, for the one that is ahead.
+            held = agenty_sandbox.fault("GET", "/jobs", hold="before", times=1)
+            await asyncio.to_thread(held.wait)
             behind.watch(assets=["behind"])
+            await eventually(lambda: comms.reads == 2)
+            await asyncio.sleep(0.1)
+            held.release()
             await eventually(lambda: len(behind.fired) == 59)
             await looks_pass(agenty_sandbox)
             assert sorted(behind.fired) == sorted(set(old) - {min(old)})
