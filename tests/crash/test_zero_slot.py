@@ -34,7 +34,7 @@ def test_a_successful_wait_starts_and_ends_in_the_triggerer(on):
     assert int(on.returned()) == job_id
     job = on.airflow.xcom(on.run, "wait", "job")
     assert (json.loads(job) if isinstance(job, str) else job)["status"] == "completed"
-    assert on.link().strip('"') == f"https://cloud.agenty.com/agents/scraping/{on.agent_id}"
+    assert on.link() == f"https://cloud.agenty.com/agents/scraping/{on.agent_id}"
 
 
 def test_a_failed_job_fails_the_task_in_a_worker_with_its_reason(on):
