@@ -1,0 +1,131 @@
+"""Fixtures of the tests that speak HTTP with a sandbox: those of the API and those of the hook."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import logging
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_agenty.api import starting
+from airflow_provider_agenty.hooks.agenty import AgentyHook
+from airflow_provider_agenty.sandbox import Sandbox
+
+BOOKS = "45l0wewqzk"
+
+Connect = Callable[..., AgentyHook]
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no proxy, CA bundle or netrc of whoever runs the tests have a say."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Note the waits between attempts in place of waiting."""
+    waits: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time", types.SimpleNamespace(sleep=waits.append))
+    return waits
+
+
+@pytest.fixture(autouse=True)
+def quick_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "POLICY", starting.StartPolicy(attempts=3, looks=2, first_wait=0.01))
+
+
+@pytest.fixture(autouse=True)
+def hook_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let caplog hear what hooks say, whichever way Airflow's version logs."""
+    monkeypatch.setattr(AgentyHook, "log", logging.getLogger("airflow_provider_agenty.hooks"))
+
+
+@pytest.fixture
+def sandbox(agenty_sandbox: Sandbox) -> Sandbox:
+    return agenty_sandbox
+
+
+@pytest.fixture
+def connect(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
+    """Give a function that makes a hook whose connection leads to the sandbox, but for what it is given."""
+    hooks: list[AgentyHook] = []
+
+    def make(extra: dict[str, Any] | None = None, **fields: Any) -> AgentyHook:
+        connection = {**sandbox.connection, **fields}
+        connection["extra"] = {**connection.get("extra", {}), **(extra or {})}
+        monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", json.dumps(connection))
+        hooks.append(AgentyHook())
+        return hooks[-1]
+
+    yield make
+    for hook in hooks:
+        hook.close()
+
+
+@pytest.fixture
+def hook(connect: Connect) -> AgentyHook:
+    return connect()
+
+
+@pytest.fixture
+def finished_job(sandbox: Sandbox) -> int:
+    """Give the id of a completed job of the sample agent with books."""
+    return sandbox.add_older_jobs(BOOKS, 1)[0]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """Give a port of this machine on which nobody listens."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate for 127.0.0.1 that nobody has signed but itself."""
+
+    certfile: str
+    keyfile: str
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder: Path = tmp_path_factory.mktemp("certificate")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return Certificate(str(folder / "cert.pem"), str(folder / "key.pem"))
