@@ -152,14 +152,36 @@ def start_in_triggerer(trigger: str, method: str, arguments: dict[str, Any], tim
     )
 
 
-def read_xcom(ti_key: Any, key: str) -> Any:
+def read_xcom(task_instance: Any, key: str) -> Any:
     """
     Return a value that a task instance pushed; ``None`` if it pushed none.
 
-    :param ti_key: The key of the task instance.
+    :param task_instance: The task instance, or its key.
     :param key: The name of the value.
     """
-    return _first("XCom", "airflow.sdk.execution_time.xcom", "airflow.models.xcom").get_value(ti_key=ti_key, key=key)
+    return _xcom().get_value(ti_key=task_instance, key=key)
+
+
+def write_xcom(task_instance: Any, key: str, value: Any) -> None:
+    """
+    Push a value for a task instance, from where there is no context, such as in a trigger.
+
+    :param task_instance: The task instance, or its key.
+    :param key: The name of the value.
+    :param value: The value.
+    """
+    _xcom().set(
+        key=key,
+        value=value,
+        dag_id=task_instance.dag_id,
+        task_id=task_instance.task_id,
+        run_id=task_instance.run_id,
+        map_index=-1 if task_instance.map_index is None else task_instance.map_index,
+    )
+
+
+def _xcom() -> Any:
+    return _first("XCom", "airflow.sdk.execution_time.xcom", "airflow.models.xcom")
 
 
 def event_trigger_base() -> Any:
@@ -217,4 +239,5 @@ __all__ = [
     "shared_stream_producer_base",
     "start_in_triggerer",
     "triggerer_template_of",
+    "write_xcom",
 ]

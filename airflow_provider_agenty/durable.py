@@ -1,13 +1,14 @@
 """
-What a task remembers of a start across its tries, so that a retry finds the job again.
+What a task remembers across its tries, so that a retry finds the job again and goes on with the copy of its log.
 
-Two things are kept in Airflow's task state store (3.3 and later): the *intent*, before a start is sent, and the job,
-right after it. Both carry ``max_tries`` of the task instance, which a retry leaves as it is and a clear raises: what
-was stored before a clear counts no more.
+Three things are kept in Airflow's task state store (3.3 and later): the *intent*, before a start is sent, the job,
+right after it, and how far its log was copied. All carry ``max_tries`` of the task instance, which a retry leaves as
+it is and a clear raises: what was stored before a clear counts no more.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 JOB_KEY = "agenty_job"
 INTENT_KEY = "agenty_start"
+LOG_KEY = "agenty_log"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,50 @@ class StartMemory:
             and stored.get("agent_id") == self._agent_id
             and stored.get("max_tries") == self._task_instance.max_tries
         )
+
+
+class LogMemory:
+    """
+    What the tries of one task instance know of the copy of a job's log.
+
+    What goes wrong in it costs lines that come twice, never the wait.
+
+    :param context: The context of the task.
+    :param job_id: The job: what was stored for another one does not count.
+    """
+
+    def __init__(self, context: Context, job_id: int) -> None:
+        self._store: Any = context.get("task_state_store")
+        self._of = {"job_id": job_id, "max_tries": context["ti"].max_tries}
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this Airflow can remember anything."""
+        return self._store is not None
+
+    def read_offset(self) -> int:
+        """Return how many lines of the log were copied, in this process or in another one."""
+        try:
+            stored = self._store.get(LOG_KEY) if self.is_there else None
+        except Exception as error:
+            log.warning("How far the job's log was copied can't be read, it is copied from its start: %s", error)
+            return 0
+        if not isinstance(stored, Mapping) or {**stored, **self._of} != stored:
+            return 0
+        offset = stored.get("offset")
+        return offset if isinstance(offset, int) else 0
+
+    def keep_offset(self, offset: int) -> None:
+        """
+        Store how many lines of the log are copied.
+
+        :param offset: The lines.
+        """
+        if self.is_there:
+            try:
+                self._store.set(LOG_KEY, {**self._of, "offset": offset})
+            except Exception as error:
+                log.warning("How far the job's log was copied could not be stored: %s", error)
 
 
 def is_retry(context: Context) -> bool:

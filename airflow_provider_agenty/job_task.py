@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty.compat import AirflowSkipException, conf, current_task_state
+from airflow_provider_agenty.durable import LogMemory
 from airflow_provider_agenty.exceptions import (
     AgentyError,
     AgentyInputError,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.compat import BaseOperator
     from airflow_provider_agenty.hooks.agenty import AgentyHook
     from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
-    from airflow_provider_agenty.waiting import Outcome
+    from airflow_provider_agenty.waiting import LogCopy, Outcome
 
     _Base = BaseOperator
 else:
@@ -77,6 +78,9 @@ class AgentyWaitingTask(AgentyTask):
     _awaited_job_id: int | None = None
     """The job that this process waits for, and that on_kill may have to stop."""
 
+    _log_copy: LogCopy | None = None
+    """The copy of the job's log, once this process has begun or resumed it."""
+
     def check_waiting_parameters(self) -> None:
         """
         Refuse parameters that can't be used, when the DAG file is read.
@@ -93,11 +97,14 @@ class AgentyWaitingTask(AgentyTask):
                 f"max_failed_ratio {ratio!r} is not a share: it is a number from 0 (no page may fail) to 1, or None."
             )
 
-    def make_trigger(self, job_id: int, *, poll_interval: float, deadline: float | None) -> AgentyJobTrigger:
+    def make_trigger(
+        self, job_id: int, context: Context, *, poll_interval: float, deadline: float | None
+    ) -> AgentyJobTrigger:
         """
         Return the trigger that waits in this task's place.
 
         :param job_id: The job.
+        :param context: The context of the task.
         :param poll_interval: Seconds between two polls.
         :param deadline: When to give up, in seconds since the epoch; ``None``: never.
         """
@@ -111,8 +118,29 @@ class AgentyWaitingTask(AgentyTask):
             max_failed_ratio=self.max_failed_ratio,
             cancel_on_kill=self.cancel_on_kill,
             stream_logs=self.stream_logs,
+            log_offset=self._copy_of_the_log(job_id, context).offset if self.stream_logs else 0,
             end_from_trigger=self.end_from_trigger,
         )
+
+    def follow_log(self, job: Job, context: Context) -> None:
+        """
+        Copy what is new in the job's log, of a job that is over all that is left; nothing without ``stream_logs``.
+
+        :param job: The job as it is now.
+        :param context: The context of the task.
+        """
+        if self.stream_logs:
+            self._copy_of_the_log(job.job_id, context).follow(job)
+
+    def _copy_of_the_log(self, job_id: int, context: Context) -> LogCopy:
+        from airflow_provider_agenty.waiting import LogCopy
+
+        if self._log_copy is None:
+            memory = LogMemory(context, job_id)
+            self._log_copy = LogCopy(
+                self.hook.iter_logs, job_id, self.log, offset=memory.read_offset(), keep=memory.keep_offset
+            )
+        return self._log_copy
 
     def on_kill(self) -> None:
         """
@@ -181,6 +209,8 @@ class AgentyWaitingTask(AgentyTask):
         from airflow_provider_agenty.waiting import JOB_XCOM, conclude, copy_entry
 
         self._awaited_job_id = None
+        if outcome.log_offset:
+            LogMemory(context, outcome.job_id).keep_offset(outcome.log_offset)
         if outcome.job is not None:
             AgentyAgentLink.persist(context, outcome.job)
             if outcome.job.is_terminal:
@@ -192,8 +222,9 @@ class AgentyWaitingTask(AgentyTask):
                 raise
             raise AirflowSkipException(str(error)) from None
         except AgentyJobFailedError as error:
-            for entry in error.log_entries:
-                copy_entry(entry, self.log)
+            if not self.stream_logs:
+                for entry in error.log_entries:
+                    copy_entry(entry, self.log)
             raise
         self.log.info("%s", outcome.message)
         return job

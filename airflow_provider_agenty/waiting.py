@@ -58,6 +58,9 @@ PROGRESS_STEP = 0.1
 ENTRIES_AT_ONCE = 2500
 """How many entries of a job's log are copied at most between two polls."""
 
+SECONDS_BETWEEN_TURNS = 1.0
+"""How long copying rests after so many entries, once the job is over and the rest of its log is copied."""
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -88,6 +91,7 @@ class Outcome:
     :param message: A sentence for people.
     :param job: The job as it was last seen; ``None`` if it never was.
     :param error: The name of the error class, for ``poll_error``.
+    :param log_offset: How many lines of the job's log a trigger has copied.
     """
 
     status: str
@@ -95,6 +99,7 @@ class Outcome:
     message: str
     job: Job | None = None
     error: str | None = None
+    log_offset: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as JSON primitives: the payload of a trigger's event."""
@@ -105,6 +110,7 @@ class Outcome:
             "message": self.message,
             "job": self.job.to_dict() if self.job else None,
             "error": self.error,
+            "log_offset": self.log_offset,
         }
 
     @classmethod
@@ -119,7 +125,15 @@ class Outcome:
         if isinstance(event, Mapping) and event.get("status") in STATUSES:
             try:
                 job = Job.from_answer(event["job"]) if event.get("job") else None
-                outcome = cls(event["status"], int(event["job_id"]), str(event["message"]), job, event.get("error"))
+                outcome = cls(
+                    event["status"],
+                    int(event["job_id"]),
+                    str(event["message"]),
+                    job,
+                    event.get("error"),
+                    # Triggers of the first releases did not say it.
+                    int(event.get("log_offset") or 0),
+                )
             except (ApiError, KeyError, TypeError, ValueError):
                 outcome = None
             if outcome is not None and (outcome.job is not None or outcome.status in {TIMEOUT, POLL_ERROR}):
@@ -281,7 +295,7 @@ def wait(
     watch: JobWatch,
     *,
     poll_interval: float,
-    between: Callable[[], None] = lambda: None,
+    between: Callable[[Job], None] = lambda _job: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Outcome:
     """
@@ -290,7 +304,7 @@ def wait(
     :param ask: Asks Agenty for the job.
     :param watch: Decides.
     :param poll_interval: Seconds between two polls.
-    :param between: Called after each answer, before it is judged.
+    :param between: Called with each answer, before it is judged.
     :param sleep: Waits so many seconds.
     """
     while True:
@@ -299,7 +313,7 @@ def wait(
         except AgentyError as error:
             outcome = watch.miss(error)
         else:
-            between()
+            between(job)
             outcome = watch.see(job)
         if outcome is not None:
             return outcome
@@ -359,7 +373,8 @@ class LogCopy:
     :param iter_logs: Yields the entries of a job's log from an offset on, as :meth:`AgentyHook.iter_logs` does.
     :param job_id: The job.
     :param log: The other log.
-    :param offset: How many lines were copied before.
+    :param offset: How many lines were copied before. Default 0.
+    :param keep: Is told how many lines are copied, each time there are more.
     """
 
     def __init__(
@@ -369,17 +384,38 @@ class LogCopy:
         log: Log,
         *,
         offset: int = 0,
+        keep: Callable[[int], None] = lambda _offset: None,
     ) -> None:
         self._iter_logs = iter_logs
         self._job_id = job_id
         self._log = log
+        self._keep = keep
         self.offset = offset
 
-    def catch_up(self) -> None:
-        """Copy what is new, at most :data:`ENTRIES_AT_ONCE` entries; what can't be read now comes the next time."""
+    def follow(self, job: Job) -> None:
+        """
+        Copy what is new; of a job that is over all that is left.
+
+        :param job: The job as it is now.
+        """
+        while self.catch_up() and job.is_terminal:
+            time.sleep(SECONDS_BETWEEN_TURNS)
+
+    def catch_up(self) -> bool:
+        """
+        Copy what is new, at most :data:`ENTRIES_AT_ONCE` entries; what can't be read now comes the next time.
+
+        :return: Whether there may be more.
+        """
+        before, copied = self.offset, 0
         try:
             for entry in itertools.islice(self._iter_logs(self._job_id, offset=self.offset), ENTRIES_AT_ONCE):
                 copy_entry(entry, self._log)
                 self.offset = entry.next_offset
+                copied += 1
         except AgentyError as error:
             self._log.warning("The log of job %d could not be read, trying again later: %s", self._job_id, error)
+            copied = 0
+        if self.offset > before:
+            self._keep(self.offset)
+        return copied == ENTRIES_AT_ONCE

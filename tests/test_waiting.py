@@ -189,3 +189,33 @@ class TestLogCopy:
         copy.catch_up()
 
         assert copy.offset == 1
+
+    def test_what_is_left_when_the_job_is_over_follows_turn_by_turn(self, log, monkeypatch):
+        monkeypatch.setattr(waiting, "ENTRIES_AT_ONCE", 2)
+        rests = []
+        monkeypatch.setattr(waiting.time, "sleep", lambda _: rests.append(len(log.lines)))
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
+        copy.follow(running())
+        assert len(log.lines) == 2
+        copy.follow(running(status="completed"))
+
+        assert len(log.lines) == 5
+        assert rests == [4]
+
+    def test_what_is_left_of_a_log_that_cannot_be_read_ends_no_wait(self, log):
+        def broken(job_id, offset):
+            raise AgentyUnavailableError("503")
+
+        LogCopy(broken, 7, log).follow(running(status="completed"))
+
+        assert len(log.lines) == 1
+
+    def test_how_far_it_came_is_told_each_time_there_is_more(self, log):
+        available, kept = 3, []
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(available)[offset:]), 7, log, keep=kept.append)
+        copy.catch_up()
+        copy.catch_up()
+        available = 5
+        copy.catch_up()
+
+        assert kept == [3, 5]

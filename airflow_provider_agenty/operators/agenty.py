@@ -187,6 +187,9 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
             if self._outcome is not None and self._outcome.status == FAILED:
                 self._outcome = None
                 return GONE
+            if self._outcome is not None and job.is_successful:
+                # It completed between two tries: the rest of its log is still missing.
+                self.follow_log(job, context)
         return job.status
 
     def is_job_active(self, status: str) -> bool:
@@ -228,6 +231,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
             self.defer(
                 trigger=self.make_trigger(
                     job_id,
+                    context,
                     poll_interval=self.poll_interval,
                     deadline=deadline_of(self, context, timeout=self.timeout),
                 ),
@@ -238,19 +242,18 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         return self.get_job_result(external_id, context)
 
     def _wait(self, job_id: int, context: Context) -> Outcome:
-        from airflow_provider_agenty.waiting import JobWatch, LogCopy, wait
+        from airflow_provider_agenty.waiting import JobWatch, wait
 
         watch = JobWatch(
             job_id, deadline=time.time() + self.timeout, max_failed_ratio=self.max_failed_ratio, log=self.log
         )
-        copy = LogCopy(self.hook.iter_logs, job_id, self.log) if self.stream_logs else None
         self.await_job(job_id, context)
         try:
             return wait(
                 lambda: self.hook.get_job(job_id),
                 watch,
                 poll_interval=self.poll_interval,
-                between=copy.catch_up if copy else lambda: None,
+                between=lambda job: self.follow_log(job, context),
             )
         except AirflowTaskTimeout:
             # Airflow calls on_kill next, which has nothing left to do.

@@ -15,6 +15,7 @@ from airflow_provider_agenty.compat import (
     triggerer_template_of,
 )
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
+from airflow_provider_agenty.durable import LogMemory
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.job_task import (
     AgentyWaitingTask,
@@ -26,7 +27,8 @@ from airflow_provider_agenty.links.agenty import AgentyAgentLink
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_agenty.waiting import JobWatch, LogCopy, Outcome
+    from airflow_provider_agenty.api.jobs import Job
+    from airflow_provider_agenty.waiting import JobWatch, Outcome
 
 
 class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
@@ -81,7 +83,6 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         self.stream_logs = stream_logs
         self.end_from_trigger = end_from_trigger
         self._watch: JobWatch | None = None
-        self._log_copy: LogCopy | None = None
         self.check_waiting_parameters()
         if start_from_trigger and self.deferrable:
             self._start_in_triggerer()
@@ -133,6 +134,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         self.defer(
             trigger=self.make_trigger(
                 self._checked_job_id(),
+                context,
                 poll_interval=self.poke_interval,
                 deadline=deadline_of(self, context, timeout=self.timeout),
             ),
@@ -185,7 +187,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             raise AgentyInputError(str(error)) from None
 
     def _look(self, job_id: int, context: Context) -> Outcome | None:
-        from airflow_provider_agenty.waiting import JobWatch, LogCopy
+        from airflow_provider_agenty.waiting import JobWatch
 
         if self._watch is None:
             self._watch = JobWatch(job_id, max_failed_ratio=self.max_failed_ratio, log=self.log)
@@ -196,10 +198,13 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         except AgentyError as error:
             return self._watch.miss(error)
         AgentyAgentLink.persist(context, job)
-        if self.stream_logs and not self.deferrable:
-            self._log_copy = self._log_copy or LogCopy(self.hook.iter_logs, job_id, self.log)
-            self._log_copy.catch_up()
+        if job.is_terminal or self._remembers_the_copy(job, context):
+            self.follow_log(job, context)
         return self._watch.see(job)
+
+    def _remembers_the_copy(self, job: Job, context: Context) -> bool:
+        """Whether the next look knows how far this one copied the job's log; else it is copied once the job is over."""
+        return self.deferrable or not self.reschedule or LogMemory(context, job.job_id).is_there
 
     def _end(self, outcome: Outcome, context: Context) -> int:
         return self.conclude(outcome, context).job_id

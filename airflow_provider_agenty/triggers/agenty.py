@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+import contextvars
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
@@ -17,10 +20,12 @@ from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.triggers.asking import open_hook
 from airflow_provider_agenty.triggers.job_events import AgentyJobEventTrigger
+from airflow_provider_agenty.triggers.log_offset import LogOffset
 from airflow_provider_agenty.triggers.poller import JobPoller
 from airflow_provider_agenty.waiting import (
     JOB_XCOM,
     POLL_ERROR,
+    SECONDS_BETWEEN_TURNS,
     STOP_SECONDS,
     SUCCESS,
     JobWatch,
@@ -30,6 +35,11 @@ from airflow_provider_agenty.waiting import (
 )
 
 __all__ = ["AgentyJobEventTrigger", "AgentyJobTrigger"]
+
+T = TypeVar("T")
+
+_LOG_THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agenty-logs")
+"""Logs are copied in threads of their own: a slow server must not keep busy those that other triggers need."""
 
 
 class AgentyJobTrigger(BaseTrigger):
@@ -116,12 +126,14 @@ class AgentyJobTrigger(BaseTrigger):
         try:
             outcome = await waiting
             over.set()
-            await copying
+            return dataclasses.replace(outcome, log_offset=await copying)
         finally:
             copying.cancel()
-        return outcome
 
-    async def _keep_copying(self, over: asyncio.Event) -> None:
+    async def _keep_copying(self, over: asyncio.Event) -> int:
+        """Return how many lines are copied, once the job is over and all of them are."""
+        kept = LogOffset(self.task_instance, self.job_id)
+        self.log_offset = max(self.log_offset, await kept.read())
         copy: LogCopy | None = None
         with contextlib.ExitStack() as opened:
             while not over.is_set():
@@ -135,7 +147,11 @@ class AgentyJobTrigger(BaseTrigger):
                         self.log.warning("The log of job %d can't be read now, trying again: %s", self.job_id, error)
                         continue
                     copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset)
-                await asyncio.to_thread(copy.catch_up)
+                while await _in_log_thread(copy.catch_up) and over.is_set():
+                    await kept.keep(copy.offset)
+                    await asyncio.sleep(SECONDS_BETWEEN_TURNS)
+                await kept.keep(copy.offset)
+        return copy.offset if copy else self.log_offset
 
     async def on_kill(self) -> None:
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
@@ -154,3 +170,9 @@ class AgentyJobTrigger(BaseTrigger):
         # Airflow gives a trigger 30 s to be killed.
         with AgentyHook(self.agenty_conn_id).with_one_attempt(STOP_SECONDS) as hook:
             return hook.stop_job(self.job_id)
+
+
+async def _in_log_thread(call: Callable[[], T]) -> T:
+    """Call something in the context of the trigger, by which its log lines find their task."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_LOG_THREADS, contextvars.copy_context().run, call)

@@ -38,6 +38,9 @@ with DAG("deferred_execution_timeout"):
 with DAG("deferred_timeout"):
     AgentyStartJobOperator(task_id="start", agent_id=AGENT, timeout=2, **DEFERRED)
 
+with DAG("deferred_streaming", default_args=ONE_RETRY):
+    AgentyStartJobOperator(task_id="start", agent_id=AGENT, stream_logs=True, cancel_on_timeout=False, **DEFERRED)
+
 with DAG("sensor_deferred", default_args=ONE_RETRY):
     AgentyJobSensor(task_id="wait", job_id=JOB, deferrable=True, poke_interval=0.3)
 
