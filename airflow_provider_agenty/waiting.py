@@ -54,6 +54,9 @@ PROGRESS_SECONDS = 300.0
 PROGRESS_STEP = 0.1
 """The share of a job's pages after which there is a line in the log."""
 
+LEAST_PROGRESS_SECONDS = 30.0
+"""How long a job that stays in its state goes on without one at least, however fast its pages are done."""
+
 
 ENTRIES_AT_ONCE = 2500
 """How many entries of a job's log are copied at most between two polls."""
@@ -250,9 +253,11 @@ class JobWatch:
     def _is_news(self, job: Job) -> bool:
         if self._told is None or self._told.status != job.status:
             return True
-        if round((job.progress or 0.0) - (self._told.progress or 0.0), 6) >= PROGRESS_STEP:
-            return True
-        return time.time() - self._told_at >= PROGRESS_SECONDS
+        silent = time.time() - self._told_at
+        if silent < LEAST_PROGRESS_SECONDS:
+            return False
+        has_come_far = round((job.progress or 0.0) - (self._told.progress or 0.0), 6) >= PROGRESS_STEP
+        return has_come_far or silent >= PROGRESS_SECONDS
 
 
 def jittered(seconds: float) -> float:

@@ -47,19 +47,20 @@ def running(pages=0, **fields):
     return Job(**{"job_id": 7, "status": "running", "pages_total": 100, "pages_processed": pages} | fields)
 
 
-def test_changes_of_state_and_every_tenth_of_the_pages_are_told_and_nothing_else(log):
+def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(log, monkeypatch):
+    moments = [0.0]
+    monkeypatch.setattr(waiting.time, "time", lambda: moments[-1])
     watch = JobWatch(7, log=log)
-    watch.see(Job(job_id=7, status="queued"))
-    watch.see(Job(job_id=7, status="queued"))
-    for pages in range(0, 100, 5):
-        watch.see(running(pages))
-    watch.see(running(100, status="completing"))
+    queued = [Job(job_id=7, status="queued")] * 2
+    for job in [*queued, *(running(pages) for pages in range(0, 100, 5)), running(100, status="completing")]:
+        moments.append(moments[-1] + 10.0)
+        watch.see(job)
 
     told = log.at(logging.INFO)
     assert told[0] == "Job 7 is queued"
     assert told[1] == "Job 7 is running: 0/100 pages (0 %)"
+    assert told[2:-1] == [f"Job 7 is running: {pages}/100 pages ({pages} %)" for pages in (15, 30, 45, 60, 75, 90)]
     assert told[-1] == "Job 7 is completing: 100/100 pages (100 %)"
-    assert len(told) == 2 + 9 + 1
     assert len(log.at(logging.DEBUG)) == 23 - len(told)
 
 
