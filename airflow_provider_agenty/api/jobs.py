@@ -24,7 +24,6 @@ TERMINAL_STATES = SUCCESSFUL_STATES | STOPPED_STATES | FAILED_STATES
 KNOWN_STATES = ACTIVE_STATES | ENDING_STATES | TERMINAL_STATES
 
 _DURATION = re.compile(r"(?:(\d+)\.)?(\d+):(\d{2}):(\d{2})(?:\.(\d+))?")
-_MORE_THAN_MICROSECONDS = re.compile(r"(\.\d{6})\d+")
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,13 @@ class Job:
             raise UnexpectedAnswerError("Agenty's answer holds no job: job_id or status is missing")
         values = unwrap(answer)
         job_id, status = int(values["job_id"]), values["status"]
-        known: dict[str, Any] = {name: read(values.get(name)) for name, read in _READERS.items()}
-        if known["pages_succeeded"] is None:
+        known: dict[str, Any] = {
+            # Most are null: a poll reads a thousand jobs at once.
+            name: read(value)
+            for name, read in _READERS.items()
+            if (value := values.get(name)) is not None
+        }
+        if known.get("pages_succeeded") is None:
             # The spelling of older answers.
             known["pages_succeeded"] = _integer(values.get("pages_successed"))
         return cls(job_id=job_id, status=status.strip().lower(), raw=dict(values), **known)
@@ -180,7 +184,8 @@ def read_moment(value: Any) -> datetime | None:
     if not isinstance(value, str) or not value.strip():
         return None
     try:
-        moment = datetime.fromisoformat(_MORE_THAN_MICROSECONDS.sub(r"\1", value.strip()))
+        # What is beyond microseconds is cut off.
+        moment = datetime.fromisoformat(value.strip())
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
