@@ -18,7 +18,8 @@ from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.compat import event_trigger_base, shared_stream_producer_base
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
-from airflow_provider_agenty.triggers.job_feed import JobFeed, Listing
+from airflow_provider_agenty.triggers.job_feed import JobFeed
+from airflow_provider_agenty.triggers.listing import Listing
 from airflow_provider_agenty.triggers.seen_jobs import SeenJobs
 from airflow_provider_agenty.triggers.watermark import Watermark
 

@@ -11,13 +11,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Collection
 from typing import TYPE_CHECKING
 
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyNotFoundError
 from airflow_provider_agenty.triggers.asking import Asking
+from airflow_provider_agenty.triggers.listing import Listing
 from airflow_provider_agenty.triggers.seen_jobs import SeenJobs
 from airflow_provider_agenty.triggers.shared_poll import JOBS_PER_PAGE, SharedPoll
 from airflow_provider_agenty.waiting import FINAL_ERRORS
@@ -32,23 +32,6 @@ SLOW_SECONDS = 300.0
 
 REMINDER_SECONDS = 600.0
 """How often a trouble that lasts is told again."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """
-    What one look at the list of jobs has shown.
-
-    :param jobs: The jobs, by id.
-    :param gone: Jobs that were asked for, and are no more.
-    :param complete_after: Every job with a higher id than this is among the jobs.
-    :param reaches_back: Whether it goes back far enough to begin with.
-    """
-
-    jobs: Mapping[int, Job]
-    gone: Collection[int]
-    complete_after: float
-    reaches_back: bool
 
 
 class JobFeed(SharedPoll):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_agenty.api.jobs import Job
-
-if TYPE_CHECKING:
-    from airflow_provider_agenty.triggers.job_feed import Listing
+from airflow_provider_agenty.triggers.listing import Listing
 
 
 class SeenJobs:
