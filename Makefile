@@ -1,13 +1,18 @@
-# The two commands: `make demo` and `make test`. Everything happens in .venv, with the Airflow named here.
+# The two commands: `make demo` and `make test`. Everything happens in .venv, with the Airflow and the Python named here;
+# with others, in an environment of theirs.
 AIRFLOW ?= 3.3.2
 PYTHON ?= python3
+ifeq ($(AIRFLOW) $(PYTHON),3.3.2 python3)
+VENV := .venv
+else
+VENV := .venv-$(AIRFLOW)-py$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+endif
 
 # Airflow imports more than a thousand modules in each of its processes: without byte code every start takes seconds more.
 unexport PYTHONDONTWRITEBYTECODE
 # What a user's shell says about another Airflow or other modules has no business here.
 unexport PYTHONPATH AIRFLOW_HOME AIRFLOW_CONFIG
 
-VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 # Made last, so it is there only when the installation is complete.
@@ -48,7 +53,7 @@ build: $(INSTALLED)
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(CONSTRAINTS):

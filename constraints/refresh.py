@@ -6,9 +6,11 @@ Make the constraint files in this folder again.
 
 Each Airflow is resolved as its users got it shortly after its release. Without that date an older Airflow installs but
 can't run a task: 3.0.6 and 3.2.2 fail with the FastAPI, Cadwyn and Pydantic of later months. A file holds everything
-that is installed together with that Airflow for development, so one environment can be made from one file.
+that is installed together with that Airflow for development, on each Python that it runs on, so one environment can be
+made from one file.
 
-A new Airflow gets a line in ``RESOLVED_BEFORE``, a week or so after its release. Needs ``uv`` on the path.
+A new Airflow gets a line in ``RESOLVED_BEFORE`` a week or so after its release, and one in ``PYTHONS``. Needs ``uv`` on
+the path.
 """
 
 from __future__ import annotations
@@ -27,7 +29,20 @@ RESOLVED_BEFORE = {
     "3.3.2": "2026-09-25",
 }
 
-PYTHON = "3.11"
+PYTHONS = {
+    "2.11.2": ("3.11", "3.12"),
+    "3.0.6": ("3.11", "3.12"),
+    "3.1.8": ("3.11", "3.12", "3.13"),
+    "3.2.2": ("3.11", "3.12", "3.13"),
+    "3.3.2": ("3.11", "3.12", "3.13"),
+}
+"""On which of the Pythons that this package supports each Airflow runs."""
+
+LIMITS = (
+    # It comes with the Amazon provider, and brings clients of Snowflake, BigQuery and DuckDB from there on.
+    "sagemaker-studio<1.1",
+)
+
 EXTRAS = ("dev", "sandbox")
 FOLDER = Path(__file__).parent
 
@@ -41,7 +56,7 @@ def requirements(airflow_version: str) -> list[str]:
     project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(each for extra in EXTRAS for each in project["optional-dependencies"][extra])]
     others = [each for each in wanted if not each.startswith(("apache-airflow>", project["name"]))]
-    return [f"apache-airflow=={airflow_version}", *others]
+    return [f"apache-airflow=={airflow_version}", *others, *LIMITS]
 
 
 def resolve(airflow_version: str) -> str:
@@ -50,21 +65,37 @@ def resolve(airflow_version: str) -> str:
 
     :param airflow_version: The Airflow.
     """
+    pins: list[str] = []
+    for python in PYTHONS[airflow_version]:
+        # What one Python needs holds for the next one, which may need more.
+        wanted = [*requirements(airflow_version), *pins]
+        pins = resolve_on(python, wanted, before=RESOLVED_BEFORE[airflow_version])
+    return "".join(f"{pin}\n" for pin in sorted(pins, key=str.upper))
+
+
+def resolve_on(python: str, wanted: list[str], *, before: str) -> list[str]:
+    """
+    Return what has to be installed on one Python, as ``name==version``.
+
+    :param python: The Python.
+    :param wanted: The requirements.
+    :param before: The day by which it has to have been released.
+    """
     answer = subprocess.run(  # noqa: S603 - its arguments are those below
         [
             *("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"),
-            *("--python-version", PYTHON),
-            *("--exclude-newer", RESOLVED_BEFORE[airflow_version]),
+            *("--python-version", python),
+            *("--exclude-newer", before),
             "-",
         ],
-        input="\n".join(requirements(airflow_version)),
+        input="\n".join(wanted),
         # Packages of this machine only must not get in.
         env={name: value for name, value in os.environ.items() if name not in {"PIP_FIND_LINKS", "UV_FIND_LINKS"}},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    return "".join(f"{line}\n" for line in sorted(answer.stdout.splitlines(), key=str.upper))
+    return answer.stdout.splitlines()
 
 
 def main(airflow_versions: list[str]) -> None:
