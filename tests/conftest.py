@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 # Before anything imports Airflow: it reads its configuration then.
@@ -29,6 +30,7 @@ import pytest  # noqa: E402
 
 from airflow_provider_agenty.api import starting  # noqa: E402
 from airflow_provider_agenty.api.retry import RetryPolicy  # noqa: E402
+from tests.features import IS_AIRFLOW_3  # noqa: E402
 
 pytest_plugins = ["airflow_provider_agenty.sandbox.pytest"]
 
@@ -80,13 +82,18 @@ class FakeDagRun:
 
 
 @pytest.fixture
-def make_context() -> Callable[..., dict[str, Any]]:
+def make_context(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Make the context of one try of a task."""
 
     def make(task: Any, *, store: FakeStateStore | None = None, **task_instance: Any) -> dict[str, Any]:
         context = {"task": task, "ti": FakeTaskInstance(**task_instance), "dag_run": FakeDagRun()}
         if store is not None:
             context["task_state_store"] = store
+        if not IS_AIRFLOW_3:
+            # There sensors look this up in the database.
+            monkeypatch.setattr(
+                "airflow.sensors.base._orig_start_date", lambda **_: context["ti"].first_reschedule_date
+            )
         return context
 
     return make
@@ -95,6 +102,13 @@ def make_context() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def state_store() -> FakeStateStore:
     return FakeStateStore()
+
+
+@pytest.fixture(autouse=True)
+def _outside_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests execute operators themselves, in threads too, which Airflow 2 can only refuse in its main thread."""
+    if not IS_AIRFLOW_3:
+        monkeypatch.setattr("airflow.models.baseoperator.ExecutorSafeguard._sentinel", SimpleNamespace(callers={}))
 
 
 @pytest.fixture(autouse=True)

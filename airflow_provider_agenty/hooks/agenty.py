@@ -165,8 +165,10 @@ class AgentyHook(BaseHook):
             connection = None
         if connection is None:
             raise errors.InvalidInputError(
-                f"There is no connection {self.agenty_conn_id!r}. Create one of type Agenty under Admin, Connections, "
-                f"or set AIRFLOW_CONN_{self.agenty_conn_id.upper()} in the environment of all of Airflow's processes."
+                # Airflow 3.0 also says so of one that it can't parse.
+                f"There is no connection {self.agenty_conn_id!r} that Airflow can read. Create one of type Agenty "
+                f"under Admin, Connections, or set AIRFLOW_CONN_{self.agenty_conn_id.upper()} in the environment of "
+                "all of Airflow's processes, to a URI or to JSON whose extra is a JSON object."
             )
         password = connection.password
         if password and password.strip():

@@ -90,17 +90,24 @@ class _Store:
             return
         problem = None
         try:
-            self.files.info(self._bucket)
-        except FileNotFoundError:
-            problem = LandingError(
-                f"{self._url}: there is no bucket or container {self._bucket!r}. Make it or correct the path."
-            )
+            if not self._has_bucket():
+                problem = LandingError(
+                    f"{self._url}: there is no bucket or container {self._bucket!r}. Make it or correct the path."
+                )
         except PermissionError:
             pass  # those who may write a key need not have the right to look at the bucket
         except Exception as error:
             problem = self.error(error, "reach", self._url)
         if problem:
             raise problem
+
+    def _has_bucket(self) -> bool:
+        try:
+            self.files.info(self._bucket)
+        except FileNotFoundError:
+            # s3fs 2025.9 (Airflow 3.0) says so of an empty bucket too.
+            return bool(self.files.exists(self._bucket))
+        return True
 
     def info(self, key: str) -> dict[str, Any] | None:
         """Tell what the store knows of a key now; ``None`` if it is not there."""

@@ -376,7 +376,7 @@ def test_a_start_that_was_accepted_without_a_job_is_never_sent_again(sandbox: Sa
 
 
 def test_an_ambiguous_start_is_not_mended_by_a_retry() -> None:
-    from airflow.sdk.exceptions import AirflowFailException
+    from airflow_provider_agenty.compat import AirflowFailException
 
     assert issubclass(AgentyAmbiguousStartError, AirflowFailException)
 

@@ -23,7 +23,7 @@ def files():
     try:
         from airflow.sdk.io import attach
     except ImportError:
-        from airflow.io import attach
+        from airflow.io.store import attach
 
     files = MemoryFileSystem()
     attach("memory", fs=files)

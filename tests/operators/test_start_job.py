@@ -23,6 +23,7 @@ from airflow_provider_agenty.exceptions import (
     AgentyUnavailableError,
 )
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
+from tests.features import needs_task_state_store
 
 AGENT = "45l0wewqzk"
 OTHER_AGENT = "w9qmlp5475"
@@ -209,6 +210,7 @@ class TestOutcome:
             task.execute_complete(make_context(task), event)
 
 
+@needs_task_state_store
 class TestRetry:
     """The table of what a retry finds (docs/reliability.md), on an Airflow with a task state store."""
 
@@ -458,6 +460,23 @@ class TestRetryWithoutStateStore:
 
         assert self.retry(make_context) == job_id
         assert agenty_sandbox.starts == 0
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    def test_waiting_goes_on_after_adopting(self, agenty_sandbox, make_context):
+        job_id = agenty_sandbox.start_job(AGENT)
+
+        with pytest.raises(TaskDeferred) as deferred:
+            self.retry(make_context, wait_for_completion=True, deferrable=True)
+        assert deferred.value.trigger.job_id == job_id
+        threading.Timer(0.3, agenty_sandbox.set_status, (job_id, "completed")).start()
+        assert self.retry(make_context, wait_for_completion=True, deferrable=False) == job_id
+        assert agenty_sandbox.starts == 0
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    def test_durable_false_adopts_nothing(self, agenty_sandbox, make_context):
+        agenty_sandbox.start_job(AGENT)
+
+        assert [self.retry(make_context, durable=False)] == agenty_sandbox.started_jobs
 
     @pytest.mark.agenty_sandbox(manual=True)
     def test_several_active_jobs_are_for_a_person(self, agenty_sandbox, make_context):
