@@ -227,6 +227,8 @@ class ended_by_signals(contextlib.AbstractContextManager[None]):  # noqa: N801
 
     def __enter__(self) -> None:
         self._before = {number: signal.signal(number, self._exit) for number in self._numbers}
+        # A shell script starts what it runs in the background with SIGINT ignored.
+        self._before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
