@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import email
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -94,3 +96,17 @@ def test_the_source_distribution_builds_the_same_wheel(packages, wheel, tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as again:
         assert sorted(again.namelist()) == sorted(wheel.namelist())
+
+
+def test_a_second_build_elsewhere_and_later_is_the_same_to_the_byte(packages, tmp_path):
+    source = tmp_path / "elsewhere"
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".*venv*", ".git", ".demo", "__pycache__", ".*_cache", "dist")
+    )
+    for path in source.rglob("*"):
+        os.utime(path, (1_900_000_000, 1_900_000_000))
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path / "dist")]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for first in packages:
+        assert (tmp_path / "dist" / first.name).read_bytes() == first.read_bytes()
