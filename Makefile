@@ -18,13 +18,14 @@ CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 # Made last, so it is there only when the installation is complete.
 INSTALLED := $(VENV)/.airflow-$(AIRFLOW)
 
-.PHONY: help demo test test-crash lint types build clean
+.PHONY: help demo test test-crash coverage lint types build clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        start a real Airflow, run a job of an Agenty agent, land its CSV"
 	@echo "make test        run all tests (ARGS='-k landing' for some of them)"
 	@echo "make test-crash  run the tests that kill real processes of Airflow"
+	@echo "make coverage    run all tests and show which lines and branches none of them reaches"
 	@echo "make lint        check style and format"
 	@echo "make types       check types"
 	@echo "make build       build and check the packages in dist/"
@@ -40,6 +41,13 @@ test: $(INSTALLED)
 test-crash: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m crash $(ARGS)
 
+coverage: $(INSTALLED)
+	rm -rf .coverage
+	mkdir .coverage
+	$(BIN)/python -m coverage run -m pytest -q $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,7 +61,7 @@ build: $(INSTALLED)
 	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf .venv .venv-* .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(CONSTRAINTS):
