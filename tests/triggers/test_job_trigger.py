@@ -25,6 +25,17 @@ RELEASED = {
         "stream_logs": True,
         "log_offset": 3,
     },
+    "0.1.0, without a worker": {
+        "job_id": 7,
+        "agenty_conn_id": "agenty_default",
+        "poll_interval": 10.0,
+        "deadline": None,
+        "max_failed_ratio": None,
+        "cancel_on_kill": False,
+        "stream_logs": False,
+        "log_offset": 0,
+        "end_from_trigger": True,
+    },
 }
 
 
