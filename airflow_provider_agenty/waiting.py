@@ -262,11 +262,11 @@ class JobWatch:
 
 def jittered(seconds: float) -> float:
     """
-    Return about so many seconds, so that those who started together do not stay together.
+    Return about so many seconds, and not more, so that those who started together do not stay together.
 
     :param seconds: The seconds.
     """
-    return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
+    return seconds * random.uniform(0.9, 1.0)  # noqa: S311 - not for secrets
 
 
 def judge(job: Job, *, max_failed_ratio: float | None = None) -> Outcome | None:

@@ -306,6 +306,23 @@ def test_waiters_join_and_leave_at_any_moment(agenty_sandbox):
     assert again.status == "success"
 
 
+def test_one_who_joins_has_an_answer_with_the_next_round(agenty_sandbox):
+    job_ids = start_running(agenty_sandbox, 2)
+    joined = watch(job_ids[1])
+
+    async def main():
+        waiting = [asyncio.create_task(wait_for(job_ids[0]))]
+        await rounds(agenty_sandbox, 2, f"/jobs/{job_ids[0]}")
+        waiting.append(asyncio.create_task(JobPoller.shared(CONNECTION, INTERVAL).wait(joined)))
+        # The second of them begins when what the first one showed has been told.
+        await rounds(agenty_sandbox, 2)
+        assert joined._job is not None
+        complete(agenty_sandbox, job_ids)
+        await asyncio.gather(*waiting)
+
+    run_and_leave_nothing(main())
+
+
 def test_all_leaving_while_a_request_is_under_way_leaves_nothing(agenty_sandbox):
     job_ids = start_running(agenty_sandbox, 2)
     slow = agenty_sandbox.fault("GET", "/jobs", hold="before", times=None)
