@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import logging
 import threading
@@ -181,6 +183,16 @@ def run(coroutine):
     return result
 
 
+def to_the_end(test):
+    """Let pytest run a coroutine, as :func:`run` does."""
+
+    @functools.wraps(test)
+    def run_test(**fixtures):
+        run(test(**fixtures))
+
+    return run_test
+
+
 async def eventually(condition, problem="it does not happen"):
     ends = time.monotonic() + 30
     while not condition():
@@ -198,6 +210,15 @@ async def looks_pass(sandbox, count=3):
     await eventually(lambda: len(looks(sandbox)) >= before + count, "nobody looks at the jobs")
 
 
+@contextlib.asynccontextmanager
+async def watching(triggerer, sandbox):
+    """Give a triggerer whose watcher has begun: what completes from now on fires."""
+    async with triggerer() as airflow:
+        airflow.watch()
+        await looks_pass(sandbox)
+        yield airflow
+
+
 def start(sandbox, agent_id=AGENT, status="running", **options):
     job_id = sandbox.start_job(agent_id, **options)
     sandbox.set_status(job_id, status)
@@ -207,139 +228,104 @@ def start(sandbox, agent_id=AGENT, status="running", **options):
 # What fires
 
 
-def test_a_completed_job_fires_once(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
+@to_the_end
+async def test_a_completed_job_fires_once(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        job_id = start(agenty_sandbox)
+        await looks_pass(agenty_sandbox)
+        assert airflow.fired == []
+        agenty_sandbox.set_status(job_id, "completed")
+        await eventually(lambda: airflow.fired)
+        await looks_pass(agenty_sandbox)
+        assert airflow.fired == [job_id]
+
+
+@to_the_end
+async def test_a_job_that_starts_and_completes_between_two_looks_fires(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        job_id = start(agenty_sandbox, status="completed")
+        await eventually(lambda: airflow.fired)
+        assert airflow.fired == [job_id]
+
+
+@to_the_end
+async def test_jobs_fire_as_they_complete_not_as_they_started(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        first, second, third = (start(agenty_sandbox) for _ in range(3))
+        for number, job_id in enumerate([third, first, second], 1):
             await looks_pass(agenty_sandbox)
-            job_id = start(agenty_sandbox)
-            await looks_pass(agenty_sandbox)
-            assert airflow.fired == []
             agenty_sandbox.set_status(job_id, "completed")
-            await eventually(lambda: airflow.fired)
-            await looks_pass(agenty_sandbox)
-            assert airflow.fired == [job_id]
-
-    run(main())
+            await eventually(lambda number=number: len(airflow.fired) == number)
+        await looks_pass(agenty_sandbox)
+        assert airflow.fired == [third, first, second]
 
 
-def test_a_job_that_starts_and_completes_between_two_looks_fires(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            job_id = start(agenty_sandbox, status="completed")
-            await eventually(lambda: airflow.fired)
-            assert airflow.fired == [job_id]
-
-    run(main())
-
-
-def test_jobs_fire_as_they_complete_not_as_they_started(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            first, second, third = (start(agenty_sandbox) for _ in range(3))
-            for number, job_id in enumerate([third, first, second], 1):
-                await looks_pass(agenty_sandbox)
-                agenty_sandbox.set_status(job_id, "completed")
-                await eventually(lambda number=number: len(airflow.fired) == number)
-            await looks_pass(agenty_sandbox)
-            assert airflow.fired == [third, first, second]
-
-    run(main())
+@to_the_end
+async def test_jobs_of_one_look_fire_in_the_order_of_their_completion(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        gap = agenty_sandbox.fault("GET", "/jobs", status=503, times=None)
+        await asyncio.to_thread(gap.wait)
+        job_ids = [start(agenty_sandbox) for _ in range(3)]
+        for job_id, second in zip(job_ids, [2, 3, 1], strict=True):
+            agenty_sandbox.set_status(job_id, "completed", completed_at=f"2026-01-01T00:00:0{second}.1234567Z")
+        gap.remove()
+        await eventually(lambda: len(airflow.fired) == 3)
+        assert airflow.fired == [job_ids[2], job_ids[0], job_ids[1]]
 
 
-def test_jobs_of_one_look_fire_in_the_order_of_their_completion(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            gap = agenty_sandbox.fault("GET", "/jobs", status=503, times=None)
-            await asyncio.to_thread(gap.wait)
-            job_ids = [start(agenty_sandbox) for _ in range(3)]
-            for job_id, second in zip(job_ids, [2, 3, 1], strict=True):
-                agenty_sandbox.set_status(job_id, "completed", completed_at=f"2026-01-01T00:00:0{second}.1234567Z")
-            gap.remove()
-            await eventually(lambda: len(airflow.fired) == 3)
-            assert airflow.fired == [job_ids[2], job_ids[0], job_ids[1]]
-
-    run(main())
+@to_the_end
+async def test_jobs_of_other_agents_do_not_fire_unless_all_are_watched(agenty_sandbox, comms):
+    async with Triggerer() as one, Triggerer() as every:
+        one.watch(AGENT)
+        every.watch(None)
+        await looks_pass(agenty_sandbox)
+        other, own = start(agenty_sandbox, OTHER, "completed"), start(agenty_sandbox, AGENT, "completed")
+        await eventually(lambda: one.fired and len(every.fired) == 2)
+        await looks_pass(agenty_sandbox)
+        assert one.fired == [own]
+        assert sorted(every.fired) == sorted([other, own])
 
 
-def test_jobs_of_other_agents_do_not_fire_unless_all_are_watched(agenty_sandbox, comms):
-    async def main():
-        async with Triggerer() as one, Triggerer() as every:
-            one.watch(AGENT)
-            every.watch(None)
-            await looks_pass(agenty_sandbox)
-            other, own = start(agenty_sandbox, OTHER, "completed"), start(agenty_sandbox, AGENT, "completed")
-            await eventually(lambda: one.fired and len(every.fired) == 2)
-            await looks_pass(agenty_sandbox)
-            assert one.fired == [own]
-            assert sorted(every.fired) == sorted([other, own])
-
-    run(main())
-
-
-def test_a_job_of_agentys_own_scheduler_fires(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            job_id = start(agenty_sandbox, status="completed", is_scheduled=True)
-            await eventually(lambda: airflow.events)
-            assert [(event["job_id"], event["is_scheduled"]) for event in airflow.events] == [(job_id, True)]
-
-    run(main())
+@to_the_end
+async def test_a_job_of_agentys_own_scheduler_fires(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        job_id = start(agenty_sandbox, status="completed", is_scheduled=True)
+        await eventually(lambda: airflow.events)
+        assert [(event["job_id"], event["is_scheduled"]) for event in airflow.events] == [(job_id, True)]
 
 
 @pytest.mark.parametrize("status", ["stopped", "aborted", "failed"])
-def test_a_job_that_ends_otherwise_does_not_fire_and_is_forgotten(agenty_sandbox, comms, status):
-    async def main():
-        async with Triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            at_once, later = start(agenty_sandbox, status=status), start(agenty_sandbox)
-            await eventually(lambda: comms.state() == {"newest": later, "pending": [later]})
-            agenty_sandbox.set_status(later, status)
-            await eventually(lambda: comms.state() == {"newest": later, "pending": []})
-            assert at_once
-            assert airflow.fired == []
-
-    run(main())
+@to_the_end
+async def test_a_job_that_ends_otherwise_does_not_fire_and_is_forgotten(agenty_sandbox, comms, status):
+    async with watching(Triggerer, agenty_sandbox) as airflow:
+        at_once, later = start(agenty_sandbox, status=status), start(agenty_sandbox)
+        await eventually(lambda: comms.state() == {"newest": later, "pending": [later]})
+        agenty_sandbox.set_status(later, status)
+        await eventually(lambda: comms.state() == {"newest": later, "pending": []})
+        assert at_once
+        assert airflow.fired == []
 
 
-def test_a_job_in_a_state_that_is_not_known_is_waited_for(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            job_id = start(agenty_sandbox, status="meditating")
-            await looks_pass(agenty_sandbox)
-            agenty_sandbox.set_status(job_id, "completed")
-            await eventually(lambda: airflow.fired)
-            assert airflow.fired == [job_id]
-
-    run(main())
+@to_the_end
+async def test_a_job_in_a_state_that_is_not_known_is_waited_for(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        job_id = start(agenty_sandbox, status="meditating")
+        await looks_pass(agenty_sandbox)
+        agenty_sandbox.set_status(job_id, "completed")
+        await eventually(lambda: airflow.fired)
+        assert airflow.fired == [job_id]
 
 
-def test_of_the_jobs_before_the_first_look_only_active_ones_fire(agenty_sandbox, triggerer):
+@to_the_end
+async def test_of_the_jobs_before_the_first_look_only_active_ones_fire(agenty_sandbox, triggerer):
     agenty_sandbox.add_older_jobs(AGENT, 30)
     over, active = start(agenty_sandbox, status="completed"), start(agenty_sandbox)
-
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            agenty_sandbox.set_status(active, "completed")
-            await eventually(lambda: airflow.fired)
-            await looks_pass(agenty_sandbox)
-            assert over not in airflow.fired
-            assert airflow.fired == [active]
-
-    run(main())
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        agenty_sandbox.set_status(active, "completed")
+        await eventually(lambda: airflow.fired)
+        await looks_pass(agenty_sandbox)
+        assert over not in airflow.fired
+        assert airflow.fired == [active]
 
 
 def test_the_last_of_several_events_comes_when_airflow_has_made_a_run_of_the_others(
@@ -348,9 +334,7 @@ def test_the_last_of_several_events_comes_when_airflow_has_made_a_run_of_the_oth
     monkeypatch.setattr(job_events, "SETTLE_SECONDS", 2)
 
     async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
+        async with watching(triggerer, agenty_sandbox) as airflow:
             gap = agenty_sandbox.fault("GET", "/jobs", status=503, times=None)
             await asyncio.to_thread(gap.wait)
             job_ids = [start(agenty_sandbox, status="completed") for _ in range(4)]
@@ -370,78 +354,60 @@ def test_the_last_of_several_events_comes_when_airflow_has_made_a_run_of_the_oth
     assert times[4] - times[3] >= 1.9
 
 
-def test_the_first_job_of_an_account_fires(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            job_id = start(agenty_sandbox, status="completed")
-            await eventually(lambda: airflow.fired)
-            assert airflow.fired == [job_id]
-
-    run(main())
+@to_the_end
+async def test_the_first_job_of_an_account_fires(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        job_id = start(agenty_sandbox, status="completed")
+        await eventually(lambda: airflow.fired)
+        assert airflow.fired == [job_id]
 
 
 @pytest.mark.agenty_sandbox(page_cap=100)
-def test_hundreds_of_jobs_between_two_looks_all_fire(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            gap = agenty_sandbox.fault("GET", "/jobs", status=503, times=None)
-            await asyncio.to_thread(gap.wait)
-            job_ids = [start(agenty_sandbox, status="completed") for _ in range(450)]
-            gap.remove()
-            await eventually(lambda: len(airflow.fired) >= len(job_ids))
-            await looks_pass(agenty_sandbox)
-            assert sorted(airflow.fired) == job_ids
-
-    run(main())
+@to_the_end
+async def test_hundreds_of_jobs_between_two_looks_all_fire(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        gap = agenty_sandbox.fault("GET", "/jobs", status=503, times=None)
+        await asyncio.to_thread(gap.wait)
+        job_ids = [start(agenty_sandbox, status="completed") for _ in range(450)]
+        gap.remove()
+        await eventually(lambda: len(airflow.fired) >= len(job_ids))
+        await looks_pass(agenty_sandbox)
+        assert sorted(airflow.fired) == job_ids
 
 
 @pytest.mark.agenty_sandbox(page_cap=100)
-def test_a_job_that_sank_far_down_the_list_is_asked_for_by_itself(agenty_sandbox, triggerer):
+@to_the_end
+async def test_a_job_that_sank_far_down_the_list_is_asked_for_by_itself(agenty_sandbox, triggerer):
     agenty_sandbox.add_older_jobs(OTHER, 300)
     slow = start(agenty_sandbox)
-
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            for _ in range(150):
-                start(agenty_sandbox, OTHER, "completed")
-            await looks_pass(agenty_sandbox)
-            agenty_sandbox.clear()
-            await looks_pass(agenty_sandbox)
-            assert {request.path for request in agenty_sandbox.requests} == {"/jobs", f"/jobs/{slow}"}
-            agenty_sandbox.set_status(slow, "completed")
-            await eventually(lambda: airflow.fired)
-            assert airflow.fired == [slow]
-
-    run(main())
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        for _ in range(150):
+            start(agenty_sandbox, OTHER, "completed")
+        await looks_pass(agenty_sandbox)
+        agenty_sandbox.clear()
+        await looks_pass(agenty_sandbox)
+        assert {request.path for request in agenty_sandbox.requests} == {"/jobs", f"/jobs/{slow}"}
+        agenty_sandbox.set_status(slow, "completed")
+        await eventually(lambda: airflow.fired)
+        assert airflow.fired == [slow]
 
 
 @pytest.mark.agenty_sandbox(page_cap=10)
-def test_a_job_that_is_gone_is_forgotten(agenty_sandbox, comms):
+@to_the_end
+async def test_a_job_that_is_gone_is_forgotten(agenty_sandbox, comms):
     job_id = start(agenty_sandbox)
-
-    async def main():
-        async with Triggerer() as airflow:
-            airflow.watch()
-            await eventually(lambda: comms.state() == {"newest": job_id, "pending": [job_id]})
-            for _ in range(20):
-                newest = start(agenty_sandbox, OTHER, "completed")
-            agenty_sandbox.fault("GET", f"/jobs/{job_id}", status=404, body={"message": "No such job"}, times=None)
-            await eventually(lambda: comms.state() == {"newest": newest, "pending": []})
-
-    run(main())
+    async with Triggerer() as airflow:
+        airflow.watch()
+        await eventually(lambda: comms.state() == {"newest": job_id, "pending": [job_id]})
+        for _ in range(20):
+            newest = start(agenty_sandbox, OTHER, "completed")
+        agenty_sandbox.fault("GET", f"/jobs/{job_id}", status=404, body={"message": "No such job"}, times=None)
+        await eventually(lambda: comms.state() == {"newest": newest, "pending": []})
 
 
 def test_the_event_lets_a_dag_export_the_job_and_holds_no_secret(agenty_sandbox, triggerer):
     async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
+        async with watching(triggerer, agenty_sandbox) as airflow:
             job_id = start(agenty_sandbox)
             agenty_sandbox.set_status(job_id, "completed", pages_total=7, pages_credit=5)
             await eventually(lambda: airflow.events)
@@ -469,9 +435,7 @@ def test_the_event_lets_a_dag_export_the_job_and_holds_no_secret(agenty_sandbox,
 
 def test_a_restart_neither_loses_nor_repeats(agenty_sandbox, comms):
     async def before():
-        async with Triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
+        async with watching(Triggerer, agenty_sandbox) as airflow:
             over, active = start(agenty_sandbox, status="completed"), start(agenty_sandbox)
             await eventually(lambda: airflow.fired == [over])
             await eventually(lambda: comms.state() == {"newest": active, "pending": [active]})
@@ -572,63 +536,51 @@ def test_a_watcher_that_is_removed_while_it_fires_loses_nothing(agenty_sandbox, 
     assert run(again()) == job_ids[2:]
 
 
-def test_watchers_of_different_agents_on_one_asset_remember_separately(agenty_sandbox, comms):
-    async def main():
-        async with Triggerer() as airflow:
-            airflow.watch(AGENT)
-            airflow.watch(OTHER)
-            await looks_pass(agenty_sandbox)
-            own, other = start(agenty_sandbox, AGENT), start(agenty_sandbox, OTHER)
-            await eventually(lambda: comms.state(agent_id=AGENT) == {"newest": other, "pending": [own]})
-            await eventually(lambda: comms.state(agent_id=OTHER) == {"newest": other, "pending": [other]})
-
-    run(main())
+@to_the_end
+async def test_watchers_of_different_agents_on_one_asset_remember_separately(agenty_sandbox, comms):
+    async with Triggerer() as airflow:
+        airflow.watch(AGENT)
+        airflow.watch(OTHER)
+        await looks_pass(agenty_sandbox)
+        own, other = start(agenty_sandbox, AGENT), start(agenty_sandbox, OTHER)
+        await eventually(lambda: comms.state(agent_id=AGENT) == {"newest": other, "pending": [own]})
+        await eventually(lambda: comms.state(agent_id=OTHER) == {"newest": other, "pending": [other]})
 
 
-def test_a_watcher_of_several_assets_goes_on_from_the_latest_that_any_of_them_knows(agenty_sandbox, comms):
+@to_the_end
+async def test_a_watcher_of_several_assets_goes_on_from_the_latest_that_any_of_them_knows(agenty_sandbox, comms):
     job_id = start(agenty_sandbox, status="completed")
     key = f"agenty_jobs/agenty_default/{AGENT}"
     comms.values = {("books", key): {"newest": job_id, "pending": []}, ("old", key): {"newest": 1, "pending": [1]}}
-
-    async def main():
-        async with Triggerer() as airflow:
-            airflow.watch(assets=["old", "books", "new"])
-            await looks_pass(agenty_sandbox)
-            assert airflow.fired == []
-            await eventually(
-                lambda: len({str(value) for value in comms.values.values()}) == 1 and len(comms.values) == 3
-            )
-
-    run(main())
+    async with Triggerer() as airflow:
+        airflow.watch(assets=["old", "books", "new"])
+        await looks_pass(agenty_sandbox)
+        assert airflow.fired == []
+        await eventually(lambda: len({str(value) for value in comms.values.values()}) == 1 and len(comms.values) == 3)
 
 
-def test_what_can_not_be_read_from_the_store_is_no_reason_to_begin_anew(agenty_sandbox, comms, monkeypatch):
+@to_the_end
+async def test_what_can_not_be_read_from_the_store_is_no_reason_to_begin_anew(agenty_sandbox, comms, monkeypatch):
     monkeypatch.setattr(watermark, "LOAD_AGAIN_SECONDS", 0.05)
     before = start(agenty_sandbox)
     comms.values["books", f"agenty_jobs/agenty_default/{AGENT}"] = {"newest": before, "pending": [before]}
     missed = start(agenty_sandbox, status="completed")
     comms.failing = 3
-
-    async def main():
-        async with Triggerer() as airflow:
-            airflow.watch()
-            await eventually(lambda: airflow.fired)
-            assert airflow.fired == [missed]
-
-    run(main())
+    async with Triggerer() as airflow:
+        airflow.watch()
+        await eventually(lambda: airflow.fired)
+        assert airflow.fired == [missed]
 
 
-def test_what_can_not_be_stored_is_stored_later(agenty_sandbox, comms):
-    async def main():
-        async with Triggerer() as airflow:
-            airflow.watch()
-            await eventually(lambda: comms.state() is not None)
-            comms.failing = 2
-            job_id = start(agenty_sandbox, status="completed")
-            await eventually(lambda: comms.state() == {"newest": job_id, "pending": []})
-            assert (airflow.fired, comms.failing) == ([job_id], 0)
-
-    run(main())
+@to_the_end
+async def test_what_can_not_be_stored_is_stored_later(agenty_sandbox, comms):
+    async with Triggerer() as airflow:
+        airflow.watch()
+        await eventually(lambda: comms.state() is not None)
+        comms.failing = 2
+        job_id = start(agenty_sandbox, status="completed")
+        await eventually(lambda: comms.state() == {"newest": job_id, "pending": []})
+        assert (airflow.fired, comms.failing) == ([job_id], 0)
 
 
 def test_a_store_that_does_not_answer_holds_up_nothing_for_long(agenty_sandbox, comms, monkeypatch):
@@ -667,17 +619,14 @@ def test_a_state_that_makes_no_sense_is_a_new_beginning(agenty_sandbox, comms, v
     assert "begins anew" in caplog.text
 
 
-def test_nothing_is_written_while_nothing_changes(agenty_sandbox, comms):
+@to_the_end
+async def test_nothing_is_written_while_nothing_changes(agenty_sandbox, comms):
     start(agenty_sandbox)
-
-    async def main():
-        async with Triggerer() as airflow:
-            airflow.watch()
-            await eventually(lambda: comms.state() is not None)
-            await looks_pass(agenty_sandbox, 5)
-            assert comms.writes == 1
-
-    run(main())
+    async with Triggerer() as airflow:
+        airflow.watch()
+        await eventually(lambda: comms.state() is not None)
+        await looks_pass(agenty_sandbox, 5)
+        assert comms.writes == 1
 
 
 # What goes wrong
@@ -692,9 +641,7 @@ def test_bad_answers_are_tolerated_and_told_once(agenty_sandbox, triggerer, faul
     caplog.set_level(logging.INFO)
 
     async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
+        async with watching(triggerer, agenty_sandbox) as airflow:
             bad = agenty_sandbox.fault("GET", "/jobs", times=None, **fault)
             await asyncio.to_thread(bad.wait, 12)
             job_id = start(agenty_sandbox, status="completed")
@@ -712,9 +659,7 @@ def test_a_refused_key_is_told_once_and_tried_slowly(agenty_sandbox, triggerer, 
     monkeypatch.setattr(job_feed, "SLOW_SECONDS", 1.0)
 
     async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
+        async with watching(triggerer, agenty_sandbox) as airflow:
             refused = agenty_sandbox.fault("GET", "/jobs", status=status, body={"message": "No"}, times=None)
             # Two at once (the connection is read again), and the same a pause later.
             await asyncio.to_thread(refused.wait, 4)
@@ -745,36 +690,29 @@ def test_too_many_requests_slow_it_down(agenty_sandbox, triggerer):
     assert times[2] - times[1] >= 1.9
 
 
-def test_a_connection_that_is_made_later_is_taken_up(agenty_sandbox, triggerer, monkeypatch):
+@to_the_end
+async def test_a_connection_that_is_made_later_is_taken_up(agenty_sandbox, triggerer, monkeypatch):
     monkeypatch.setattr(job_feed, "SLOW_SECONDS", 0.05)
     connection = agenty_sandbox.connection_json
     monkeypatch.delenv("AIRFLOW_CONN_AGENTY_DEFAULT")
-
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await asyncio.sleep(0.5)
-            assert looks(agenty_sandbox) == []
-            monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", connection)
-            await looks_pass(agenty_sandbox)
-            job_id = start(agenty_sandbox, status="completed")
-            await eventually(lambda: airflow.fired == [job_id])
-
-    run(main())
+    async with triggerer() as airflow:
+        airflow.watch()
+        await asyncio.sleep(0.5)
+        assert looks(agenty_sandbox) == []
+        monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", connection)
+        await looks_pass(agenty_sandbox)
+        job_id = start(agenty_sandbox, status="completed")
+        await eventually(lambda: airflow.fired == [job_id])
 
 
-def test_one_odd_row_hides_no_other_job(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            job_id = start(agenty_sandbox, status="completed")
-            rows = ["odd", {"job_id": None, "status": "running"}, agenty_sandbox.job(job_id)]
-            page = {"total": 3, "limit": 20, "offset": 0, "returned": 3, "result": rows}
-            agenty_sandbox.fault("GET", "/jobs", body=page, times=None)
-            await eventually(lambda: airflow.fired == [job_id])
-
-    run(main())
+@to_the_end
+async def test_one_odd_row_hides_no_other_job(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        job_id = start(agenty_sandbox, status="completed")
+        rows = ["odd", {"job_id": None, "status": "running"}, agenty_sandbox.job(job_id)]
+        page = {"total": 3, "limit": 20, "offset": 0, "returned": 3, "result": rows}
+        agenty_sandbox.fault("GET", "/jobs", body=page, times=None)
+        await eventually(lambda: airflow.fired == [job_id])
 
 
 def test_an_account_whose_jobs_have_lower_numbers_is_told(agenty_sandbox, comms, caplog):
@@ -791,20 +729,16 @@ def test_an_account_whose_jobs_have_lower_numbers_is_told(agenty_sandbox, comms,
     assert caplog.text.count("was the newest of connection 'agenty_default'") == 1
 
 
-def test_a_slow_answer_does_not_hold_up_the_event_loop(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
-            slow = agenty_sandbox.fault("GET", "/jobs", hold="before", times=None)
-            # Were the loop blocked by the call, this would never be reached: the answer comes only afterwards.
-            while not await asyncio.to_thread(lambda: slow.holding):
-                await asyncio.sleep(0.01)
-            job_id = start(agenty_sandbox, status="completed")
-            slow.remove()
-            await eventually(lambda: airflow.fired == [job_id])
-
-    run(main())
+@to_the_end
+async def test_a_slow_answer_does_not_hold_up_the_event_loop(agenty_sandbox, triggerer):
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        slow = agenty_sandbox.fault("GET", "/jobs", hold="before", times=None)
+        # Were the loop blocked by the call, this would never be reached: the answer comes only afterwards.
+        while not await asyncio.to_thread(lambda: slow.holding):
+            await asyncio.sleep(0.01)
+        job_id = start(agenty_sandbox, status="completed")
+        slow.remove()
+        await eventually(lambda: airflow.fired == [job_id])
 
 
 def test_the_connection_is_read_where_airflow_can_answer_in_its_own_event_loop(agenty_sandbox, triggerer, mocker):
@@ -822,9 +756,7 @@ def test_the_connection_is_read_where_airflow_can_answer_in_its_own_event_loop(a
     mocker.patch.object(AgentyHook, "get_connection", side_effect=ask_airflow)
 
     async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
+        async with watching(triggerer, agenty_sandbox):
             refused = agenty_sandbox.fault("GET", "/jobs", status=401, body={"message": "Revoked"}, times=1)
             await asyncio.to_thread(refused.wait)
             await looks_pass(agenty_sandbox)
@@ -859,47 +791,42 @@ def test_watchers_of_one_connection_share_one_request_per_interval(agenty_sandbo
     assert agenty_sandbox.connections["api"] == 1
 
 
-def test_a_watcher_that_joins_and_one_that_leaves_do_not_disturb_the_others(agenty_sandbox, triggerer):
-    async def main():
-        async with triggerer() as airflow:
-            airflow.watch(AGENT)
-            leaving = airflow.watch(OTHER)
-            await looks_pass(agenty_sandbox)
-            leaving.cancel()
-            await asyncio.gather(leaving, return_exceptions=True)
-            airflow.watch(None, assets=["all"])
-            await looks_pass(agenty_sandbox)
-            job_id = start(agenty_sandbox, AGENT, "completed")
-            await eventually(lambda: len(airflow.fired) == 2)
-            await looks_pass(agenty_sandbox)
-            assert airflow.fired == [job_id] * 2
-
-    run(main())
+@to_the_end
+async def test_a_watcher_that_joins_and_one_that_leaves_do_not_disturb_the_others(agenty_sandbox, triggerer):
+    async with triggerer() as airflow:
+        airflow.watch(AGENT)
+        leaving = airflow.watch(OTHER)
+        await looks_pass(agenty_sandbox)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        airflow.watch(None, assets=["all"])
+        await looks_pass(agenty_sandbox)
+        job_id = start(agenty_sandbox, AGENT, "completed")
+        await eventually(lambda: len(airflow.fired) == 2)
+        await looks_pass(agenty_sandbox)
+        assert airflow.fired == [job_id] * 2
 
 
-def test_a_watcher_far_behind_that_joins_while_the_others_are_answered_loses_nothing(agenty_sandbox, comms):
+@to_the_end
+async def test_a_watcher_far_behind_that_joins_while_the_others_are_answered_loses_nothing(agenty_sandbox, comms):
     old = agenty_sandbox.add_older_jobs(AGENT, 60)
     key = f"agenty_jobs/agenty_default/{AGENT}"
     comms.values["behind", key] = {"newest": min(old), "pending": []}
     comms.values["ahead", key] = {"newest": max(old), "pending": []}
-
-    async def main():
-        async with Triggerer() as behind, Triggerer() as ahead:
-            ahead.watch(assets=["ahead"])
-            await looks_pass(agenty_sandbox)
-            # On its way are the newest jobs only, for the one that is ahead.
-            held = agenty_sandbox.fault("GET", "/jobs", hold="before", times=1)
-            await asyncio.to_thread(held.wait)
-            behind.watch(assets=["behind"])
-            await eventually(lambda: comms.reads == 2)
-            await asyncio.sleep(0.1)
-            held.release()
-            await eventually(lambda: len(behind.fired) == 59)
-            await looks_pass(agenty_sandbox)
-            assert sorted(behind.fired) == sorted(set(old) - {min(old)})
-            assert ahead.fired == []
-
-    run(main())
+    async with Triggerer() as behind, Triggerer() as ahead:
+        ahead.watch(assets=["ahead"])
+        await looks_pass(agenty_sandbox)
+        # On its way are the newest jobs only, for the one that is ahead.
+        held = agenty_sandbox.fault("GET", "/jobs", hold="before", times=1)
+        await asyncio.to_thread(held.wait)
+        behind.watch(assets=["behind"])
+        await eventually(lambda: comms.reads == 2)
+        await asyncio.sleep(0.1)
+        held.release()
+        await eventually(lambda: len(behind.fired) == 59)
+        await looks_pass(agenty_sandbox)
+        assert sorted(behind.fired) == sorted(set(old) - {min(old)})
+        assert ahead.fired == []
 
 
 def test_another_connection_or_interval_is_another_poll():
@@ -919,9 +846,8 @@ def test_no_socket_is_left_open(agenty_sandbox, triggerer):
     import gc
 
     async def main():
-        async with triggerer() as airflow:
-            airflow.watch()
-            await looks_pass(agenty_sandbox)
+        async with watching(triggerer, agenty_sandbox):
+            pass
 
     run(main())
     gc.collect()
