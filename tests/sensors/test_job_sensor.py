@@ -58,6 +58,19 @@ def run_sensor(mode, make_context, job_id, **parameters):
             return defer_and_resume(make_task, context, deferred), context
 
 
+@pytest.fixture
+def contexts(make_context):
+    """Make contexts, and keep them for those who see the task only raise."""
+    made = []
+
+    def make(*arguments, **parameters):
+        made.append(make_context(*arguments, **parameters))
+        return made[-1]
+
+    make.made = made
+    return make
+
+
 def fail_status(status):
     return lambda sandbox, job_id: sandbox.fault(
         "GET", f"/jobs/{job_id}", status=status, body={"message": "No"}, times=None
@@ -121,21 +134,28 @@ TABLE = {
 @pytest.mark.agenty_sandbox(manual=True)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", TABLE)
-def test_the_sensor_ends_alike_in_each_mode(agenty_sandbox, make_context, mode, case):
+def test_the_sensor_ends_alike_in_each_mode(agenty_sandbox, contexts, mode, case):
     play, parameters, expected = TABLE[case]
     job_id = agenty_sandbox.start_job(AGENT)
     play(agenty_sandbox, job_id)
 
     if expected is None:
-        returned, context = run_sensor(mode, make_context, str(job_id), **parameters)
+        returned, context = run_sensor(mode, contexts, str(job_id), **parameters)
         assert returned == job_id
-        assert context["ti"].pushed["job"]["status"] == "completed"
         assert context["ti"].pushed["_link_AgentyAgentLink"].endswith(AGENT)
     else:
         with pytest.raises(expected) as error:
-            run_sensor(mode, make_context, job_id, **parameters)
+            run_sensor(mode, contexts, job_id, **parameters)
         assert type(error.value) is expected
     assert agenty_sandbox.stops == 0, "the sensor did not start the job"
+    over = next((state for state in ("aborted", "stopped") if case.startswith(state)), None)
+    assert pushed_state(contexts) == ("completed" if expected is None else over)
+
+
+def pushed_state(contexts):
+    """Return the state in the XCom with the job's figures; ``None`` if there is none."""
+    (context,) = contexts.made
+    return context["ti"].pushed.get("job", {}).get("status")
 
 
 def run_operator(mode, make_context, **parameters):
@@ -153,44 +173,72 @@ def run_operator(mode, make_context, **parameters):
         return defer_and_resume(make_task, context, deferred), context
 
 
+def answer_later(**fault):
+    return lambda sandbox: sandbox.fault("GET", "/jobs/{id}", after=1, **{"times": None} | fault)
+
+
+def play_states(*states):
+    return lambda sandbox: sandbox.script(states)
+
+
+RUNS = play_states("running")
+
+# What Agenty does, how the operator is set, how it ends, how many stops are sent, the job's state in its XCom.
 OPERATOR_TABLE = {
-    "success": (["queued", "running", "completed"], {}, None, 0),
-    "unknown state": (["hibernating", "hibernating", "completed"], {}, None, 0),
-    "aborted": (["running", "aborted"], {}, AgentyJobFailedError, 0),
-    "stopped": (["running", "stopped"], {}, AgentyJobStoppedError, 0),
-    "stopped, skip": (["running", "stopped"], {"on_stopped": "skip"}, AirflowSkipException, 0),
-    "timeout": (["running"], {"timeout": 0.3}, AgentyTimeoutError, 1),
-    "timeout, no cancel": (["running"], {"timeout": 0.3, "cancel_on_timeout": False}, AgentyTimeoutError, 0),
+    "success": (play_states("queued", "running", "completed"), {}, None, 0, "completed"),
+    "unknown state": (play_states("hibernating", "hibernating", "completed"), {}, None, 0, "completed"),
+    "transient errors": (
+        # In a worker each poll is tried five times before it counts as failed.
+        lambda sandbox: (play_states("running", "completed")(sandbox), answer_later(status=503, times=7)(sandbox)),
+        {},
+        None,
+        0,
+        "completed",
+    ),
+    "aborted": (play_states("running", "aborted"), {}, AgentyJobFailedError, 0, "aborted"),
+    "stopped": (play_states("running", "stopped"), {}, AgentyJobStoppedError, 0, "stopped"),
+    "stopped, skip": (
+        play_states("running", "stopped"),
+        {"on_stopped": "skip"},
+        AirflowSkipException,
+        0,
+        "stopped",
+    ),
+    "timeout": (RUNS, {"timeout": 0.3}, AgentyTimeoutError, 1, None),
+    "timeout, no cancel": (RUNS, {"timeout": 0.3, "cancel_on_timeout": False}, AgentyTimeoutError, 0, None),
     "failed pages": (
-        [{"status": "completed", "pages_total": 10, "pages_processed": 10, "pages_failed": 4}],
+        play_states({"status": "completed", "pages_total": 10, "pages_processed": 10, "pages_failed": 4}),
         {"max_failed_ratio": 0.3},
         AgentyJobFailedError,
         0,
+        "completed",
     ),
+    "key revoked": (answer_later(status=401, body={"message": "No"}), {}, AgentyAuthError, 0, None),
+    "job deleted": (answer_later(status=404, body={"message": "No"}), {}, AgentyNotFoundError, 0, None),
 }
 
 
 @pytest.mark.agenty_sandbox(manual=True)
 @pytest.mark.parametrize("mode", ["sync", "deferrable"])
 @pytest.mark.parametrize("case", OPERATOR_TABLE)
-def test_the_waiting_operator_ends_alike_in_both_modes(agenty_sandbox, make_context, mode, case):
-    states, parameters, expected, stops = OPERATOR_TABLE[case]
-    agenty_sandbox.script(states)
+def test_the_waiting_operator_ends_alike_in_both_modes(agenty_sandbox, contexts, mode, case):
+    play, parameters, expected, stops, state = OPERATOR_TABLE[case]
+    play(agenty_sandbox)
 
     if expected is None:
-        returned, context = run_operator(mode, make_context, **parameters)
+        returned, _ = run_operator(mode, contexts, **parameters)
         assert [returned] == agenty_sandbox.started_jobs
-        assert context["ti"].pushed["job"]["status"] == "completed"
     else:
         with pytest.raises(expected) as error:
-            run_operator(mode, make_context, **parameters)
+            run_operator(mode, contexts, **parameters)
         assert type(error.value) is expected
     assert agenty_sandbox.stops == stops
+    assert pushed_state(contexts) == state
 
 
 @pytest.mark.agenty_sandbox(manual=True)
 @pytest.mark.parametrize("mode", ["sync", "deferrable"])
-def test_the_operator_tells_of_a_key_that_was_revoked(agenty_sandbox, make_context, mode):
+def test_the_operator_tells_of_a_key_that_is_refused(agenty_sandbox, make_context, mode):
     agenty_sandbox.fault("GET", "/jobs/{id}", status=401, body={"message": "No"}, times=None)
 
     with pytest.raises(AgentyAuthError):
