@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -291,6 +292,8 @@ class AirflowInstance:
     # How it is set up
 
     def _prepare(self) -> None:
+        if find_spec("airflow.sdk") is None:
+            raise AirflowInstanceError("This needs Airflow 3 or later: Airflow 2 has other components and another API.")
         api_port, *unused = free_ports(3)
         self._address = AirflowAddress(self.home, api_port, (unused[0], unused[1]))
         self._dags_folder = (self._given_dags_folder or self._address.dags_folder).absolute()

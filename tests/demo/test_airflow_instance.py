@@ -12,8 +12,9 @@ import requests
 
 from demo import sessions
 from demo.airflow_instance import AirflowInstance, AirflowInstanceError
+from tests.features import needs_airflow_3, needs_task_state_store
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [needs_airflow_3, pytest.mark.timeout(400)]
 
 DAG = """
 from datetime import timedelta
@@ -87,8 +88,12 @@ def test_what_a_task_left_can_be_read(airflow, survived_run):
     assert airflow.xcom(survived_run, "say", "no such key") is None
     assert airflow.rendered_fields(survived_run, "say")["bash_command"].endswith("sleep 0")
     assert airflow.extra_links(survived_run, "say") == {}
-    assert airflow.state_store(survived_run, "say") == {}
     assert "I am ready" in airflow.task_log(survived_run, "say")
+
+
+@needs_task_state_store
+def test_what_a_task_keeps_can_be_read(airflow, survived_run):
+    assert airflow.state_store(survived_run, "say") == {}
 
 
 def test_the_process_of_a_task_can_be_killed_and_the_task_cleared_and_marked(airflow):

@@ -16,6 +16,7 @@ from airflow_provider_agenty.sandbox import Sandbox
 from demo import sessions
 from demo.__main__ import main
 from demo.account import AccountError, open_account
+from tests.features import IS_AIRFLOW_3, needs_airflow_3
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "demo"]
@@ -69,6 +70,7 @@ def wait_until_gone(folder, session_ids):
         time.sleep(0.1)
 
 
+@needs_airflow_3
 def test_a_file_lands_from_a_sandbox_of_its_own(folder):
     output, errors = start_demo(folder).communicate()
     assert "Landed:" in output, output + errors
@@ -82,6 +84,7 @@ def test_a_file_lands_from_a_sandbox_of_its_own(folder):
     assert processes_of(folder) == []
 
 
+@needs_airflow_3
 def test_a_failed_job_is_an_error_with_its_reason_and_the_key_stays_secret(folder):
     with Sandbox() as account:
         account.plan(agent_id=BOOKS, outcome="aborted", error="The account has no page credits left.", seconds=1)
@@ -98,6 +101,7 @@ def test_a_failed_job_is_an_error_with_its_reason_and_the_key_stays_secret(folde
     assert processes_of(folder) == []
 
 
+@needs_airflow_3
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_nothing_is_left_after_an_interruption(folder, number, code):
     demo = start_demo(folder)
@@ -111,6 +115,7 @@ def test_nothing_is_left_after_an_interruption(folder, number, code):
     assert processes_of(folder) == []
 
 
+@needs_airflow_3
 def test_nothing_is_left_after_a_sigkill(folder):
     demo = start_demo(folder)
     deadline = time.monotonic() + 60
@@ -121,6 +126,12 @@ def test_nothing_is_left_after_a_sigkill(folder):
     demo.kill()
     demo.communicate()
     wait_until_gone(folder, started)
+
+
+@pytest.mark.skipif(IS_AIRFLOW_3, reason="is about Airflow 2")
+def test_airflow_2_is_refused_in_words(tmp_path, capsys):
+    assert main(["--folder", str(tmp_path)]) == 1
+    assert "needs Airflow 3" in capsys.readouterr().err
 
 
 def test_a_second_demo_in_the_same_folder_is_refused(tmp_path, capsys):

@@ -23,7 +23,7 @@ from airflow_provider_agenty.operators.agenty import (
 )
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 
-AGENT, OTHER_AGENT = "45l0wewqzk", "w9qmlp5475"
+AGENT, OTHER_AGENT, THIRD_AGENT = "45l0wewqzk", "w9qmlp5475", "lmqdjwd972"
 FOLDER = os.environ.get("AGENTY_SMOKE_FOLDER", "")
 
 
@@ -46,7 +46,10 @@ with DAG("versions_smoke", schedule=None, start_date=datetime(2026, 1, 1), catch
     stop = AgentyStopJobOperator(task_id="stop", job_id=start.output)
     start >> wait >> land >> poke >> stop
 
-    waiting = {"wait_for_completion": True, "poll_interval": 0.3, "timeout": timedelta(minutes=5)}
+    long_job = AgentyStartJobOperator(task_id="start_long", agent_id=THIRD_AGENT)
+    AgentyJobSensor(task_id="reschedule", job_id=long_job.output, mode="reschedule", poke_interval=0.3)
+
+    waiting = {"wait_for_completion": True, "poll_interval": 0.3, "timeout": timedelta(hours=1)}
     AgentyStartJobOperator(task_id="deferred", agent_id=AGENT, deferrable=True, **waiting)
     in_worker = AgentyStartJobOperator.partial(task_id="in_worker", deferrable=False, **waiting).expand(
         agent_id=[AGENT, OTHER_AGENT]
