@@ -26,6 +26,7 @@ os.environ |= {
 for _name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
     os.environ.pop(_name, None)
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from airflow_provider_agenty.api import starting  # noqa: E402
@@ -33,6 +34,12 @@ from airflow_provider_agenty.api.retry import RetryPolicy  # noqa: E402
 from tests.features import IS_AIRFLOW_3  # noqa: E402
 
 pytest_plugins = ["airflow_provider_agenty.sandbox.pytest"]
+
+# How long an example takes says something of the machine only.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 class FakeStateStore:

@@ -165,7 +165,7 @@ class AgentyHook(BaseHook):
             connection = None
         if connection is None:
             raise errors.InvalidInputError(
-                # Airflow 3.0 also says so of one that it can't parse.
+                # Airflow 3.0 and 3.1 also say so of one that they can't parse.
                 f"There is no connection {self.agenty_conn_id!r} that Airflow can read. Create one of type Agenty "
                 f"under Admin, Connections, or set AIRFLOW_CONN_{self.agenty_conn_id.upper()} in the environment of "
                 "all of Airflow's processes, to a URI or to JSON whose extra is a JSON object."

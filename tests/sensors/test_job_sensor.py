@@ -312,3 +312,20 @@ def test_the_deadline_of_a_deferred_sensor_is_its_timeout_or_its_execution_timeo
 
     assert deadline(timeout=500) == pytest.approx(500, abs=30)
     assert deadline(timeout=500, execution_timeout=timedelta(seconds=100)) == pytest.approx(100, abs=30)
+
+
+@pytest.mark.agenty_sandbox(manual=True)
+def test_a_wait_without_a_worker_is_an_ordinary_one_where_airflow_renders_nothing_in_the_triggerer(
+    agenty_sandbox, make_context
+):
+    from airflow.triggers.base import BaseTrigger
+
+    job_id = agenty_sandbox.start_job(AGENT)
+    task = AgentyJobSensor(
+        task_id="wait", job_id=str(job_id), deferrable=True, start_from_trigger=True, end_from_trigger=True
+    )
+
+    assert task.start_from_trigger is hasattr(BaseTrigger, "render_template_fields")
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(make_context(task))
+    assert deferred.value.trigger.job_id == job_id
