@@ -10,7 +10,10 @@ from typing import Any
 
 from airflow_provider_agenty.api.errors import UnexpectedAnswerError
 
-ACTIVE_STATES = frozenset({"submitted", "starting", "queued", "started", "running", "completing"})
+WAITING_STATES = frozenset({"submitted", "starting", "queued"})
+"""No worker has picked the job up yet."""
+
+ACTIVE_STATES = WAITING_STATES | {"started", "running", "completing"}
 """The job is on its way and will end by itself. Agenty documents ``starting`` and sends ``submitted``."""
 
 ENDING_STATES = frozenset({"stopping"})
@@ -102,6 +105,11 @@ class Job:
     def is_active(self) -> bool:
         """Whether the job is known to go on by itself, so that waiting for it makes sense."""
         return self.status in ACTIVE_STATES
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the job waits for a worker to pick it up."""
+        return self.status in WAITING_STATES
 
     @property
     def is_known(self) -> bool:

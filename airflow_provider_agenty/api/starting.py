@@ -51,6 +51,17 @@ class StartPolicy:
 POLICY = StartPolicy()
 
 
+def newest_job(transport: Transport, agent_id: str) -> Job | None:
+    """
+    Return the agent's newest job, ``None`` if it has none (``GET /jobs?agent_id=&limit=1``).
+
+    :param transport: Where to ask.
+    :param agent_id: The agent.
+    """
+    page = read_job_page(transport, agent_id=agent_id, limit=1)
+    return Job.from_answer(page.rows[0]) if page.rows else None
+
+
 def newest_job_id(transport: Transport, agent_id: str) -> int:
     """
     Return the id of the agent's newest job, :data:`NO_JOB` if it has none (``GET /jobs?agent_id=&limit=1``).
@@ -58,8 +69,8 @@ def newest_job_id(transport: Transport, agent_id: str) -> int:
     :param transport: Where to ask.
     :param agent_id: The agent.
     """
-    page = read_job_page(transport, agent_id=agent_id, limit=1)
-    return Job.from_answer(page.rows[0]).job_id if page.rows else NO_JOB
+    newest = newest_job(transport, agent_id)
+    return newest.job_id if newest else NO_JOB
 
 
 def find_started_job(transport: Transport, agent_id: str, *, newer_than: int) -> Job | None:
@@ -136,6 +147,7 @@ def start_job(
     agent_id: str,
     *,
     newer_than: int,
+    prepare: Callable[[], None] = lambda: None,
     policy: StartPolicy | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Job:
@@ -145,6 +157,8 @@ def start_job(
     :param transport: Where to ask.
     :param agent_id: The agent.
     :param newer_than: The id of the agent's newest job before the start, from :func:`newest_job_id`.
+    :param prepare: Called right before the start is sent, and again before it is sent again. What it raises is raised,
+        and nothing more is sent.
     :param policy: How thoroughly to look for a job whose answer was lost. Default: :data:`POLICY`.
     :param sleep: Waits so many seconds.
     :return: The job as Agenty answered, or the one found in its list where the answer was lost.
@@ -153,6 +167,7 @@ def start_job(
     """
     policy = policy or POLICY
     for attempts_left in reversed(range(policy.attempts)):
+        prepare()
         try:
             return _send_start(transport, agent_id)
         except UnavailableError as error:

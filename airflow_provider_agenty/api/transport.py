@@ -145,7 +145,9 @@ class Transport:
             again_if=lambda error: error.passing,
         )
 
-    def send(self, method: str, path: str, body: Any = None, *, refusal_may_answer: bool = False) -> Answer:
+    def send(
+        self, method: str, path: str, body: Any = None, *, refusal_may_answer: bool = False, repeatable: bool = False
+    ) -> Answer:
         """
         Send something that changes the account: again only if Agenty certainly did not act on it.
 
@@ -153,6 +155,7 @@ class Transport:
         :param path: The path below the base URL.
         :param body: What is sent as JSON.
         :param refusal_may_answer: Whether an answer with a status 4xx is handed back rather than raised.
+        :param repeatable: Whether acting on it twice is the same as once, so that it is sent again as a read is.
         :raises ApiError: as the answer, or its absence, deserves.
         """
 
@@ -163,7 +166,9 @@ class Transport:
                 return answer
             return self._accept(answer)
 
-        return self.retry_policy.call(attempt, again_if=lambda error: error.passing and not error.acted_on)
+        return self.retry_policy.call(
+            attempt, again_if=lambda error: error.passing and (repeatable or not error.acted_on)
+        )
 
     def _exchange(
         self, method: str, path: str, *, parameters: Mapping[str, Any] | None = None, body: Any = None

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -16,7 +16,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_agenty.api import errors, identifiers, paging, starting, stopping
+from airflow_provider_agenty.api import errors, identifiers, inputs, paging, starting, stopping
+from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.jobs import Job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.paging import JobPage, Sighting
@@ -263,7 +264,14 @@ class AgentyHook(BaseHook):
     # Jobs
 
     @_translated
-    def start_job(self, agent_id: str, *, newer_than: int | None = None) -> Job:
+    def start_job(
+        self,
+        agent_id: str,
+        *,
+        urls: str | Iterable[str] | None = None,
+        newer_than: int | None = None,
+        prepare: Callable[[int], None] | None = None,
+    ) -> Job:
         """
         Start a job of an agent, once, also where an answer is lost (``POST /jobs/start``).
 
@@ -271,18 +279,44 @@ class AgentyHook(BaseHook):
         tells: a newer job that Agenty's own scheduler did not start is the one.
 
         :param agent_id: The agent.
+        :param urls: What the agent is to scrape: set as its input (``PUT /inputs/{agent_id}``) right before the start
+            is sent, each time it is. The input stays set. Default: it is left as it is.
         :param newer_than: The id of the agent's newest job before the start, where :meth:`newest_job_id` was called
             earlier to keep it. Default: it is asked for now.
+        :param prepare: Called with that id right before the start is sent, each time it is, once the input is set. If
+            it raises, or the input can't be set, the start is not sent.
         :return: The job.
         :raises AgentyAmbiguousStartError: if it can't be told whether there is a job, or which one it is.
         :raises AgentyNotFoundError: if there is no such agent.
         """
         agent_id = identifiers.check_agent_id(agent_id)
+        agent_input = None if urls is None else AgentInput("manual", inputs.check_urls(urls))
+        newest = None
         if newer_than is None:
-            newer_than = starting.newest_job_id(self._transport, agent_id)
-        job = starting.start_job(self._transport, agent_id, newer_than=newer_than)
+            newest = starting.newest_job(self._transport, agent_id)
+            newer_than = newest.job_id if newest else starting.NO_JOB
+
+        def prepare_start() -> None:
+            if agent_input is not None:
+                self._warn_of_unread_input(newest)
+                self._set_input(agent_id, agent_input)
+            if prepare is not None:
+                prepare(newer_than)
+
+        job = starting.start_job(self._transport, agent_id, newer_than=newer_than, prepare=prepare_start)
         self.log.info("Started job %d of agent %s", job.job_id, agent_id)
         return job
+
+    def _warn_of_unread_input(self, newest: Job | None) -> None:
+        # The newest job of an agent leaves the queue last.
+        if newest is not None and newest.is_waiting:
+            self.log.warning(
+                "Job %d of agent %s is %s: if it has not read its input yet, it will scrape the URLs that are set now. "
+                "To keep such jobs apart, let one wait for the other",
+                newest.job_id,
+                newest.agent_id,
+                newest.status,
+            )
 
     @_translated
     def newest_job_id(self, agent_id: str) -> int:
@@ -344,6 +378,35 @@ class AgentyHook(BaseHook):
         """
         job_id = identifiers.check_job_id(job_id)
         return stopping.stop_job(self._transport, job_id)
+
+    @_translated
+    def get_input(self, agent_id: str) -> AgentInput:
+        """
+        Return what an agent is to scrape (``GET /inputs/{agent_id}``).
+
+        :param agent_id: The agent.
+        :raises AgentyNotFoundError: if there is no such agent.
+        """
+        return inputs.get_input(self._transport, identifiers.check_agent_id(agent_id))
+
+    @_translated
+    def set_input(self, agent_id: str, new: AgentInput | Mapping[str, Any] | str | Iterable[str]) -> None:
+        """
+        Set what an agent scrapes from its next job on, whoever starts it (``PUT /inputs/{agent_id}``).
+
+        The request is repeated like a read: set twice is the same as set once.
+
+        :param agent_id: The agent.
+        :param new: The URLs, in a list or in a text with one on each line; or an input of any type, as
+            :meth:`get_input` returns it or as a mapping with the fields of Agenty's Inputs API.
+        :raises AgentyNotFoundError: if there is no such agent.
+        """
+        self._set_input(identifiers.check_agent_id(agent_id), inputs.check_input(new))
+
+    def _set_input(self, agent_id: str, new: AgentInput) -> None:
+        inputs.set_input(self._transport, agent_id, new)
+        what = f"{len(new.data)} URL{'' if len(new.data) == 1 else 's'}" if new.lists_urls else f"{new.type} {new.id}"
+        self.log.info("Set the input of agent %s: %s", agent_id, what)
 
     @_translated_iterator
     def list_jobs(self, agent_id: str | None = None) -> Iterator[Job]:

@@ -47,6 +47,10 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
     Starts a job of an agent (``POST /jobs/start``), once for each task run, and waits for it if wanted.
 
     :param agent_id: The agent (templated).
+    :param urls: What the agent is to scrape (templated): a list of URLs, or a text with one on each line or with a list
+        in JSON. It is set as the agent's input (``PUT /inputs/{agent_id}``) right before a job is started, not where a
+        retry goes on with one. The input is the agent's: docs/inputs.md says how to keep runs apart. Default: the input
+        is left as it is.
     :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
     :param wait_for_completion: Whether to wait until the job is over. Default false: return once it is started.
     :param deferrable: Whether to wait in the triggerer, without a worker slot. Default: ``[operators]
@@ -67,13 +71,14 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
     :raises AgentyTimeoutError: if it is not done in time.
     """
 
-    template_fields: Sequence[str] = ("agent_id", "agenty_conn_id")
+    template_fields: Sequence[str] = ("agent_id", "urls", "agenty_conn_id")
     external_id_key = JOB_KEY
 
     def __init__(
         self,
         *,
         agent_id: Any,
+        urls: Any = None,
         agenty_conn_id: str = DEFAULT_CONNECTION,
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
@@ -89,6 +94,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
     ) -> None:
         super().__init__(durable=durable, **kwargs)
         self.agent_id = agent_id
+        self.urls = urls
+        self._has_urls = urls is not None
         self.agenty_conn_id = agenty_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = default_deferrable() if deferrable is None else deferrable
@@ -153,11 +160,15 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         return job
 
     def _start(self, memory: StartMemory) -> Job:
-        newest_job_id = self.hook.newest_job_id(self.agent_id)
-        if self.durable:
-            memory.keep_intent(newest_job_id)
+        if self._has_urls and self.urls is None:
+            raise AgentyInputError(
+                f"urls of task {self.task_id} came out as None: there is nothing to scrape, and the agent's input of "
+                "before is not meant. Check that the task they come from ran and returned some."
+            )
         try:
-            return self.hook.start_job(self.agent_id, newer_than=newest_job_id)
+            return self.hook.start_job(
+                self.agent_id, urls=self.urls, prepare=memory.keep_intent if self.durable else None
+            )
         except AgentyAmbiguousStartError as error:
             if not (error.may_clear_up and self.durable and memory.is_there):
                 raise

@@ -31,6 +31,7 @@ CALLS: dict[str, tuple[str, Callable[[AgentyHook, int], Any]]] = {
     "get_export_link": ("/jobs/{id}/export", lambda hook, job_id: hook.get_export_link(job_id)),
     "iter_logs": ("/jobs/{id}/logs", lambda hook, job_id: list(hook.iter_logs(job_id))),
     "newest_job_id": ("/jobs", lambda hook, _: hook.newest_job_id(BOOKS)),
+    "get_input": (f"/inputs/{BOOKS}", lambda hook, _: hook.get_input(BOOKS)),
 }
 JSON_CALLS = sorted(CALLS.keys() - {"iter_logs"})
 

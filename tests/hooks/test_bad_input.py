@@ -54,6 +54,8 @@ WITH_AN_AGENT: dict[str, Callable[[AgentyHook, Any], Any]] = {
     "start_job": lambda hook, agent_id: hook.start_job(agent_id),
     "newest_job_id": lambda hook, agent_id: hook.newest_job_id(agent_id),
     "find_started_job": lambda hook, agent_id: hook.find_started_job(agent_id, newer_than=0),
+    "get_input": lambda hook, agent_id: hook.get_input(agent_id),
+    "set_input": lambda hook, agent_id: hook.set_input(agent_id, ["https://example.com/"]),
 }
 
 
