@@ -207,7 +207,7 @@ class Account:
             self.agents[agent_id] = replace(self.agents[agent_id], input=new)
 
     def _urls(self, given: Input) -> tuple[str, ...]:
-        if given.type == "manual":
+        if given.type in ("manual", "url"):
             return given.data
         source = self.agents.get(given.id or "") if given.type == "agent" else None
         content = source.content(given.collection or 1, modified=True) if source else None

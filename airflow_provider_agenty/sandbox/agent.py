@@ -26,7 +26,7 @@ class Plan:
     How a job goes.
 
     :param outcome: the state it ends in: ``completed``, ``aborted`` or ``failed``.
-    :param pages: number of pages it fetches; with a manual input the number of its URLs instead.
+    :param pages: number of pages it fetches; with URLs as its input their number instead.
     :param failed_pages: how many of them fail.
     :param error: the job's ``error`` where it does not complete.
     :param seconds: time from start to end; ``None``: the sandbox's own.

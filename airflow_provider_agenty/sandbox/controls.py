@@ -215,7 +215,7 @@ class Controls(ABC):
         :param agent_id: the agent whose jobs they are; ``None``: any.
         :param times: for how many jobs; ``None``: all.
         :param outcome: ``completed``, ``aborted`` or ``failed``.
-        :param pages: number of pages, unless the agent has a manual input.
+        :param pages: number of pages, unless the agent has URLs as its input.
         :param failed_pages: how many of them fail.
         :param error: the ``error`` of a job that does not complete.
         :param seconds: time from start to end; ``None``: the sandbox's own.

@@ -47,7 +47,7 @@ class Job:
     :param plan: how it goes.
     :param created_at: when it was started, in seconds since the epoch.
     :param seconds: how long it takes from start to end where it need not wait for a slot.
-    :param urls: the manual input that it works through, if any.
+    :param urls: the URLs of its input, if it has any.
     :param is_scheduled: whether Agenty's own scheduler started it.
     :param manual: whether it stays in its state until told otherwise.
     """

@@ -184,11 +184,12 @@ def test_agents_have_a_name_and_a_type(client):
     assert client.get("/agents").json()["total"] == 3
 
 
-def test_a_manual_input_becomes_pages_and_rows(client, clock):
+@pytest.mark.parametrize("kind", ["manual", "url"])
+def test_urls_as_input_become_pages_and_rows(client, clock, kind):
     urls = [f"https://example.com/{number}" for number in range(70)]
-    answer = client.put(f"/inputs/{BOOKS}", {"type": "manual", "data": urls})
+    answer = client.put(f"/inputs/{BOOKS}", {"type": kind, "data": urls})
     assert (answer.status_code, answer.json()["status_code"]) == (200, 200)
-    assert client.get(f"/inputs/{BOOKS}").json() == {"type": "manual", "data": urls}
+    assert client.get(f"/inputs/{BOOKS}").json() == {"type": kind, "data": urls}
     job_id = client.start().json()["job_id"]
     client.put(f"/inputs/{BOOKS}", {"type": "manual", "data": ["https://example.com/later"]})
     clock.now += 200
