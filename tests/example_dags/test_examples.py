@@ -85,3 +85,12 @@ def test_agenty_taskflow(run_example, agenty_sandbox):
     assert [file.suffix for file in files] == [".jsonl"]
     assert [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines()] == affordable
     assert agenty_sandbox.starts == 1
+
+
+def test_agenty_urls(run_example, agenty_sandbox):
+    urls = ["https://example.com/a", "https://example.com/b", "https://example.com/a"]
+    (file,) = run_example("agenty_urls", urls=urls)
+    rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+    assert [row["url"] for row in rows] == urls[:2]
+    assert rows[0]["price"].startswith("£")
+    assert agenty_sandbox.starts == 1

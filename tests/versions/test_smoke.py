@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +22,7 @@ import airflow_provider_agenty
 from airflow_provider_agenty import sandbox
 
 DAGS = Path(__file__).with_name("dags")
-AGENT, OTHER_AGENT, THIRD_AGENT = "45l0wewqzk", "w9qmlp5475", "lmqdjwd972"
+AGENT, OTHER_AGENT, LONG_AGENT, AGENT_WITH_URLS = "45l0wewqzk", "w9qmlp5475", "l0ng45wewq", "lmqdjwd972"
 
 # Only against hanging: on a crowded machine an Airflow takes minutes for what is done in seconds otherwise.
 pytestmark = pytest.mark.timeout(1200)
@@ -148,7 +149,8 @@ def test_airflow_finds_the_provider_and_its_hook(environment):
 
 @pytest.mark.agenty_sandbox(seconds=1)
 def test_jobs_are_started_waited_for_and_landed(environment, agenty_sandbox, tmp_path):
-    agenty_sandbox.script(["running", "running", "completed"], agent_id=THIRD_AGENT)
+    agenty_sandbox.set_agent(LONG_AGENT, [{"name": "one"}])
+    agenty_sandbox.script(["running", "running", "completed"], agent_id=LONG_AGENT)
     dags_test = run(
         {
             **environment,
@@ -163,7 +165,11 @@ def test_jobs_are_started_waited_for_and_landed(environment, agenty_sandbox, tmp
     mapped = {path.name.split("-")[0]: path.read_bytes() for path in (tmp_path / "mapped").iterdir()}
     assert mapped == {agent_id: result_of(agent_id) for agent_id in (AGENT, OTHER_AGENT)}
     started = Counter(job["agent_id"] for job in agenty_sandbox.jobs)
-    assert started == {AGENT: 3, OTHER_AGENT: 1, THIRD_AGENT: 1}
+    assert started == {AGENT: 3, OTHER_AGENT: 1, LONG_AGENT: 1, AGENT_WITH_URLS: 2}
+    of_urls = sorted(
+        re.findall(r"https://example\.com/\d", path.read_text()) for path in (tmp_path / "of_urls").iterdir()
+    )
+    assert of_urls == [["https://example.com/1", "https://example.com/2"], ["https://example.com/3"]]
     assert agenty_sandbox.stops == 1
     told = json.loads((tmp_path / "told.json").read_text())
     # Airflow 2 sets no state in `dags test`: a task that runs is still what it was before.

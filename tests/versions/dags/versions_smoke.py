@@ -23,7 +23,7 @@ from airflow_provider_agenty.operators.agenty import (
 )
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 
-AGENT, OTHER_AGENT, THIRD_AGENT = "45l0wewqzk", "w9qmlp5475", "lmqdjwd972"
+AGENT, OTHER_AGENT, LONG_AGENT, AGENT_WITH_URLS = "45l0wewqzk", "w9qmlp5475", "l0ng45wewq", "lmqdjwd972"
 FOLDER = os.environ.get("AGENTY_SMOKE_FOLDER", "")
 
 
@@ -46,7 +46,7 @@ with DAG("versions_smoke", schedule=None, start_date=datetime(2026, 1, 1), catch
     stop = AgentyStopJobOperator(task_id="stop", job_id=start.output)
     start >> wait >> land >> poke >> stop
 
-    long_job = AgentyStartJobOperator(task_id="start_long", agent_id=THIRD_AGENT)
+    long_job = AgentyStartJobOperator(task_id="start_long", agent_id=LONG_AGENT)
     AgentyJobSensor(task_id="reschedule", job_id=long_job.output, mode="reschedule", poke_interval=0.3)
 
     waiting = {"wait_for_completion": True, "poll_interval": 0.3, "timeout": timedelta(hours=1)}
@@ -55,3 +55,7 @@ with DAG("versions_smoke", schedule=None, start_date=datetime(2026, 1, 1), catch
         agent_id=[AGENT, OTHER_AGENT]
     )
     AgentyExportOperator.partial(task_id="mapped", path=f"{FOLDER}/mapped/").expand(job_id=in_worker.output)
+    with_urls = AgentyStartJobOperator.partial(
+        task_id="with_urls", agent_id=AGENT_WITH_URLS, deferrable=True, max_active_tis_per_dag=1, **waiting
+    ).expand(urls=[["https://example.com/{{ 1 }}", "https://example.com/2"], "https://example.com/3"])
+    AgentyExportOperator.partial(task_id="of_urls", path=f"{FOLDER}/of_urls/").expand(job_id=with_urls.output)
