@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from airflow_provider_agenty.sandbox import Sandbox
 from demo.airflow_api import Run
@@ -99,6 +100,11 @@ class Scenario:
 
     def link(self) -> str | None:
         return self.airflow.extra_links(self.run, self.task_id, map_index=self.map_index).get("Agenty agent")
+
+    def agenty(self, method: str, path: str, **arguments: Any) -> Any:
+        """Call the API as somebody else does."""
+        headers = {"X-Agenty-ApiKey": self.sandbox.key}
+        return requests.request(method, self.sandbox.url + path, headers=headers, timeout=30, **arguments).json()
 
     # What is done
 

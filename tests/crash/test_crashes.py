@@ -30,6 +30,34 @@ def before_the_post(on, until):
     on.complete(on.runs_its_job())
 
 
+def input_on_its_way(on, until):
+    sent = on.sandbox.fault("PUT", "/inputs/*", agent_id=on.agent_id, hold="before", drop="before")
+    on.begin("with_urls")
+    sent.wait()
+    on.kill_task()
+    assert not on.stored("agenty_start")
+    sent.release()
+    job_id = on.runs_its_job()
+    on.complete(job_id)
+    (row,) = on.agenty("GET", f"/jobs/{job_id}/result")["result"]
+    assert row["url"] == f"https://example.com/{on.run.run_id}"
+
+
+def input_of_another_run(on, until):
+    accepted = on.sandbox.fault("POST", "/jobs/start", agent_id=on.agent_id, hold="after")
+    on.begin("with_urls")
+    accepted.wait()
+    job_id = on.has_started()
+    on.kill_task()
+    of_another_run = {"type": "manual", "data": ["https://example.com/of-another-run"]}
+    on.agenty("PUT", f"/inputs/{on.agent_id}", json=of_another_run)
+    accepted.release()
+    on.sandbox.set_status(job_id, "running")
+    on.is_asked_for(job_id)
+    on.complete(job_id)
+    assert on.agenty("GET", f"/inputs/{on.agent_id}") == of_another_run
+
+
 def in_flight_and_never_accepted(on, until):
     sent = on.sandbox.fault("POST", "/jobs/start", agent_id=on.agent_id, hold="before", drop="before")
     on.begin("sync")
@@ -220,6 +248,8 @@ POINTS = [
     Point("the same, deferrable", accepted_but_not_answered("deferred"), 1, 0, "success"),
     Point("the same, without waiting", accepted_but_not_answered("start_only"), 1, 0, "success"),
     Point("killed after the answer, before the job is stored", answered_but_not_stored, 1, 0, "success"),
+    Point("killed while its `urls` are being set", input_on_its_way, 1, 0, "success"),
+    Point("the answer lost, and the input set by another run meanwhile", input_of_another_run, 1, 0, "success"),
     Point("killed while it waits in a worker", waiting_in_a_worker, 1, 0, "success"),
     Point("one of several mapped tasks killed while it waits", one_of_several_mapped_tasks, 1, 0, "success"),
     Point("killed after the job is stored, before it defers", stored_but_not_deferred, 1, 0, "success"),

@@ -24,6 +24,9 @@ with DAG("deferred", default_args=ONE_RETRY):
 with DAG("start_only", default_args=ONE_RETRY):
     AgentyStartJobOperator(task_id="start", agent_id=AGENT)
 
+with DAG("with_urls", default_args=ONE_RETRY):
+    AgentyStartJobOperator(task_id="start", agent_id=AGENT, urls=["https://example.com/{{ run_id }}"], **SYNC)
+
 with DAG("mapped", default_args=ONE_RETRY):
     AgentyStartJobOperator.partial(task_id="start", **SYNC).expand_kwargs(
         [{"agent_id": "{{ dag_run.conf['agent_ids'][0] }}"}, {"agent_id": "{{ dag_run.conf['agent_ids'][1] }}"}]
