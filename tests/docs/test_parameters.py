@@ -1,0 +1,110 @@
+"""
+The tables of docs/operators.md against the code: each parameter with its default, and none that is gone.
+
+Each public class has a section named after it, with a table whose rows begin with parameter and default. The methods of
+the hook stand there with their signatures.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_agenty.hooks.agenty import AgentyHook
+from airflow_provider_agenty.operators import agenty as operators
+from airflow_provider_agenty.sensors import agenty as sensors
+from airflow_provider_agenty.triggers import agenty as triggers
+from tests.docs.pages import ROOT, rows, section
+
+PAGE = ROOT / "docs" / "operators.md"
+
+
+def public_classes() -> list[type]:
+    """Return the operators, sensors and triggers that this provider offers."""
+    ends = {operators: "Operator", sensors: "Sensor", triggers: "Trigger"}
+    return [
+        value
+        for module, end in ends.items()
+        for name, value in vars(module).items()
+        if name.startswith("Agenty") and name.endswith(end)
+    ]
+
+
+def public_methods() -> dict[str, Callable[..., Any]]:
+    """Return the hook's own methods, but for what Airflow alone calls."""
+    return {
+        name: value
+        for name, value in vars(AgentyHook).items()
+        if callable(value) and not name.startswith("_") and not isinstance(value, classmethod)
+    }
+
+
+def as_text(default: Any) -> str:
+    if default is inspect.Parameter.empty:
+        return "required"
+    return f'`"{default}"`' if isinstance(default, str) else f"`{default!r}`"
+
+
+def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a function, but for ``self`` and those that are handed on."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+
+
+def signature(name: str, function: Callable[..., Any]) -> str:
+    """Return a method's signature without its types."""
+    whole = inspect.signature(function)
+    plain = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for each, parameter in whole.parameters.items()
+        if each != "self"
+    ]
+    text = str(whole.replace(parameters=plain, return_annotation=inspect.Signature.empty))
+    return name + text.replace("'", '"')
+
+
+def documented_parameters(name: str) -> dict[str, list[str]]:
+    """Return the rows of the table of parameters in the section of a class, by parameter."""
+    found = [row for row in rows(section(PAGE, name)) if re.fullmatch(r"`\w+`", row[0])]
+    return {row[0].strip("`"): row[1:] for row in found}
+
+
+def documented_in_docstring(item: Any) -> set[str]:
+    return set(re.findall(r":param (\w+):", inspect.getdoc(item) or ""))
+
+
+@pytest.mark.parametrize("offered", public_classes(), ids=lambda offered: offered.__name__)
+def test_each_parameter_is_on_the_page_with_its_default(offered):
+    documented = documented_parameters(offered.__name__)
+    defaults = {name: as_text(parameter.default) for name, parameter in parameters(offered.__init__).items()}
+    assert {name: cells[0] for name, cells in documented.items()} == defaults
+    assert all(cells[-1] for cells in documented.values())
+
+
+@pytest.mark.parametrize("offered", public_classes(), ids=lambda offered: offered.__name__)
+def test_the_page_says_which_parameters_are_templated(offered):
+    templated = {name for name, cells in documented_parameters(offered.__name__).items() if "templated" in cells[-1]}
+    assert templated == set(getattr(offered, "template_fields", ()))
+
+
+def test_each_method_of_the_hook_is_on_the_page_with_its_signature():
+    documented = [row[0].strip("`") for row in rows(section(PAGE, "AgentyHook")) if row[0].endswith(")`")]
+    assert sorted(documented) == sorted(signature(name, method) for name, method in public_methods().items())
+
+
+@pytest.mark.parametrize(
+    ("item", "function"),
+    [
+        *(pytest.param(offered, offered.__init__, id=offered.__name__) for offered in public_classes()),
+        *(pytest.param(method, method, id=f"AgentyHook.{name}") for name, method in public_methods().items()),
+    ],
+)
+def test_each_parameter_is_in_the_docstring(item, function):
+    assert documented_in_docstring(item) == set(parameters(function))
