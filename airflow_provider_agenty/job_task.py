@@ -206,7 +206,7 @@ class AgentyWaitingTask(AgentyTask):
         :raises AirflowSkipException: if the job was stopped and ``on_stopped`` is ``skip``.
         :raises AgentyError: as :func:`airflow_provider_agenty.waiting.conclude` does.
         """
-        from airflow_provider_agenty.waiting import JOB_XCOM, conclude, copy_entry
+        from airflow_provider_agenty.waiting import JOB_XCOM, conclude
 
         self._awaited_job_id = None
         if outcome.log_offset:
@@ -222,12 +222,18 @@ class AgentyWaitingTask(AgentyTask):
                 raise
             raise AirflowSkipException(str(error)) from None
         except AgentyJobFailedError as error:
-            if not self.stream_logs:
-                for entry in error.log_entries:
-                    copy_entry(entry, self.log)
+            self._tell_last_entries(error)
             raise
-        self.log.info("%s", outcome.message)
         return job
+
+    def _tell_last_entries(self, error: AgentyJobFailedError) -> None:
+        from airflow_provider_agenty.waiting import copy_entry
+
+        if self.stream_logs or not error.log_entries:
+            return
+        self.log.info("The end of the log of job %d in Agenty:", error.job.job_id)
+        for entry in error.log_entries:
+            copy_entry(entry, self.log)
 
 
 def default_deferrable() -> bool:

@@ -368,7 +368,7 @@ def copy_entry(entry: LogEntry, log: Log) -> None:
     :param entry: The entry.
     :param log: The other log.
     """
-    log.log(_LEVELS.get(entry.level, logging.INFO), "[Agenty] %s", entry)
+    log.log(_LEVELS.get(entry.level, logging.INFO), "[Agenty] %s %s", entry.moment, entry.message)
 
 
 class LogCopy:

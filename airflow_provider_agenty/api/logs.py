@@ -28,9 +28,13 @@ class LogEntry:
     message: str
     next_offset: int = 0
 
+    @property
+    def moment(self) -> str:
+        """The timestamp as Agenty writes it, to the millisecond; a dash where there is none."""
+        return self.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z") if self.timestamp else "-"
+
     def __str__(self) -> str:
-        moment = self.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z") if self.timestamp else "-"
-        return f"{moment} {self.level} {self.message}"
+        return f"{self.moment} {self.level} {self.message}"
 
 
 def read_entries(lines: Iterable[str], *, offset: int) -> Iterator[LogEntry]:

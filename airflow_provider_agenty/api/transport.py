@@ -204,12 +204,15 @@ def read_refusal(answer: Answer) -> ApiError:
     sentence = f"{answer.call}: {_phrase(status)}" + (f": {said}" if said else "")
     if status == HTTPStatus.UNAUTHORIZED:
         return AuthenticationError(
-            f"{sentence}. Agenty does not know the API key: check the connection's password.", status=status
+            f"{sentence}. Agenty does not know the API key: check it in the connection, where it is the password.",
+            status=status,
         )
     if status == HTTPStatus.FORBIDDEN:
         return AuthenticationError(f"{sentence}. The API key may not do this: check its role in Agenty.", status=status)
     if status == HTTPStatus.NOT_FOUND:
-        return NotFoundError(sentence)
+        return NotFoundError(
+            f"{sentence}. The account of this API key has nothing there: check the id, and the connection's host."
+        )
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
         return UnavailableError(
             sentence,

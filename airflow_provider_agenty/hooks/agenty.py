@@ -259,7 +259,8 @@ class AgentyHook(BaseHook):
                     transport.close()
         except AgentyError as error:
             return False, str(error)
-        return True, f"Agenty answered at {self.base_url}: the account has {page.total} jobs."
+        jobs = "1 job" if page.total == 1 else f"{page.total} jobs"
+        return True, f"Agenty answered at {self.base_url}: the account has {jobs}."
 
     # Jobs
 

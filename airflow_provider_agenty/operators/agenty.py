@@ -191,8 +191,10 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         try:
             job = self.hook.get_job(job_id)
         except AgentyNotFoundError:
+            self.log.info("An earlier try started job %d, which is no longer there: a new one is started", job_id)
             return GONE
         AgentyAgentLink.persist(context, job)
+        self.log.info("An earlier try started job %d: it is %s", job_id, job.describe())
         if self.wait_for_completion:
             self._outcome = judge(job, max_failed_ratio=self.max_failed_ratio)
             if self._outcome is not None and self._outcome.status == FAILED:
@@ -330,7 +332,10 @@ class AgentyStopJobOperator(AgentyTask, BaseOperator):
         """
         job = self.hook.stop_job(self.job_id)
         AgentyAgentLink.persist(context, job)
-        self.log.info("Asked Agenty to stop job %d: it is %s", job.job_id, job.status)
+        if job.is_terminal and not job.is_stopped:
+            self.log.info("Job %d was over before it could be stopped: it is %s", job.job_id, job.status)
+        else:
+            self.log.info("Asked Agenty to stop job %d: it is %s", job.job_id, job.status)
         return job.status
 
 
