@@ -38,6 +38,12 @@ def test_a_good_connection_is_told_with_its_address_and_what_was_seen(sandbox: S
     assert_one_read(sandbox)
 
 
+def test_one_job_is_not_called_jobs(sandbox: Sandbox, hook: AgentyHook) -> None:
+    sandbox.add_older_jobs(BOOKS, 1)
+
+    assert hook.test_connection()[1].endswith("the account has 1 job.")
+
+
 @pytest.mark.parametrize("auth", ["header", "query"])
 def test_the_key_goes_the_way_it_does_in_real_calls(sandbox: Sandbox, connect: Any, auth: str) -> None:
     assert connect({"auth": auth}).test_connection()[0]
