@@ -149,9 +149,16 @@ def test_an_unknown_state_is_waited_out_and_warned_of_once(
     assert "hibernating" in warnings[0].getMessage()
 
 
+@pytest.mark.parametrize(("least_seconds", "lines"), [(0.0, 4), (waiting.LEAST_PROGRESS_SECONDS, 3)])
 def test_progress_is_told_on_a_change_of_state_and_not_at_each_poll(
-    sandbox: Sandbox, hook: AgentyHook, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox,
+    hook: AgentyHook,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    least_seconds: float,
+    lines: int,
 ) -> None:
+    monkeypatch.setattr(waiting, "LEAST_PROGRESS_SECONDS", least_seconds)
     caplog.set_level(logging.INFO)
     figures = {"pages_total": 120, "pages_failed": 2, "pages_credit": 35}
     sandbox.script(
@@ -166,7 +173,7 @@ def test_progress_is_told_on_a_change_of_state_and_not_at_each_poll(
     wait(hook, sandbox.start_job(BOOKS))
 
     told = [record.getMessage() for record in caplog.records if " is " in record.getMessage()]
-    assert len(told) == 4
+    assert len(told) == lines
     assert "running: 37/120 pages (31 %), 2 failed, 35 credits" in told[1]
 
 

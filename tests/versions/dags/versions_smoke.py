@@ -56,6 +56,6 @@ with DAG("versions_smoke", schedule=None, start_date=datetime(2026, 1, 1), catch
     )
     AgentyExportOperator.partial(task_id="mapped", path=f"{FOLDER}/mapped/").expand(job_id=in_worker.output)
     with_urls = AgentyStartJobOperator.partial(
-        task_id="with_urls", agent_id=AGENT_WITH_URLS, deferrable=True, max_active_tis_per_dag=1, **waiting
+        task_id="with_urls", agent_id=AGENT_WITH_URLS, deferrable=False, max_active_tis_per_dag=1, **waiting
     ).expand(urls=[["https://example.com/{{ 1 }}", "https://example.com/2"], "https://example.com/3"])
     AgentyExportOperator.partial(task_id="of_urls", path=f"{FOLDER}/of_urls/").expand(job_id=with_urls.output)
