@@ -195,9 +195,9 @@ def read_refusal(answer: Answer) -> ApiError:
     status = answer.status
     if 300 <= status < 400:
         host = _host_of(answer.headers.get("Location", "")) or "somewhere else"
-        return answer.unexpected(
-            f"is a redirect to {host}, which is not followed so that the key stays with the API; "
-            "check the connection's host"
+        return UnexpectedAnswerError(
+            f"{answer.call}: the answer (HTTP {status}) is a redirect to {host}, which is not followed so that the key "
+            "stays with the API. Check the connection's host"
         )
     message, details = _read_complaint(answer)
     said = "; ".join(part for part in (message, *details) if part)
@@ -327,7 +327,8 @@ def describe_failure(
         )
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return UnavailableError(
-            f"{call}: no connection to {host} within {settings.connect_timeout:g} s (timeout)",
+            f"{call}: no connection to {host} within {settings.connect_timeout:g} s (timeout). Check the connection's "
+            "host, and whether a firewall or a proxy stands between",
             kind="timeout",
             acted_on=False,
         )
@@ -341,13 +342,19 @@ def describe_failure(
         return UnavailableError(f"{call}: no connection to {host} could be made", kind="connection", acted_on=False)
     if isinstance(error, requests.exceptions.Timeout) or found(TimeoutError):
         return UnavailableError(
-            f"{call}: no answer from {host} within {settings.read_timeout:g} s (timeout)",
+            f"{call}: no answer from {host} within {settings.read_timeout:g} s (timeout). Where answers take longer, "
+            "raise timeout in the connection's extra",
             kind="timeout",
             acted_on=True,
             waited_for_answer=True,
         )
     if isinstance(error, requests.exceptions.SSLError):
-        return UnavailableError(f"{call}: the TLS connection to {host} failed", kind="tls", acted_on=True)
+        return UnavailableError(
+            f"{call}: the TLS connection to {host} failed. Check the connection's host and port: what answers there "
+            "may speak no TLS",
+            kind="tls",
+            acted_on=True,
+        )
     return UnavailableError(
         f"{call}: the connection to {host} broke before the whole answer had come",
         kind="connection",
