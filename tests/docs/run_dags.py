@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from airflow.models.pool import Pool
+
 try:
     from airflow.dag_processing.dagbag import DagBag
 except ImportError:  # Airflow before 3.2
@@ -20,6 +22,8 @@ except ImportError:  # Airflow before 3.2
 def main() -> None:
     bag = DagBag()
     ended: dict[str, dict[str, Any]] = {}
+    for pool in {task.pool for dag in bag.dags.values() for task in dag.tasks} - {Pool.DEFAULT_POOL_NAME}:
+        Pool.create_or_update_pool(pool, slots=5, description="of the pages", include_deferred=True)
     for dag in bag.dags.values():
         run = dag.test()
         tasks = {task.task_id: str(getattr(task.state, "value", task.state)) for task in run.get_task_instances()}
