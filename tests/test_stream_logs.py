@@ -13,9 +13,10 @@ from airflow.exceptions import AirflowRescheduleException, TaskDeferred
 from airflow_provider_agenty import waiting
 from airflow_provider_agenty.compat import AirflowSensorTimeout
 from airflow_provider_agenty.exceptions import AgentyJobFailedError, AgentyTimeoutError
+from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
-from airflow_provider_agenty.triggers import log_offset
+from airflow_provider_agenty.triggers import asking, log_offset
 from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
 
 AGENT = "45l0wewqzk"
@@ -286,3 +287,24 @@ class TestTrigger:
         assert event["status"] == "success"
         assert event["log_offset"] == len(agenty_sandbox.log(job_id))
         assert_each_line_once(told, agenty_sandbox, job_id)
+
+    @pytest.mark.parametrize("is_cancelled", [True, False], ids=["cancelled", "over"])
+    def test_the_connection_of_the_copy_is_closed(
+        self, agenty_sandbox, make_context, told, xcoms, mocker, is_cancelled
+    ):
+        opened, closed = [], mocker.spy(AgentyHook, "close")
+
+        async def open_hook(agenty_conn_id):
+            opened.append(await asking.open_hook(agenty_conn_id))
+            return opened[-1]
+
+        mocker.patch("airflow_provider_agenty.triggers.agenty.open_hook", open_hook)
+        job_id = start_running(agenty_sandbox)
+        if is_cancelled:
+            asyncio.run(self.run_until_kept(self.make(job_id, make_context), xcoms))
+        else:
+            agenty_sandbox.set_status(job_id, "completed")
+            asyncio.run(first_event(self.make(job_id, make_context)))
+
+        assert [call.args[0] for call in closed.call_args_list if call.args[0] in opened] == opened
+        assert len(opened) == 1
