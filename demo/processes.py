@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from demo import sessions
 
@@ -79,6 +81,8 @@ class Component:
     :param environment: the whole environment it gets.
     :param log_path: file that its output is appended to.
     :param watchdog: who ends it should this process disappear.
+    :param user: whom it runs as; by default whoever runs this.
+    :param stop_signal: what asks it to end.
     """
 
     def __init__(
@@ -89,12 +93,16 @@ class Component:
         environment: Mapping[str, str],
         log_path: Path,
         watchdog: Watchdog,
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
         self.log_path = log_path
         self._command = list(command)
         self._environment = dict(environment)
         self._watchdog = watchdog
+        self._as_user = as_user(user)
+        self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
         self._should_run = False
         self._session_ids: list[int] = []
@@ -136,6 +144,7 @@ class Component:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=self._watchdog.remember_me,
+                **self._as_user,
             )
         self._should_run = True
         self._session_ids.append(self._process.pid)
@@ -144,10 +153,10 @@ class Component:
         """
         Ask the program to end, wait, then end whatever is left of its session.
 
-        :param timeout: seconds to wait after SIGTERM before SIGKILL.
+        :param timeout: seconds to wait after asking before SIGKILL.
         """
         if self._process is not None and self.is_running:
-            self._process.terminate()
+            self._process.send_signal(self._stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout)
         self.kill()
@@ -198,6 +207,17 @@ def end_components(components: Iterable[Component], *, terminate_seconds: float 
     )
     for component in components:
         component._reap()
+
+
+def as_user(name: str | None) -> dict[str, Any]:
+    """
+    Return what makes `subprocess` run a program as a user, and with none of this process's groups.
+
+    :param name: the user; ``None``: whoever runs this.
+    """
+    if name is None:
+        return {}
+    return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
 
 
 def free_ports(count: int) -> list[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -58,10 +60,14 @@ def watchdog():
 def make_component(tmp_path, watchdog):
     made = []
 
-    def make(code):
-        command = [sys.executable, "-c", textwrap.dedent(code)]
+    def make(code, program=sys.executable, **options):
         component = Component(
-            "helper", command, environment=dict(os.environ), log_path=tmp_path / "helper.log", watchdog=watchdog
+            "helper",
+            [program, "-c", textwrap.dedent(code)],
+            environment=dict(os.environ),
+            log_path=tmp_path / "helper.log",
+            watchdog=watchdog,
+            **options,
         )
         made.append(component)
         return component
@@ -103,6 +109,31 @@ def test_stop_lets_the_program_end_by_itself(make_component):
     until(lambda: "ready" in polite.last_lines())
     polite.stop()
     assert "goodbye" in polite.last_lines()
+
+
+def test_stop_asks_with_the_signal_that_the_program_wants(make_component):
+    particular = make_component(
+        """
+        import signal, sys, time
+        signal.signal(signal.SIGINT, lambda *_: (print("goodbye", flush=True), sys.exit(0)))
+        print("ready", flush=True)
+        time.sleep(600)
+        """,
+        stop_signal=signal.SIGINT,
+    )
+    particular.start()
+    until(lambda: "ready" in particular.last_lines())
+    particular.stop()
+    assert "goodbye" in particular.last_lines()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_component_can_run_as_another_user_with_none_of_our_groups(make_component):
+    # Not Python: the user may not be allowed to see where this one is.
+    other = make_component("id -un; id -Gn; sleep 600", program="/bin/sh", user="nobody")
+    other.start()
+    until(lambda: len(other.last_lines().split()) >= 2)
+    assert other.last_lines().split() == ["nobody", grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name]
 
 
 def test_a_component_can_be_started_again_after_a_kill_and_only_then(make_component):
