@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +22,10 @@ from demo.airflow_settings import (
     Settings,
     component_commands,
     settings_of,
+    worker_command,
     write_configuration,
 )
+from demo.machines import Machine
 from demo.processes import (
     Component,
     ProcessError,
@@ -43,6 +45,7 @@ RUN_ENDED = frozenset({"success", "failed"})
 
 _AIRFLOW = [sys.executable, "-m", "airflow"]
 _POLL_SECONDS = 0.2
+_TASK_TITLE = re.compile(r"airflow worker -- ([\w-]+)")
 _T = TypeVar("_T")
 
 
@@ -72,12 +75,16 @@ class AirflowInstance:
     :param settings: Airflow settings that win over the instance's own: section, name, value.
     :param database_template: a file that keeps the migrated, empty database. Made when it is not there, copied
         when it is, which saves the migration. Belongs to one version of Airflow.
+    :param workers: how many Celery workers there are; ``settings`` then name the CeleryExecutor, its broker and a
+        database that is no file. Each worker, and the triggerer, is on a `Machine` of its own, below ``machines`` in
+        ``home``; the workers do not know the database.
     """
 
     api_server: Component
     scheduler: Component
     dag_processor: Component
     triggerer: Component
+    workers: list[Component]
 
     def __init__(
         self,
@@ -88,6 +95,7 @@ class AirflowInstance:
         without: Collection[str] = (),
         settings: Settings | None = None,
         database_template: Path | None = None,
+        workers: int = 0,
     ) -> None:
         self.home = home.absolute()
         self._given_dags_folder = dags_folder
@@ -95,6 +103,8 @@ class AirflowInstance:
         self._without = frozenset(without)
         self._overrides = settings or {}
         self._database_template = database_template
+        self._worker_names = [f"worker-{number}" for number in range(1, workers + 1)]
+        self._machines: dict[str, Machine] = {}
         self._components: list[Component] = []
         self._watchdog: Watchdog | None = None
 
@@ -270,11 +280,11 @@ class AirflowInstance:
 
     def task_log_files(self, run: Run, task: TaskInstance) -> list[Path]:
         """Return the files in which a task's tries, and the triggerer for them, write their logs."""
-        folder = self.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}"
-        folder /= f"task_id={task.task_id}"
+        folder = Path("logs", f"dag_id={run.dag_id}", f"run_id={run.run_id}", f"task_id={task.task_id}")
         if task.map_index >= 0:
             folder /= f"map_index={task.map_index}"
-        return sorted(folder.glob("attempt=*.log*"))
+        homes = [self.home, *(machine.home for machine in self._machines.values())]
+        return sorted(file for home in homes for file in (home / folder).glob("attempt=*.log*"))
 
     def pids_of_task(self, run: Run, task_id: str, *, map_index: int = -1) -> list[int]:
         """
@@ -282,8 +292,19 @@ class AirflowInstance:
 
         The worker that watches over such a process is its parent: `worker_pids_of_task`.
         """
-        title = re.compile(rf"airflow worker -- {re.escape(self._task_id(run, task_id, map_index))}\b")
-        return [pid for pid in self.scheduler.processes() if title.search(_command_line(pid))]
+        wanted = self._task_id(run, task_id, map_index)
+        executors = [self.scheduler, *self.workers]
+        return [pid for each in executors for pid, executed in _executed_tasks(each) if executed == wanted]
+
+    def tasks_in(self, component: Component, run: Run) -> list[TaskInstance]:
+        """
+        Return the task instances of a run whose code the processes of a component execute now. Needs Linux.
+
+        :param component: the scheduler, or one of the workers.
+        """
+        if not (executed := {task for _, task in _executed_tasks(component)}):
+            return []
+        return [task for task in self.task_instances(run) if task.id in executed and task.state == "running"]
 
     def worker_pids_of_task(self, run: Run, task_id: str, *, map_index: int = -1) -> list[int]:
         """Return the ids of the executor's processes that watch over a running task. Needs Linux."""
@@ -297,24 +318,33 @@ class AirflowInstance:
         api_port, *unused = free_ports(3)
         self._address = AirflowAddress(self.home, api_port, (unused[0], unused[1]))
         self._dags_folder = (self._given_dags_folder or self._address.dags_folder).absolute()
-        self._clean_home()
+        settings = settings_of(self._address, self._dags_folder, self._overrides)
+        self._clean_home(settings)
+        self._set_up_machines(settings)
         self._environment = self._make_environment()
         self._api = AirflowApi(self._address.url, USER, self._address.password)
         self._make_database()
         self._watchdog = Watchdog()
         self._components = [self._component(name, args) for name, args in component_commands().items()]
         self.api_server, self.scheduler, self.dag_processor, self.triggerer = self._components
+        self.workers = [self._component(name, worker_command(name)) for name in self._worker_names]
+        self._components += self.workers
 
-    def _clean_home(self) -> None:
+    def _clean_home(self, settings: Settings) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         for leftover in (self._address.database, *self.home.glob("*.log"), *self.home.glob("airflow.db-*")):
             leftover.unlink(missing_ok=True)
         shutil.rmtree(self.home / "logs", ignore_errors=True)
         self._dags_folder.mkdir(parents=True, exist_ok=True)
-        settings = settings_of(self._address, self._dags_folder, self._overrides)
         write_configuration(self._address.configuration_file, settings)
         self._address.passwords_file.touch(mode=0o600)
         self._address.passwords_file.write_text(json.dumps({USER: self._address.password}))
+
+    def _set_up_machines(self, settings: Settings) -> None:
+        apart = ["triggerer", *self._worker_names] if self._worker_names else []
+        self._machines = {name: Machine(self.home / "machines" / name) for name in apart}
+        for name, machine in self._machines.items():
+            machine.set_up(settings, self._dags_folder, with_database=name not in self._worker_names)
 
     def _make_environment(self) -> dict[str, str]:
         inherited = inherited_environment(self._without)
@@ -352,10 +382,11 @@ class AirflowInstance:
 
     def _component(self, name: str, arguments: list[str]) -> Component:
         assert self._watchdog is not None
+        machine = self._machines.get(name)
         return Component(
             name,
             [*_AIRFLOW, *arguments],
-            environment=self._environment,
+            environment={**self._environment, **(machine.environment if machine else {})},
             log_path=self.home / f"{name.lower().replace(' ', '-')}.log",
             watchdog=self._watchdog,
         )
@@ -413,6 +444,13 @@ def _all_healthy(health: dict[str, Any] | None) -> bool:
 
 def _if_in(value: str, wanted: Collection[str]) -> str | None:
     return value if value in wanted else None
+
+
+def _executed_tasks(component: Component) -> Iterator[tuple[int, str]]:
+    """Yield each process of a component that executes a task, with the id of the task instance."""
+    for pid in component.processes():
+        if title := _TASK_TITLE.search(_command_line(pid)):
+            yield pid, title[1]
 
 
 def _command_line(pid: int) -> str:

@@ -73,6 +73,15 @@ def component_commands() -> dict[str, list[str]]:
     }
 
 
+def worker_command(name: str) -> list[str]:
+    """
+    Return the arguments of ``airflow`` for a Celery worker.
+
+    :param name: what the workers' names at the broker are to differ in.
+    """
+    return ["celery", "worker", "--skip-serve-logs", "--celery-hostname", f"{name}@airflow"]
+
+
 def settings_of(address: AirflowAddress, dags_folder: Path, overrides: Settings) -> dict[str, dict[str, str]]:
     """
     Return all settings of an Airflow that serves only this machine and reacts quickly.
