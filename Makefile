@@ -17,14 +17,16 @@ BIN := $(VENV)/bin
 CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 # Made last, so it is there only when the installation is complete.
 INSTALLED := $(VENV)/.airflow-$(AIRFLOW)
+CELERY := $(VENV)/.celery-$(AIRFLOW)
 
-.PHONY: help demo test test-crash coverage lint types build clean
+.PHONY: help demo test test-crash test-celery servers coverage lint types build clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        start a real Airflow, run a job of an Agenty agent, land its CSV"
 	@echo "make test        run all tests (ARGS='-k landing' for some of them)"
 	@echo "make test-crash  run the tests that kill real processes of Airflow"
+	@echo "make test-celery run jobs over Celery workers and kill one (needs Debian's postgresql and redis-server)"
 	@echo "make coverage    run all tests and show which lines and branches none of them reaches"
 	@echo "make lint        check style and format"
 	@echo "make types       check types"
@@ -40,6 +42,12 @@ test: $(INSTALLED)
 
 test-crash: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m crash $(ARGS)
+
+test-celery: servers $(CELERY)
+	$(BIN)/python -m pytest -q -m celery $(ARGS)
+
+servers: $(INSTALLED)
+	@$(BIN)/python -m demo.services
 
 coverage: $(INSTALLED)
 	rm -rf .coverage
@@ -77,4 +85,9 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@echo "Installing Airflow $(AIRFLOW) into $(VENV); this takes a minute or two, and only the first time."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+$(CELERY): $(INSTALLED)
+	@echo "Installing the CeleryExecutor into $(VENV), only the first time."
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) --editable '.[celery]'
 	@touch $@

@@ -43,7 +43,7 @@ LIMITS = (
     "sagemaker-studio<1.1",
 )
 
-EXTRAS = ("dev", "sandbox")
+EXTRAS = ("dev", "sandbox", "celery")
 FOLDER = Path(__file__).parent
 
 
