@@ -19,19 +19,21 @@ CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 INSTALLED := $(VENV)/.airflow-$(AIRFLOW)
 CELERY := $(VENV)/.celery-$(AIRFLOW)
 
-.PHONY: help demo test test-crash test-celery servers coverage lint types build clean
+.PHONY: help demo test test-crash test-celery servers test-browser screenshots browser coverage lint types build clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo        start a real Airflow, run a job of an Agenty agent, land its CSV"
-	@echo "make test        run all tests (ARGS='-k landing' for some of them)"
-	@echo "make test-crash  run the tests that kill real processes of Airflow"
-	@echo "make test-celery run jobs over Celery workers and kill one (needs Debian's postgresql and redis-server)"
-	@echo "make coverage    run all tests and show which lines and branches none of them reaches"
-	@echo "make lint        check style and format"
-	@echo "make types       check types"
-	@echo "make build       build and check the packages in dist/"
-	@echo "make clean       remove everything that was made here"
+	@echo "make demo         start a real Airflow, run a job of an Agenty agent, land its CSV"
+	@echo "make test         run all tests (ARGS='-k landing' for some of them)"
+	@echo "make test-crash   run the tests that kill real processes of Airflow"
+	@echo "make test-celery  run jobs over Celery workers and kill one (needs Debian's postgresql and redis-server)"
+	@echo "make test-browser look at Airflow's pages with a headless Chromium (needs Debian's chromium)"
+	@echo "make screenshots  take the pictures in docs/images again"
+	@echo "make coverage     run all tests and show which lines and branches none of them reaches"
+	@echo "make lint         check style and format"
+	@echo "make types        check types"
+	@echo "make build        build and check the packages in dist/"
+	@echo "make clean        remove everything that was made here"
 	@echo "With AIRFLOW=$(AIRFLOW) PYTHON=$(PYTHON); both can be given."
 
 demo: $(INSTALLED)
@@ -48,6 +50,17 @@ test-celery: servers $(CELERY)
 
 servers: $(INSTALLED)
 	@$(BIN)/python -m demo.services
+
+test-browser: browser
+	$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
+
+screenshots: browser
+	$(BIN)/python -m demo.screenshots
+
+# What drives Chromium, which only these two need.
+browser: $(INSTALLED)
+	@$(BIN)/python -c 'import playwright' 2>/dev/null || \
+		$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) --editable '.[browser]'
 
 coverage: $(INSTALLED)
 	rm -rf .coverage

@@ -43,7 +43,7 @@ LIMITS = (
     "sagemaker-studio<1.1",
 )
 
-EXTRAS = ("dev", "sandbox", "celery")
+EXTRAS = ("dev", "sandbox", "celery", "browser")
 FOLDER = Path(__file__).parent
 
 

@@ -196,6 +196,10 @@ class AirflowApi:
         answer = self._call("GET", path, params={"map_index": map_index, "limit": 1000})
         return {entry["key"]: entry["value"] for entry in answer["task_state_store"]}
 
+    def connection(self, connection_id: str) -> dict[str, Any]:
+        """Return a connection as it is stored, without what is secret in it."""
+        return self._call("GET", f"connections/{_part(connection_id)}")
+
     def _log_in(self) -> None:
         answer = self._session.post(f"{self._url}/auth/token", json=self._credentials, timeout=_TIMEOUT_SECONDS)
         if not answer.ok:
