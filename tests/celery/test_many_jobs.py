@@ -49,9 +49,9 @@ def story(airflow: AirflowInstance, sandbox: Sandbox, lake: Lake, tell: Callable
     accepted.wait(timeout=RUN_SECONDS)
     tell(f"{sandbox.starts} jobs started, {len(lake.keys())} files landed")
 
-    # Those that are landed next; a file takes some seconds then.
+    # Those that are landed next; a file takes most of a minute then, however slow this machine is.
     slow = [
-        sandbox.download_fault(agent_id=f"agent{number}", bytes_per_second=8_000, times=1)
+        sandbox.download_fault(agent_id=f"agent{number}", bytes_per_second=1_000, times=1)
         for number in range(MIDDLE // 2, MIDDLE)
     ]
     worker, lost = _worker_that_starts_and_lands(airflow, run)
@@ -90,7 +90,7 @@ def _wait_until_deferred(airflow: AirflowInstance, run: Run, count: int) -> int:
 
 def _worker_that_starts_and_lands(airflow: AirflowInstance, run: Run) -> tuple[Component, list[TaskInstance]]:
     """Wait until the worker with the start that is held also lands a file, and return it with its tasks."""
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + RUN_SECONDS
     while time.monotonic() < ends:
         for worker in airflow.workers:
             tasks = airflow.tasks_in(worker, run)
@@ -120,9 +120,14 @@ def test_a_worker_died_in_the_middle_and_its_tasks_were_done_again(story, airflo
     assert 0 < story.landed_before < JOBS
     assert 0 < story.started_before < JOBS
     assert story.killed.processes() == []
-    for lost in story.lost:
-        task = airflow.task_instance(story.run, lost.task_id, map_index=lost.map_index)
-        assert (task.state, task.try_number > lost.try_number) == ("success", True), lost.label
+    again = {
+        (lost.task_id, lost.map_index)
+        for lost in story.lost
+        if airflow.task_instance(story.run, lost.task_id, map_index=lost.map_index).try_number > lost.try_number
+    }
+    # Others may have ended just before the worker did.
+    assert ("one_agent.start", MIDDLE) in again
+    assert "one_agent.land" in {task_id for task_id, _ in again}
 
 
 def test_each_job_was_started_once(story, sandbox):
