@@ -489,7 +489,7 @@ class AgentyHook(BaseHook):
 
     def last_log_entries(self, job_id: int | str, *, count: int = LAST_LOG_ENTRIES) -> list[LogEntry]:
         """
-        Return the last entries of a job's log, oldest first; none if the log can't be read.
+        Return the last entries of a job's log, oldest first; none if it can't be read (``GET /jobs/{job_id}/logs``).
 
         It is for telling why a job failed, which must not fail itself.
 
@@ -604,7 +604,8 @@ class AgentyHook(BaseHook):
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether the result after post-processing is meant, where there is one. Default true.
         :param filename: The file's name in the link. Default: Agenty's own.
-        :param storage_conn_id: The Airflow connection of the object store. Default: the store's own.
+        :param storage_conn_id: The Airflow connection of the object store. Default: that in the URL, if any, else the
+            worker's own credentials.
         :param overwrite: Whether a file that exists is replaced. Default true.
         :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
         :param check: Called with the verified file before it is published; if it raises, nothing is published.
@@ -696,7 +697,8 @@ class AgentyHook(BaseHook):
             values agree; needs the extra ``parquet``.
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether the result after post-processing is meant, where there is one. Default true.
-        :param storage_conn_id: The Airflow connection of the object store. Default: the store's own.
+        :param storage_conn_id: The Airflow connection of the object store. Default: that in the URL, if any, else the
+            worker's own credentials.
         :param overwrite: Whether a file that exists is replaced. Default true.
         :param verify_rows: Whether the file's rows are compared with what Agenty says the result has. Default true. A
             page that is missing is an error in any case.

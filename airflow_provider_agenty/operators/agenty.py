@@ -46,6 +46,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
     """
     Starts a job of an agent (``POST /jobs/start``), once for each task run, and waits for it if wanted.
 
+    It waits by ``GET /jobs/{job_id}``, or by ``GET /jobs`` where triggers share their polls.
+
     :param agent_id: The agent (templated).
     :param urls: What the agent is to scrape (templated): a list of URLs, or a text with one on each line or with a list
         in JSON. It is set as the agent's input (``PUT /inputs/{agent_id}``) right before a job is started, not where a
@@ -55,17 +57,19 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
     :param wait_for_completion: Whether to wait until the job is over. Default false: return once it is started.
     :param deferrable: Whether to wait in the triggerer, without a worker slot. Default: ``[operators]
         default_deferrable``. Without ``wait_for_completion`` it changes nothing.
-    :param poll_interval: Seconds between two polls. Default 10.
-    :param timeout: Seconds to wait at most. Default: a week.
+    :param poll_interval: Seconds between two polls, or a ``timedelta``. Default 10.
+    :param timeout: Seconds to wait at most, or a ``timedelta``. Default: a week.
     :param durable: Whether a retry goes on with the job of the try before (Airflow 3.3 and later). Default true.
     :param cancel_on_kill: Whether the job is stopped when a user marks or clears the task while it waits. Default true.
-    :param cancel_on_timeout: Whether the job is stopped when it is not done in time. Default true.
+    :param cancel_on_timeout: Whether the job is stopped when it is not done within ``timeout``, or Airflow's
+        ``execution_timeout``. Default true.
     :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
         failed. Default: any share will do.
     :param on_stopped: What becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
     :param stream_logs: Whether the job's log is copied into the task's while it waits. Default false.
     :return: The job's id.
     :raises AgentyAmbiguousStartError: if it can't be told whether there is a job, or which one it is.
+    :raises AgentyNotFoundError: if there is no such agent.
     :raises AgentyJobFailedError: if the job was aborted, or too many of its pages failed.
     :raises AgentyJobStoppedError: if somebody stopped it.
     :raises AgentyTimeoutError: if it is not done in time.
@@ -384,12 +388,15 @@ class AgentyExportOperator(AgentyLandingTask, BaseOperator):
     """
     Lands a file of a job, whole or not at all, as :meth:`AgentyHook.download_export` does.
 
+    The file is that of ``GET /jobs/{job_id}/export``.
+
     :param job_id: The job (templated). A result is landed from a completed job only, logs from any that is over.
     :param path: Where to (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
         Below a folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.csv``. A path
         that ends in ``.gz`` is compressed.
     :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
-    :param storage_conn_id: The Airflow connection of the object store (templated). Default: the store's own.
+    :param storage_conn_id: The Airflow connection of the object store (templated). Default: that in the URL, if any,
+        else the worker's own credentials.
     :param file_type: ``result`` (default) or ``logs``.
     :param collection: The collection of the agent (templated), counted from 1. Default 1.
     :param modified: Whether the result after post-processing is meant, where there is one. Default true.
@@ -403,6 +410,8 @@ class AgentyExportOperator(AgentyLandingTask, BaseOperator):
     :return: The landed file, a dict: ``path``, ``size`` (bytes), ``rows``, ``sha256``, ``job_id``, ``collection``.
     :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path before is
         still there.
+    :raises AgentyDestinationError: if nothing can be landed there.
+    :raises AirflowSkipException: if the result has no rows, and ``on_empty`` is ``skip``.
     """
 
     template_fields: Sequence[str] = (
@@ -477,8 +486,8 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
     """
     Lands the rows of a job's result, whole or not at all, as :meth:`AgentyHook.download_result` does.
 
-    Where :class:`AgentyExportOperator` lands the CSV that Agenty makes, this reads the result page by page and makes
-    the file itself.
+    Where :class:`AgentyExportOperator` lands the CSV that Agenty makes, this reads the result page by page (``GET
+    /jobs/{job_id}/result``) and makes the file itself.
 
     :param job_id: The job (templated), which has to be completed.
     :param path: Where to (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
@@ -490,7 +499,8 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
     :param collection: The collection of the agent (templated), counted from 1. Default 1.
     :param modified: Whether the result after post-processing is meant, where there is one. Default true.
     :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
-    :param storage_conn_id: The Airflow connection of the object store (templated). Default: the store's own.
+    :param storage_conn_id: The Airflow connection of the object store (templated). Default: that in the URL, if any,
+        else the worker's own credentials.
     :param overwrite: Whether a file that exists is replaced. Default true.
     :param verify_rows: Whether the rows of the file are compared with what Agenty says the result has. Default true.
     :param min_rows: The least rows that are landed; fewer fail the task. Default 0.
@@ -500,6 +510,8 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
     :return: The landed file, a dict: ``path``, ``size`` (bytes), ``rows``, ``sha256``, ``job_id``, ``collection``.
     :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path before is
         still there.
+    :raises AgentyDestinationError: if nothing can be landed there.
+    :raises AirflowSkipException: if the result has no rows, and ``on_empty`` is ``skip``.
     """
 
     template_fields: Sequence[str] = ("job_id", "path", "agenty_conn_id", "storage_conn_id", "collection")

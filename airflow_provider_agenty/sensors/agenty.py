@@ -55,6 +55,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
     :return: The job's id.
     :raises AgentyJobFailedError: if the job was aborted, or too many of its pages failed.
     :raises AgentyJobStoppedError: if somebody stopped it.
+    :raises AgentyNotFoundError: if there is no such job.
     """
 
     template_fields: Sequence[str] = ("job_id", "agenty_conn_id")

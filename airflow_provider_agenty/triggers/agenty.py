@@ -44,7 +44,7 @@ _LOG_THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agenty-logs
 
 class AgentyJobTrigger(BaseTrigger):
     """
-    Waits for a job and sends one event: the outcome.
+    Waits for a job and sends one event: the outcome (``GET /jobs/{job_id}``, shared with others ``GET /jobs``).
 
     The hook's calls run in threads, the event loop is never blocked. Arguments are JSON primitives, and are only ever
     added to, with defaults: triggers of an earlier version may be in the database.

@@ -72,6 +72,8 @@ class AgentyJobEventTrigger(BaseEventTrigger):
     """
     Fires for each job of an agent that completes, whoever started it: for ``AssetWatcher``, on Airflow 3 and later.
 
+    It looks at the list of jobs (``GET /jobs``).
+
     A job fires once. Jobs that are stopped or aborted do not fire, nor do those that had completed before the watcher
     first looked. On Airflow 3.3 and later, what was seen is kept in the asset's state store; before that a restart of
     the triggerer loses what completes meanwhile. On Airflow 2 the class can be imported, and there is no use for it.
