@@ -23,7 +23,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_agenty.sandbox import Sandbox
 from tests.docs.pages import Program, programs
 
 AIRFLOW_2_NAMES = {"DAG": "airflow", "task": "airflow.decorators", "task_group": "airflow.decorators"}
@@ -159,19 +158,17 @@ def dag_runs(lake, tmp_path_factory):
             except pytest.skip.Exception:
                 continue
             (folder / f"page_{number}.py").write_text(code, encoding="utf-8")
-    with Sandbox(seconds=0) as sandbox:
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))},
-            **lake,
-            "HOME": str(home),
-            "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW_CONN_AGENTY_DEFAULT": sandbox.connection_json,
-        }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        _run(environment, "-m", "airflow", "db", "migrate")
-        output = _run(environment, str(Path(__file__).with_name("run_dags.py")))
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))},
+        **lake,
+        "HOME": str(home),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    _run(environment, "-m", "airflow", "db", "migrate")
+    output = _run(environment, str(Path(__file__).with_name("run_dags.py")))
     return DagRuns(**json.loads(output.splitlines()[-1]), output=output)
 
 
