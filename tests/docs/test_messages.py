@@ -16,7 +16,8 @@ from tests.docs.pages import ROOT, rows
 PACKAGE = ROOT / "airflow_provider_agenty"
 PLACEHOLDER = re.compile(r"%[-+0-9.]*[sdrf]")
 NOT_OURS = re.compile(
-    r"HTTP |GET |POST |the answer \(HTTP|Job … was aborted|Skipped because of soft_fail|Snap\. |Sensor has |Agenty agent"
+    r"HTTP |GET |POST |the answer \(HTTP|Job … was aborted|Skipped because of soft_fail|Snap\. |Sensor has |"
+    r"Agenty agent"
 )
 """What begins like this is put together of several texts when it is said, or said by Airflow."""
 
