@@ -14,6 +14,14 @@ def get_provider_info() -> dict[str, Any]:
     def modules(kind: str) -> list[dict[str, Any]]:
         return [{"integration-name": "Agenty", "python-modules": [f"airflow_provider_agenty.{kind}.agenty"]}]
 
+    agent_uris = [
+        {
+            "schemes": ["agenty"],
+            "handler": "airflow_provider_agenty.assets.agenty.sanitize_uri",
+            "factory": "airflow_provider_agenty.assets.agenty.create_asset",
+            "to_openlineage_converter": "airflow_provider_agenty.assets.agenty.convert_asset_to_openlineage",
+        }
+    ]
     return {
         "package-name": "airflow-provider-agenty",
         "name": "Agenty",
@@ -26,5 +34,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": modules("operators"),
         "sensors": modules("sensors"),
         "triggers": modules("triggers"),
+        "asset-uris": agent_uris,
+        "dataset-uris": agent_uris,  # what Airflow 2 reads
         "extra-links": ["airflow_provider_agenty.links.agenty.AgentyAgentLink"],
     }

@@ -184,6 +184,74 @@ def _xcom() -> Any:
     return _first("XCom", "airflow.sdk.execution_time.xcom", "airflow.models.xcom")
 
 
+def asset_class() -> Any:
+    """Return the class of assets, which Airflow 2 calls datasets."""
+    try:
+        return _first("Asset", "airflow.sdk.definitions.asset")
+    except ImportError:
+        return _first("Dataset", "airflow.datasets")
+
+
+def asset_types() -> tuple[type, ...]:
+    """Return the classes of outlets that stand for one asset: assets and, in Airflow 3, references to them."""
+    try:
+        return asset_class(), _first("AssetRef", "airflow.sdk.definitions.asset")
+    except ImportError:
+        return (asset_class(),)
+
+
+class HookLineage:
+    """
+    Airflow's collector of what hooks read and write.
+
+    :param collector: The collector.
+    """
+
+    def __init__(self, collector: Any) -> None:
+        self._collector = collector
+        self._word = "asset" if hasattr(collector, "add_input_asset") else "dataset"
+
+    def add_input(self, hook: BaseHook, *, scheme: str, kwargs: dict[str, Any]) -> None:
+        """
+        Tell of an asset that a hook has read.
+
+        :param hook: The hook.
+        :param scheme: The asset's scheme.
+        :param kwargs: The arguments of the scheme's factory.
+        """
+        add = getattr(self._collector, f"add_input_{self._word}")
+        add(context=hook, scheme=scheme, **{f"{self._word}_kwargs": kwargs})
+
+    def add_output(self, hook: BaseHook, *, uri: str, extra: dict[str, Any]) -> None:
+        """
+        Tell of an asset that a hook has written.
+
+        :param hook: The hook.
+        :param uri: The asset's URI.
+        :param extra: What else is to be said of it.
+        """
+        add = getattr(self._collector, f"add_output_{self._word}")
+        add(context=hook, uri=uri, **{f"{self._word}_extra": extra})
+
+
+def hook_lineage() -> HookLineage | None:
+    """
+    Return what collects the lineage of hooks; ``None`` where nobody reads it.
+
+    That is asked first where Airflow tells (3.2 and later): making a collector imports the assets of all providers, and
+    their libraries.
+    """
+    try:
+        if not _first("get_hook_lineage_readers_plugins", "airflow.sdk.plugins_manager")():
+            return None
+    except ImportError:
+        pass
+    try:
+        return HookLineage(_first("get_hook_lineage_collector", "airflow.sdk.lineage", "airflow.lineage.hook")())
+    except ImportError:
+        return None
+
+
 def event_trigger_base() -> Any:
     """Return the base of triggers for asset watchers; before Airflow 3, which has none, that of all triggers."""
     triggers = import_module("airflow.triggers.base")
@@ -227,11 +295,15 @@ __all__ = [
     "BaseOperator",
     "BaseOperatorLink",
     "BaseSensorOperator",
+    "HookLineage",
     "PokeReturnValue",
     "ResumableJobMixin",
+    "asset_class",
+    "asset_types",
     "conf",
     "current_task_state",
     "event_trigger_base",
+    "hook_lineage",
     "mask_secret",
     "object_at",
     "object_storage_path",

@@ -624,7 +624,7 @@ class AgentyHook(BaseHook):
         if filename:
             _check(identifiers.check_filename, filename)
         is_result = file_type == "result"
-        destination = self._open_destination(
+        destination, job = self._open_destination(
             path,
             job_id,
             file_type=file_type,
@@ -662,7 +662,7 @@ class AgentyHook(BaseHook):
                 log=self.log,
                 spool_folder=spool_folder,
             )
-        self._tell_of(exported)
+        self._tell_of(exported, job)
         return exported
 
     def download_result(
@@ -718,7 +718,7 @@ class AgentyHook(BaseHook):
         job_id = _check(identifiers.check_job_id, job_id)
         collection = _check(identifiers.check_collection, collection)
         _check_format(format, path)
-        destination = self._open_destination(
+        destination, job = self._open_destination(
             path,
             job_id,
             file_type="result",
@@ -747,7 +747,7 @@ class AgentyHook(BaseHook):
                 log=self.log,
                 spool_folder=spool_folder,
             )
-        self._tell_of(exported)
+        self._tell_of(exported, job)
         return exported
 
     def _rows_to_land(self, job_id: int, *, collection: int, modified: bool) -> Generator[dict[str, Any], None, None]:
@@ -772,8 +772,8 @@ class AgentyHook(BaseHook):
         storage_conn_id: str | None,
         overwrite: bool,
         job_seen: Callable[[Job], None] | None,
-    ) -> Destination:
-        """Check that there is something to land, and where it is to be landed: first what needs no request."""
+    ) -> tuple[Destination, Job]:
+        """Check where something is to be landed, and that it is there: first what needs no request."""
         from airflow_provider_agenty.landing import open_destination
 
         @functools.cache
@@ -791,11 +791,11 @@ class AgentyHook(BaseHook):
                 storage_conn_id=storage_conn_id,
                 overwrite=overwrite,
             )
-        finished_job()
-        return destination
+        return destination, finished_job()
 
-    def _tell_of(self, exported: ExportedFile) -> None:
+    def _tell_of(self, exported: ExportedFile, job: Job) -> None:
         from airflow_provider_agenty.landing.progress import readable_size
+        from airflow_provider_agenty.lineage import tell_hook_lineage
 
         self.log.info(
             "Landed %s (%s) at %s, sha256 %s",
@@ -804,6 +804,7 @@ class AgentyHook(BaseHook):
             exported.path,
             exported.sha256,
         )
+        tell_hook_lineage(self, exported, base_url=self.base_url, agent_id=job.agent_id, log=self.log)
 
     @staticmethod
     def _hide_link(query: str) -> None:

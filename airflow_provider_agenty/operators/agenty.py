@@ -344,7 +344,7 @@ class AgentyStopJobOperator(AgentyTask, BaseOperator):
 
 
 class AgentyLandingTask(AgentyTask):
-    """Mixed into what lands files: how many rows they must have."""
+    """Mixed into what lands files: how many rows they must have, and what the task's outlets are told of them."""
 
     min_rows: int
     on_empty: str
@@ -382,6 +382,19 @@ class AgentyLandingTask(AgentyTask):
                 f"The result of job {exported.job_id} has {exported.rows} rows, fewer than min_rows={self.min_rows}. "
                 "Nothing was landed."
             )
+
+    def tell_of(self, exported: ExportedFile, context: Context) -> dict[str, Any]:
+        """
+        Tell the task's asset outlets of a landed file, and return it as XCom takes it.
+
+        :param exported: The file.
+        :param context: The context of the task.
+        """
+        if self.outlets:
+            from airflow_provider_agenty.lineage import tell_outlets
+
+            tell_outlets(self.outlets, context["outlet_events"], exported, self.log)
+        return exported.to_dict()
 
 
 class AgentyExportOperator(AgentyLandingTask, BaseOperator):
@@ -479,7 +492,7 @@ class AgentyExportOperator(AgentyLandingTask, BaseOperator):
             spool_folder=self.spool_folder,
             job_seen=lambda job: AgentyAgentLink.persist(context, job),
         )
-        return exported.to_dict()
+        return self.tell_of(exported, context)
 
 
 class AgentyResultOperator(AgentyLandingTask, BaseOperator):
@@ -569,4 +582,4 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
             spool_folder=self.spool_folder,
             job_seen=lambda job: AgentyAgentLink.persist(context, job),
         )
-        return exported.to_dict()
+        return self.tell_of(exported, context)

@@ -41,6 +41,15 @@ def test_every_module_and_class_that_is_named_exists():
         assert isinstance(getattr(import_module(module), name), type)
 
 
+def test_every_function_for_uris_exists_and_both_airflows_read_the_same():
+    info = get_provider_info()
+    assert info["asset-uris"] == info["dataset-uris"]
+    for uris in info["asset-uris"]:
+        for name in ("handler", "factory", "to_openlineage_converter"):
+            module, _, function = uris[name].rpartition(".")
+            assert callable(getattr(import_module(module), function))
+
+
 # Airflow 3 also has a newer place for it, which older ones do not.
 @pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")
 def test_airflow_finds_the_hook_by_its_connection_type():

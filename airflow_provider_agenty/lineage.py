@@ -1,0 +1,96 @@
+"""What the rest of Airflow is told of a landed file: with the events of its assets, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_agenty.assets.agenty import SCHEME
+from airflow_provider_agenty.compat import BaseHook, asset_types, hook_lineage
+
+if TYPE_CHECKING:
+    from airflow_provider_agenty.landing import ExportedFile
+    from airflow_provider_agenty.log import Log
+
+# The names under which Airflow's providers know schemes that fsspec knows under several.
+_USUAL_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
+
+
+def extra_of(exported: ExportedFile) -> dict[str, Any]:
+    """
+    Return what is said of a landed file with its assets, in JSON primitives.
+
+    :param exported: The file.
+    """
+    return {
+        "rows": exported.rows,
+        "bytes": exported.size,
+        "sha256": exported.sha256,
+        "job_id": exported.job_id,
+        "collection": exported.collection,
+    }
+
+
+def tell_outlets(outlets: Iterable[Any], events: Any, exported: ExportedFile, log: Log) -> None:
+    """
+    Put what is known of a landed file into the events of a task's asset outlets.
+
+    What else is in the events stays. An alias is left alone: which assets it stands for is the DAG's business.
+    Nothing here fails the task: the file is there.
+
+    :param outlets: The task's outlets, of any kind.
+    :param events: ``outlet_events`` of the task's context.
+    :param exported: The file.
+    :param log: Where it is told that an outlet could not be.
+    """
+    for outlet in outlets:
+        if isinstance(outlet, asset_types()):
+            try:
+                # A reference is looked up in Airflow's database.
+                events[outlet].extra.update(extra_of(exported))
+            except Exception as error:
+                log.warning("The event of the outlet %s has no details: %s", outlet, error)
+
+
+def tell_hook_lineage(hook: BaseHook, exported: ExportedFile, *, base_url: str, agent_id: str | None, log: Log) -> None:
+    """
+    Tell Airflow's hook lineage that a file came from an agent. Nothing is done where nobody reads it.
+
+    Nothing here fails the task: the file is there.
+
+    :param hook: The hook that landed it.
+    :param exported: The file.
+    :param base_url: Where the API is.
+    :param agent_id: The agent; ``None`` if Agenty did not tell.
+    :param log: Where it is told that Airflow did not take it.
+    """
+    try:
+        lineage = hook_lineage()
+        if lineage is None:
+            return
+        if agent_id:
+            lineage.add_input(hook, scheme=SCHEME, kwargs={"host": _host(base_url), "agent_id": agent_id})
+        lineage.add_output(hook, uri=file_uri(exported.path), extra=extra_of(exported))
+    except Exception as error:
+        log.warning("The lineage of %s is not told: %s", exported.path, error)
+
+
+def _host(base_url: str) -> str:
+    return urlsplit(base_url).netloc.rpartition("@")[2]
+
+
+def file_uri(path: str) -> str:
+    """
+    Return where a file was landed as the URI of an asset, which names no connection and no login.
+
+    :param path: An absolute local path, or the URL of an object store.
+    """
+    scheme, is_url, place = path.partition("://")
+    if not is_url:
+        scheme, place = "file", path
+    elif "@" in (bucket := place.partition("/")[0]):
+        place = place[len(bucket.rpartition("@")[0]) + 1 :]
+    # In a URI these would end the path.
+    place = place.replace("?", "%3F").replace("#", "%23")
+    return f"{_USUAL_SCHEME.get(scheme.lower(), scheme.lower())}://{place}"
