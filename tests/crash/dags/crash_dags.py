@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 
 from airflow_provider_agenty.operators.agenty import AgentyExportOperator, AgentyStartJobOperator
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
@@ -72,4 +72,4 @@ with DAG("zero_slot_timeout"):
     )
 
 with DAG("export", default_args=ONE_RETRY):
-    AgentyExportOperator(task_id="land", job_id=JOB, path="{{ dag_run.conf['path'] }}")
+    AgentyExportOperator(task_id="land", job_id=JOB, path="{{ dag_run.conf['path'] }}", outlets=[Asset("landed")])
