@@ -1,0 +1,136 @@
+"""
+Landing a large file in S3 (moto's server), beside a download by curl and an upload by the AWS command line.
+
+    python benchmarks/landing_s3.py --aws AWS [--megabytes 1000] [--runs 3] [--folder FOLDER]
+
+AWS is the AWS command line, which wants a botocore of its own: install it in an environment of its own
+(``python -m venv aws && aws/bin/pip install awscli``, then ``--aws aws/bin/aws``). All take turns, with the same file
+over loopback and the same server. The start of Python and its imports is left out, for the AWS command line by taking
+off what ``aws --version`` takes. Ours downloads, verifies and uploads; its ratio is to curl and AWS together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from landing import serve, write_csv
+
+LOGIN = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+NO_OTHERS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+
+
+def store(told: Connection) -> None:
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").disabled = True
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    told.send("http://{}:{}".format(*server.get_host_and_port()))
+    told.recv()
+
+
+def upload(aws: str, *arguments: str) -> float:
+    begun = time.perf_counter()
+    subprocess.run([aws, *arguments], check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def download(url: str, target: Path) -> float:
+    begun = time.perf_counter()
+    subprocess.run(["curl", "--silent", "--fail", "--output", str(target), url], check=True)
+    return time.perf_counter() - begun
+
+
+def land_in_s3(url: str, rows: int, folder: str) -> None:
+    """Land the file in this process, and print the seconds that it takes."""
+    import requests
+
+    from airflow_provider_agenty.landing import HttpDownload, land, open_destination
+
+    log = logging.getLogger("benchmark")
+    open_destination("s3://lake/imports/", default_name="nothing")  # imports do not count
+    begun = time.perf_counter()
+    with requests.Session() as session:
+        land(
+            HttpDownload(lambda: url, session, expected="The file", log=log),
+            open_destination("s3://lake/ours.csv", default_name="unused"),
+            job_id=1,
+            collection=1,
+            count_rows=True,
+            expected_rows=rows,
+            log=log,
+            spool_folder=folder,
+        )
+    print(time.perf_counter() - begun)
+
+
+def landed(url: str, rows: int, folder: Path) -> float:
+    command = [sys.executable, __file__, "--land", url, str(rows), str(folder)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(answer.stdout.splitlines()[-1])
+
+
+def compare(aws: str, size: int, runs: int, folder: Path) -> None:
+    source, downloaded = folder / "source.csv", folder / "downloaded.csv"
+    rows = write_csv(source, size, csv.QUOTE_MINIMAL)
+    (from_server, server_end), (from_store, store_end) = multiprocessing.Pipe(), multiprocessing.Pipe()
+    processes = [
+        multiprocessing.Process(target=serve, args=(source, server_end), daemon=True),
+        multiprocessing.Process(target=store, args=(store_end,), daemon=True),
+    ]
+    for process in processes:
+        process.start()
+    url, endpoint = f"http://127.0.0.1:{from_server.recv()}/file.csv", from_store.recv()
+    os.environ |= {"AWS_ENDPOINT_URL": endpoint, **LOGIN, **NO_OTHERS}
+    try:
+        upload(aws, "s3", "mb", "s3://lake")
+        start = statistics.median(upload(aws, "--version") for _ in range(3))
+        theirs, ours = [], []
+        for _ in range(runs):
+            curl = download(url, downloaded)
+            theirs.append((curl, upload(aws, "s3", "cp", str(downloaded), "s3://lake/theirs.csv") - start))
+            ours.append(landed(url, rows, folder))
+    finally:
+        for process in processes:
+            process.kill()
+    curl, cp = (statistics.median(each) for each in zip(*theirs, strict=True))
+    ratio = statistics.median(mine / sum(other) for mine, other in zip(ours, theirs, strict=True))
+    print("| subject | s, median | ratio, median |")
+    print("| --- | --- | --- |")
+    print(f"| curl, to a local file | {curl:.2f} |  |")
+    print(f"| aws s3 cp of that file | {cp:.2f} |  |")
+    print(f"| both | {curl + cp:.2f} | 1.00 |")
+    print(f"| ours, all verification | {statistics.median(ours):.2f} | {ratio:.2f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--aws", default="aws", help="the AWS command line")
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where files are kept; default: the folder for temporary files")
+    parser.add_argument("--land", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.land:
+        land_in_s3(options.land[0], int(options.land[1]), options.land[2])
+        return
+    if not shutil.which(options.aws):
+        raise SystemExit(f"There is no {options.aws}: install awscli in an environment of its own, and give --aws.")
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        compare(options.aws, options.megabytes * 10**6, options.runs, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
