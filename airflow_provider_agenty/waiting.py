@@ -242,7 +242,8 @@ class JobWatch:
             self._log.info("Job %d is %s", job.job_id, job.describe())
             self._told, self._told_at = job, time.time()
         else:
-            self._log.debug("Job %d is %s", job.job_id, job.describe())
+            # Put into words only if somebody reads it: that is a line for each poll of each job.
+            self._log.debug("Job %d is %s", job.job_id, job)
         if not job.is_known and (self._job is None or self._job.status != job.status):
             self._log.warning(
                 "Job %d is in a state that this version does not know: %r. Waiting goes on",

@@ -139,6 +139,9 @@ class Job:
         """
         return {f.name: _primitive(getattr(self, f.name)) for f in fields(self) if f.name != "raw"}
 
+    def __str__(self) -> str:
+        return self.describe()
+
     def describe(self) -> str:
         """Return the state with its figures: ``running: 37/120 pages (31 %), 2 failed, 35 credits``."""
         figures = []
