@@ -119,7 +119,8 @@ class _Store:
 
     def error(self, error: Exception, doing: str, url: str) -> LandingError:
         """Put an error of the store into words."""
-        who = f"the connection {self._conn_id!r}" if self._conn_id else "the store's default connection"
+        own = "this machine's own credentials (storage_conn_id names no connection)"
+        who = f"the connection {self._conn_id!r}" if self._conn_id else own
         name = type(error).__name__
         if isinstance(error, PermissionError):
             return LandingError(f"Could not {doing} {url}: permission denied. Check the rights of {who}. ({error})")
