@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import airflow
+
 try:
     from airflow.sdk import DAG, BaseOperator
 except ImportError:  # Airflow 2
@@ -47,7 +49,9 @@ with DAG("versions_smoke", schedule=None, start_date=datetime(2026, 1, 1), catch
     start >> wait >> land >> poke >> stop
 
     long_job = AgentyStartJobOperator(task_id="start_long", agent_id=LONG_AGENT)
-    AgentyJobSensor(task_id="reschedule", job_id=long_job.output, mode="reschedule", poke_interval=0.3)
+    # In `dags test` of 3.0 Airflow's own sensor fails at its second poke: a time reaches it as text.
+    if not airflow.__version__.startswith("3.0."):
+        AgentyJobSensor(task_id="reschedule", job_id=long_job.output, mode="reschedule", poke_interval=0.3)
 
     waiting = {"wait_for_completion": True, "poll_interval": 0.3, "timeout": timedelta(hours=1)}
     AgentyStartJobOperator(task_id="deferred", agent_id=AGENT, deferrable=True, **waiting)
