@@ -25,7 +25,12 @@ import pytest
 
 from tests.docs.pages import Program, programs
 
-AIRFLOW_2_NAMES = {"DAG": "airflow", "task": "airflow.decorators", "task_group": "airflow.decorators"}
+AIRFLOW_2_NAMES = {
+    "DAG": "airflow import DAG",
+    "task": "airflow.decorators import task",
+    "task_group": "airflow.decorators import task_group",
+    "Asset": "airflow.datasets import Dataset as Asset",
+}
 PROGRAMS = programs("python")
 
 pytestmark = pytest.mark.timeout(600)
@@ -61,7 +66,7 @@ def runnable(program: Program, data: Path) -> str:
                 pytest.skip(f"Airflow 2 has no {', '.join(missing)}, as the page says")
             old = ast.get_source_segment(code, node)
             assert old is not None
-            new = "; ".join(f"from {AIRFLOW_2_NAMES[name]} import {name}" for name in names)
+            new = "; ".join(f"from {AIRFLOW_2_NAMES[name]}" for name in names)
             code = code.replace(old, new + "\n" * old.count("\n"))
     return code
 

@@ -50,7 +50,7 @@ def test_a_job_id_that_can_be_none_is_refused_before_anything_is_sent(agenty_san
 
 
 TASKS = [
-    (AgentyStartJobOperator, {"agent_id": AGENT}, {"agent_id", "agenty_conn_id"}),
+    (AgentyStartJobOperator, {"agent_id": AGENT}, {"agent_id", "urls", "agenty_conn_id"}),
     (AgentyStopJobOperator, {"job_id": 7}, {"job_id", "agenty_conn_id"}),
     (AgentyJobSensor, {"job_id": 7}, {"job_id", "agenty_conn_id"}),
     (
