@@ -12,7 +12,7 @@ from typing import IO, Any
 from airflow_provider_agenty.landing.errors import LandingError, storage_error
 from airflow_provider_agenty.landing.formats_json import json_line
 from airflow_provider_agenty.landing.progress import Progress
-from airflow_provider_agenty.landing.staging import make_room
+from airflow_provider_agenty.landing.staging import make_room, spool_place
 from airflow_provider_agenty.log import Log
 
 _BUFFER = 1024 * 1024
@@ -79,7 +79,7 @@ def row_spool(folder: str | None, log: Log) -> Iterator[RowSpool]:
     :return: a context manager giving it.
     :raises LandingError: if nothing can be kept there.
     """
-    place = Path(folder or tempfile.gettempdir())
+    place = spool_place(folder)
     make_room(place, None)
     try:
         file = tempfile.TemporaryFile(dir=place, buffering=_BUFFER)  # noqa: SIM115 - closed below, whatever happens

@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import re
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +19,12 @@ from typing import Any
 from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, object_at
 from airflow_provider_agenty.landing.destination import Destination
 from airflow_provider_agenty.landing.errors import LandingError
-from airflow_provider_agenty.landing.staging import SUFFIX, StagedFile, make_room, staged_file
+from airflow_provider_agenty.landing.staging import SUFFIX, StagedFile, make_room, spool_place, staged_file
 
 _AMAZON = "apache-airflow-providers-amazon[s3fs]"
 _GOOGLE = "apache-airflow-providers-google"
 _AZURE = "apache-airflow-providers-microsoft-azure"
+_SFTP = "apache-airflow-providers-sftp[sshfs]"
 # The stores in which a key appears at once and whole, and which package brings them to Airflow.
 _OBJECT_STORES = {
     "s3": _AMAZON,
@@ -36,10 +36,12 @@ _OBJECT_STORES = {
     "abfss": _AZURE,
     "adl": _AZURE,
 }
+_PACKAGES = {**_OBJECT_STORES, "sftp": _SFTP, "ssh": _SFTP}
 _UNKNOWN_SCHEME = re.compile("No filesystem registered|Unsupported filesystem|Protocol not known")
 _PART_SIZE = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 2  # with the part size above this bounds the memory an upload takes
 _MOST_PARTS = 9_000  # S3 takes 10,000
+_LAST_BYTES = 64 * 1024  # what tells the beginning of a file from another one
 _SPOOLED_FILE = 0o600  # the spool folder is often open to everyone
 _LONGEST_GOODBYE = 30.0  # seconds an interrupted upload gets to clean up after itself
 
@@ -131,7 +133,7 @@ class _Store:
         return LandingError(f"Could not {doing} {url}: {name}: {error}".rstrip(": "), retryable=True)
 
     def _file_system(self) -> Any:
-        package = _OBJECT_STORES.get(self.scheme)
+        package = _PACKAGES.get(self.scheme)
         install = f"Install {package}." if package else "Install the Airflow provider that brings it."
         problem = None
         try:
@@ -206,7 +208,7 @@ class ObjectDestination(Destination):
     @contextlib.contextmanager
     def stage(self, *, length: int | None, spool_folder: str | None) -> Iterator[StagedFile]:
         """Open a temporary file in the spool folder."""
-        folder = Path(spool_folder or tempfile.gettempdir())
+        folder = spool_place(spool_folder)
         make_room(folder, length)
         with staged_file(folder, Path(self._key).name, mode=_SPOOLED_FILE, durable=False) as staged:
             yield staged
@@ -239,7 +241,24 @@ class ObjectDestination(Destination):
             if upload.done and not self._overwrite and upload.can_be_only_if_absent:
                 self._remove(self._key)
             raise
-        self._check_size(self._key, staged)
+        self._check_arrived(staged)
+
+    def _check_arrived(self, staged: StagedFile) -> None:
+        """Remove what arrived if it is a part of the file; another file was landed here at the same time and stays."""
+        size = self._size_at(self._key, staged)
+        if size < staged.size and self._is_beginning(staged, size):
+            self._remove(self._key)
+            raise self._arrived_short(staged, size)
+
+    def _is_beginning(self, staged: StagedFile, size: int) -> bool:
+        """Tell whether what is at the key may be the beginning of the file: whether its last bytes are the same."""
+        if not size:
+            return True
+        start = max(0, size - _LAST_BYTES)
+        with staged.path.open("rb") as file:
+            file.seek(start)
+            expected = file.read(size - start)
+        return bool(self._store.files.cat_file(self._key, start=start, end=size) == expected)
 
     def _upload_and_rename(self, staged: StagedFile) -> None:
         files = self._store.files
@@ -257,18 +276,27 @@ class ObjectDestination(Destination):
             raise
 
     def _check_size(self, key: str, staged: StagedFile) -> None:
+        size = self._size_at(key, staged)
+        if size != staged.size:
+            raise self._arrived_short(staged, size)
+
+    def _size_at(self, key: str, staged: StagedFile) -> int:
+        """Tell how many bytes are at a key; those of the file where the store does not say it."""
         try:
             found = self._store.info(key)
         except PermissionError:
-            return
-        if found is None or found.get("size") not in (None, staged.size):
-            size = "nothing" if found is None else f"{found['size']} bytes"
-            self._remove(key)
-            raise LandingError(
-                f"The upload to {self.path} was of {staged.size} bytes, but {size} arrived; it was removed again. "
-                "Try again.",
-                retryable=True,
-            )
+            return staged.size
+        if found is None:
+            return 0
+        size = found.get("size")
+        return staged.size if size is None else int(size)
+
+    def _arrived_short(self, staged: StagedFile, size: int) -> LandingError:
+        return LandingError(
+            f"The upload to {self.path} was of {staged.size} bytes, but {size} bytes arrived; it was removed "
+            "again. Try again.",
+            retryable=True,
+        )
 
     def _remove(self, key: str) -> None:
         with contextlib.suppress(Exception):

@@ -15,6 +15,7 @@ import itertools
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +121,15 @@ def staged_file(folder: Path, stem: str, *, mode: int, durable: bool) -> Iterato
     finally:
         file.close()
         path.unlink(missing_ok=True)
+
+
+def spool_place(folder: str | None) -> Path:
+    """
+    Find the local folder for what is not at its place yet.
+
+    :param folder: the folder, which may begin with ``~``; default: the system's folder for temporary files.
+    """
+    return Path(folder or tempfile.gettempdir()).expanduser()
 
 
 def make_room(folder: Path, length: int | None) -> None:

@@ -127,6 +127,7 @@ def test_an_upload_that_arrives_short_is_not_published(files, tmp_path, monkeypa
     [
         ("gs://bucket/books.csv", r"Install apache-airflow-providers-google\."),
         ("abfs://container/books.csv", r"Install apache-airflow-providers-microsoft-azure\."),
+        ("sftp://host/books.csv", r"Install apache-airflow-providers-sftp\[sshfs\]\."),
         ("nosuch://bucket/books.csv", "no installed provider knows nosuch://"),
         ("memory:///books.csv", "names no bucket"),
         ("memory://lake", "no key"),

@@ -180,6 +180,14 @@ class TestRefusedBeforeADownload:
     def test_an_unknown_connection(self, bucket):
         assert "`nowhere` isn't defined" in refused("s3://lake/books.csv", storage_conn_id="nowhere")
 
+    def test_a_missing_package(self, bucket, monkeypatch):
+        monkeypatch.setitem(sys.modules, "s3fs", None)
+        # Airflow keeps the file system of a connection.
+        monkeypatch.setenv("AIRFLOW_CONN_NEVER_USED", '{"conn_type": "aws"}')
+        assert "Install apache-airflow-providers-amazon[s3fs]" in refused(
+            "s3://lake/books.csv", storage_conn_id="never_used"
+        )
+
     def test_a_store_that_does_not_answer(self, bucket, monkeypatch):
         connection = {
             "conn_type": "aws",
@@ -290,6 +298,22 @@ class TestWhateverGoesWrong:
             land_at("s3://lake/books.csv")
         assert bucket.all_keys() == []
 
+    @pytest.mark.parametrize("other", [CSV + b"more,1\n", b"name,price\n" + CSV[-5000:]], ids=["longer", "shorter"])
+    def test_what_another_landing_puts_there_at_the_same_time_stays(self, bucket, land_at, monkeypatch, other):
+        import s3fs
+
+        call = s3fs.S3FileSystem._call_s3
+
+        async def overtaken(self, method, *args, **kwargs):
+            answer = await call(self, method, *args, **kwargs)
+            if method == "put_object":
+                bucket.write("books.csv", other)
+            return answer
+
+        monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", overtaken)
+        assert land_at("s3://lake/books.csv").size == len(CSV)
+        assert bucket.read("books.csv") == other
+
     def test_a_timeout_by_signal_ends_the_upload(self, bucket, land_at, monkeypatch, spool):
         import s3fs
 
@@ -364,6 +388,13 @@ def test_what_waits_in_the_spool_folder_is_nobody_elses(bucket, land_at, spool):
         "s3://lake/books.csv", check=lambda _: modes.extend(path.stat().st_mode & 0o777 for path in spool.iterdir())
     )
     assert modes == [0o600]
+
+
+def test_the_spool_folder_may_be_below_the_users_home(bucket, land_at, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+    land_at("s3://lake/books.csv", spool_folder="~/mine", check=lambda _: seen.extend((tmp_path / "mine").iterdir()))
+    assert len(seen) == 1
 
 
 def test_parts_grow_so_that_their_number_stays_within_what_s3_takes():
