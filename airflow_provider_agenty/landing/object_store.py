@@ -38,8 +38,8 @@ _OBJECT_STORES = {
 }
 _PACKAGES = {**_OBJECT_STORES, "sftp": _SFTP, "ssh": _SFTP}
 _UNKNOWN_SCHEME = re.compile("No filesystem registered|Unsupported filesystem|Protocol not known")
-_PART_SIZE = 8 * 1024 * 1024
-_PARTS_AT_ONCE = 2  # with the part size above this bounds the memory an upload takes
+_PART_SIZE = 5 * 1024 * 1024  # the least that S3 takes
+_PARTS_AT_ONCE = 4  # with the part size above this bounds the memory an upload takes
 _MOST_PARTS = 9_000  # S3 takes 10,000
 _LAST_BYTES = 64 * 1024  # what tells the beginning of a file from another one
 _SPOOLED_FILE = 0o600  # the spool folder is often open to everyone
@@ -356,9 +356,10 @@ class _Upload:
         ended.set()
 
     def _options(self) -> dict[str, Any]:
+        at_once = _PARTS_AT_ONCE if "max_concurrency" in self._parameters else 1
         wanted = {
-            "chunksize": part_size(self._staged.size),
-            "max_concurrency": _PARTS_AT_ONCE,
+            "chunksize": part_size(self._staged.size) * (_PARTS_AT_ONCE // at_once),
+            "max_concurrency": at_once,
             "mode": "create" if self._only_if_absent else "overwrite",
             "overwrite": not self._only_if_absent,
         }
@@ -370,7 +371,7 @@ def part_size(size: int) -> int:
     Choose the size of an upload's parts.
 
     :param size: the file's size in bytes.
-    :return: 8 MiB, or the multiple of it that keeps the number of parts within what stores take.
+    :return: 5 MiB, or the multiple of it that keeps the number of parts within what stores take.
     """
     return max(1, -(-size // (_MOST_PARTS * _PART_SIZE))) * _PART_SIZE
 

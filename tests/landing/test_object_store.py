@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 
 import pytest
@@ -63,6 +64,24 @@ def test_a_file_is_uploaded_under_another_name_and_renamed(files, tmp_path, monk
     assert renamed[0].startswith("/lake/new/.books.csv.")
     assert renamed[0].endswith(SUFFIX)
     assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(("options", "parts"), [(["max_concurrency"], 4), ([], 1)])
+def test_parts_take_the_same_memory_one_by_one_or_several_at_once(files, tmp_path, monkeypatch, options, parts):
+    given = {}
+
+    def put_file(self, local, key, callback=None, **chosen):
+        given.update(chosen)
+        self.pipe_file(key, CSV)
+
+    parameters = ["self", "local", "key", "callback", "chunksize", *options]
+    put_file.__signature__ = inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in parameters]
+    )
+    monkeypatch.setattr(type(files), "put_file", put_file)
+    land_at("memory://lake/books.csv", tmp_path)
+    assert given.pop("max_concurrency", 1) == parts
+    assert given == {"chunksize": 20 * 2**20 // parts}
 
 
 def test_a_folder_gets_the_default_name(files, tmp_path):
