@@ -246,10 +246,7 @@ def hook_lineage() -> HookLineage | None:
             return None
     except ImportError:
         pass
-    try:
-        return HookLineage(_first("get_hook_lineage_collector", "airflow.sdk.lineage", "airflow.lineage.hook")())
-    except ImportError:
-        return None
+    return HookLineage(_first("get_hook_lineage_collector", "airflow.sdk.lineage", "airflow.lineage.hook")())
 
 
 def event_trigger_base() -> Any:

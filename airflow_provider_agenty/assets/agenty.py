@@ -47,7 +47,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     :raises ValueError: if it names no agent.
     """
     agent_id = uri.path.removeprefix(_FOLDER)
-    if not uri.hostname or agent_id in {uri.path, ""} or "/" in agent_id:
+    if not uri.hostname or not agent_id or "/" in agent_id:
         raise ValueError(f"URI format {SCHEME}:// must name a host and an agent: {agent_uri('api.agenty.com', 'ID')}")
     return uri._replace(netloc=uri.netloc.rpartition("@")[2].lower())
 

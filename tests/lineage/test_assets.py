@@ -6,14 +6,17 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
 
 from airflow_provider_agenty import lineage
 from airflow_provider_agenty.assets import agenty
-from airflow_provider_agenty.compat import asset_class
+from airflow_provider_agenty.compat import HookLineage, asset_class
+from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.landing import ExportedFile
 from tests.features import IS_AIRFLOW_3, has
 
@@ -51,9 +54,21 @@ class TestAgentUris:
         with pytest.raises(ValueError, match="must name a host and an agent"):
             asset_class()(uri=uri)
 
+    @pytest.mark.parametrize("uri", ["agenty://h", "agenty://h/agents/", "agenty://h/agents", "agenty:///agents/a"])
+    def test_others_are_refused_in_whatever_form_they_come(self, uri):
+        with pytest.raises(ValueError, match="must name a host and an agent"):
+            agenty.sanitize_uri(urlsplit(uri))
+
     def test_the_factory_makes_what_the_hook_tells_of(self):
         asset = agenty.create_asset(host="127.0.0.1:8000", agent_id="a b/c", extra={"x": 1})
         assert (asset.uri, asset.extra) == ("agenty://127.0.0.1:8000/agents/a%20b%2Fc", {"x": 1})
+        assert agenty.agent_uri("API.Agenty.com", "Ab") == "agenty://api.agenty.com/agents/Ab"
+
+    def test_openlineage_names_them_by_host_and_agent(self):
+        pytest.importorskip("openlineage.client.event_v2")
+        asset = agenty.create_asset(host="127.0.0.1:8000", agent_id="books")
+        named = agenty.convert_asset_to_openlineage(asset, None)
+        assert (named.namespace, named.name) == ("agenty://127.0.0.1:8000", "agents/books")
 
 
 class TestFileUris:
@@ -67,6 +82,7 @@ class TestFileUris:
             ("s3://my_conn@lake/books.csv", "s3://lake/books.csv"),
             ("s3://key:sec@ret@lake/books.csv", "s3://lake/books.csv"),
             ("s3a://lake/books.csv", "s3://lake/books.csv"),
+            ("s3n://lake/books.csv", "s3://lake/books.csv"),
             ("gcs://lake/books.csv", "gs://lake/books.csv"),
             ("ABFS://box/books.csv", "abfs://box/books.csv"),
         ],
@@ -98,6 +114,13 @@ class TestOutlets:
         lineage.tell_outlets([outlet], events, EXPORTED, LOG)
         assert events[outlet].extra == {"mine": 1, **lineage.extra_of(EXPORTED)}
 
+    @pytest.mark.skipif(not IS_AIRFLOW_3, reason="Airflow 2 has no references")
+    def test_a_reference_is_an_outlet_like_any_other(self):
+        reference = asset_class().ref(uri="file:///books")
+        events = {reference: SimpleNamespace(extra={})}
+        lineage.tell_outlets([reference], events, EXPORTED, LOG)
+        assert events[reference].extra == lineage.extra_of(EXPORTED)
+
     def test_an_outlet_that_airflow_does_not_find_fails_nothing(self, caplog):
         found, missing = asset_class()(uri="file:///books"), asset_class()(uri="file:///missing")
         events = {found: SimpleNamespace(extra={})}
@@ -107,6 +130,36 @@ class TestOutlets:
 
 
 class TestHookLineage:
+    @pytest.fixture
+    def collector(self, monkeypatch):
+        collector = find("HookLineageCollector", "airflow.sdk.lineage", "airflow.lineage.hook")()
+        monkeypatch.setattr(lineage, "hook_lineage", lambda: HookLineage(collector))
+        return collector
+
+    @staticmethod
+    def told(infos):
+        return [
+            (asset.uri, asset.extra or {}) for asset in (getattr(info, "asset", None) or info.dataset for info in infos)
+        ]
+
+    @pytest.mark.parametrize(
+        ("agent_id", "inputs"), [("books", [("agenty://h:8443/agents/books", {})]), (None, [])], ids=["agent", "none"]
+    )
+    def test_has_the_agent_as_input_and_the_file_as_output(self, collector, caplog, agent_id, inputs):
+        exported = replace(EXPORTED, path="s3a://my_conn@lake/books.csv")
+        lineage.tell_hook_lineage(
+            AgentyHook(), exported, base_url="https://me:pw@H:8443/v2", agent_id=agent_id, log=LOG
+        )
+        collected = getattr(collector, "collected_assets", None) or collector.collected_datasets
+        assert self.told(collected.inputs) == inputs
+        assert self.told(collected.outputs) == [("s3://lake/books.csv", lineage.extra_of(EXPORTED))]
+        assert not caplog.records
+
+    def test_is_not_missed_where_nobody_reads_it(self, monkeypatch, caplog):
+        monkeypatch.setattr(lineage, "hook_lineage", lambda: None)
+        lineage.tell_hook_lineage(AgentyHook(), EXPORTED, base_url="https://h/v2", agent_id="a", log=LOG)
+        assert not caplog.records
+
     def test_what_airflow_refuses_fails_nothing(self, monkeypatch, caplog):
         class Refuses:
             def add_input(self, *_, **__):
