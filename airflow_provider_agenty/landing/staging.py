@@ -82,8 +82,12 @@ class StagedFile:
         Give it permission bits, the umask not applied.
 
         :param mode: the bits.
+        :raises LandingError: if the file system refuses them.
         """
-        os.fchmod(self._file.fileno(), mode)
+        try:
+            os.fchmod(self._file.fileno(), mode)
+        except OSError as error:
+            raise storage_error(error, "give its permission bits to", self._final_path) from error
 
     def sync(self) -> None:
         """

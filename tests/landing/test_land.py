@@ -347,6 +347,15 @@ class TestWhateverGoesWrong:
         assert not caught.value.retryable
         assert files_in(folder) == []
 
+    def test_permission_bits_that_the_file_system_refuses(self, old, monkeypatch):
+        def fchmod(*_):
+            raise PermissionError(1, "not on this share")
+
+        monkeypatch.setattr(os, "fchmod", fchmod)
+        with pytest.raises(LandingError, match=r"Could not give its permission bits to .*books\.csv"):
+            land_at(old)
+        assert self.untouched(old)
+
     def test_a_folder_that_disappears(self, tmp_path):
         def check(_):
             for path in (tmp_path / "new").iterdir():
