@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -25,6 +26,9 @@ FAILED_STATES = frozenset({"aborted", "failed"})
 
 TERMINAL_STATES = SUCCESSFUL_STATES | STOPPED_STATES | FAILED_STATES
 KNOWN_STATES = ACTIVE_STATES | ENDING_STATES | TERMINAL_STATES
+
+# Each poll reads the same times of the same jobs again.
+_remembered = functools.lru_cache(maxsize=16_384)
 
 _DURATION = re.compile(r"(?:(\d+)\.)?(\d+):(\d{2}):(\d{2})(?:\.(\d+))?")
 
@@ -192,18 +196,26 @@ def _boolean(value: Any) -> bool | None:
 
 def read_moment(value: Any) -> datetime | None:
     """Return a time as Agenty writes it, with up to seven fractional digits; ``None`` if it is none."""
-    if not isinstance(value, str) or not value.strip():
-        return None
+    return _moment_of(value) if isinstance(value, str) and value.strip() else None
+
+
+@_remembered
+def _moment_of(text: str) -> datetime | None:
     try:
         # What is beyond microseconds is cut off.
-        moment = datetime.fromisoformat(value.strip())
+        moment = datetime.fromisoformat(text.strip())
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
 def _duration(value: Any) -> timedelta | None:
-    matched = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    return _duration_of(value) if isinstance(value, str) else None
+
+
+@_remembered
+def _duration_of(text: str) -> timedelta | None:
+    matched = _DURATION.fullmatch(text.strip())
     if not matched:
         return None
     days, hours, minutes, seconds, fraction = matched.groups(default="0")
