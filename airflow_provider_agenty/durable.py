@@ -114,6 +114,19 @@ class StartMemory:
         )
 
 
+def offset_in(stored: Any, of: Mapping[str, Any]) -> int:
+    """
+    Return how many lines of a log were copied, by what was stored of that; 0 if it is of something else, or no use.
+
+    :param stored: What was stored.
+    :param of: What it has to be of: the job, and the tries or the try.
+    """
+    if not isinstance(stored, Mapping) or {**stored, **of} != stored:
+        return 0
+    offset = stored.get("offset")
+    return offset if isinstance(offset, int) else 0
+
+
 class LogMemory:
     """
     What the tries of one task instance know of the copy of a job's log.
@@ -140,10 +153,7 @@ class LogMemory:
         except Exception as error:
             log.warning("How far the job's log was copied can't be read, it is copied from its start: %s", error)
             return 0
-        if not isinstance(stored, Mapping) or {**stored, **self._of} != stored:
-            return 0
-        offset = stored.get("offset")
-        return offset if isinstance(offset, int) else 0
+        return offset_in(stored, self._of)
 
     def keep_offset(self, offset: int) -> None:
         """

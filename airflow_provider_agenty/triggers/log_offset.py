@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
 from airflow_provider_agenty.compat import read_xcom, write_xcom
+from airflow_provider_agenty.durable import offset_in
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,7 @@ class LogOffset:
         except Exception as error:
             log.warning("How far the job's log was copied can't be read: %s", error)
             return 0
-        if not isinstance(stored, Mapping) or {**stored, **self._of} != stored:
-            return 0
-        offset = stored.get("offset")
-        return offset if isinstance(offset, int) else 0
+        return offset_in(stored, self._of)
 
     async def keep(self, offset: int) -> None:
         """
