@@ -88,7 +88,7 @@ class Job:
         if known.get("pages_succeeded") is None:
             # The spelling of older answers.
             known["pages_succeeded"] = _integer(values.get("pages_successed"))
-        return cls(job_id=job_id, status=status.strip().lower(), raw=dict(values), **known)
+        return cls(job_id=job_id, status=status.strip().lower(), raw=values, **known)
 
     @property
     def is_terminal(self) -> bool:

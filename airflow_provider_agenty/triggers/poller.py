@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError
@@ -38,14 +38,19 @@ class Waiter:
 
     :param watch: Is told each answer, and decides.
     :param context: Where the watch runs: a trigger's log lines find their task by it.
-    :param told: Is done once there was any answer.
     :param outcome: How waiting ended.
+    :param alarm: Rings when the deadline has to be looked at.
     """
 
     watch: JobWatch
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    told: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    alarm: asyncio.TimerHandle | None = None
+
+    def keep_the_deadline(self) -> None:
+        """Have waiting end in time, whatever Agenty does."""
+        # The job may have ended while no triggerer ran: it is asked for once, however late it is.
+        self._set_alarm(max(self.watch.seconds_left, FIRST_ANSWER_SECONDS))
 
     def is_told(self, tell: Callable[[T], Outcome | None], what: T) -> None:
         """
@@ -56,8 +61,6 @@ class Waiter:
         """
         if self.outcome.done():
             return
-        if not self.told.done():
-            self.told.set_result(None)
         try:
             outcome = self.context.run(tell, what)
         except Exception as error:
@@ -65,6 +68,27 @@ class Waiter:
         else:
             if outcome is not None:
                 self.outcome.set_result(outcome)
+            elif self.watch.seconds_left < FIRST_ANSWER_SECONDS:
+                self._set_alarm(self.watch.seconds_left)
+
+    def cancel_alarm(self) -> None:
+        """Look at the clock no more."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+
+    def _set_alarm(self, seconds: float) -> None:
+        self.cancel_alarm()
+        if not math.isinf(seconds):
+            self.alarm = asyncio.get_running_loop().call_later(seconds, self._look_at_the_clock)
+
+    def _look_at_the_clock(self) -> None:
+        if self.outcome.done():
+            return
+        late = self.watch.check_deadline()
+        if late is not None:
+            self.outcome.set_result(late)
+        else:
+            self._set_alarm(self.watch.seconds_left)
 
 
 class JobPoller(SharedPoll):
@@ -88,10 +112,11 @@ class JobPoller(SharedPoll):
         :return: How it ended.
         """
         waiter = Waiter(watch)
+        waiter.keep_the_deadline()
         self._waiters.setdefault(watch.job_id, set()).add(waiter)
         self._start()
         try:
-            return await self._outcome_in_time(waiter)
+            return await waiter.outcome
         finally:
             self._leave(waiter)
             if not self._waiters:
@@ -99,24 +124,11 @@ class JobPoller(SharedPoll):
                 self._forget()
 
     def _leave(self, waiter: Waiter) -> None:
+        waiter.cancel_alarm()
         job_id = waiter.watch.job_id
         self._waiters[job_id].discard(waiter)
         if not self._waiters[job_id]:
             del self._waiters[job_id]
-
-    @staticmethod
-    async def _outcome_in_time(waiter: Waiter) -> Outcome:
-        """Return the outcome, which is a timeout once the deadline is past, whatever Agenty does."""
-        if waiter.watch.seconds_left < FIRST_ANSWER_SECONDS:
-            # The job may have ended while no triggerer ran: it is asked for once, however late it is.
-            either: list[asyncio.Future[Any]] = [waiter.outcome, waiter.told]
-            await asyncio.wait(either, timeout=FIRST_ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        while not waiter.outcome.done():
-            late = waiter.watch.check_deadline()
-            if late is not None:
-                return late
-            await asyncio.wait([waiter.outcome], timeout=_timeout(waiter.watch.seconds_left))
-        return waiter.outcome.result()
 
     # The rounds
 
@@ -184,7 +196,3 @@ class JobPoller(SharedPoll):
         for waiter in itertools.chain.from_iterable(self._waiters.values()):
             if not waiter.outcome.done():
                 waiter.outcome.set_exception(error)
-
-
-def _timeout(seconds: float) -> float | None:
-    return None if math.isinf(seconds) else seconds

@@ -286,6 +286,24 @@ def test_too_many_requests_slow_the_poller_down(agenty_sandbox, count):
     assert times[2] - times[1] >= 1.9
 
 
+def test_too_many_requests_for_one_job_slow_down_the_rounds_of_all(agenty_sandbox):
+    deep = agenty_sandbox.add_older_jobs(AGENT, 3000)[-1]
+    job_ids = start_running(agenty_sandbox, 2)
+    limited = agenty_sandbox.fault("GET", f"/jobs/{deep}", status=429, headers={"Retry-After": "2"})
+
+    async def main():
+        waiting = [asyncio.create_task(wait_for(job_id)) for job_id in [deep, *job_ids]]
+        await asyncio.to_thread(limited.wait)
+        outcome = await waiting[0]
+        complete(agenty_sandbox, job_ids)
+        return [outcome, *await asyncio.gather(*waiting[1:])]
+
+    assert [outcome.status for outcome in run_and_leave_nothing(main())] == ["success"] * 3
+    refused, again = (request.time for request in agenty_sandbox.requests if request.path == f"/jobs/{deep}")
+    assert again - refused >= 1.9
+    assert not [request for request in agenty_sandbox.requests if refused + 0.5 < request.time < refused + 1.9]
+
+
 def test_waiters_join_and_leave_at_any_moment(agenty_sandbox):
     job_ids = start_running(agenty_sandbox, 4)
 
