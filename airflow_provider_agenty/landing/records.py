@@ -17,7 +17,7 @@ import re
 from enum import Enum
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_LARGEST_BLOCK = 256 * 1024
+_LARGEST_BLOCK = 64 * 1024
 _SMALLEST_BLOCK = 2 * 1024
 _LINE_FEED, _CARRIAGE_RETURN, _QUOTE, _COMMA = b'\n\r",'
 _SEPARATORS = frozenset((b",", b"\n", b"\r\n", b""))
@@ -25,7 +25,7 @@ _SEPARATORS = frozenset((b",", b"\n", b"\r\n", b""))
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _BLANK_LINES = re.compile(rb"\n((?:\r?\n)+)")
 _CARRIAGE_RETURN_ALONE = re.compile(rb"\r(?!\n)")
-_NO_LINE_END_BEFORE_TEXT = re.compile(rb"\r(?!\n(?:[^\r\n]|\Z))")
+_NO_LINE_END_BEFORE_TEXT = re.compile(rb"\r(?!\n[^\r\n])")
 _END_OF_QUOTED_RECORD = re.compile(rb'"\r?\n')
 # The second half is for records with doubled quotes, which to it are the end of one text and the beginning of another.
 _QUOTED_RECORD = re.compile(rb'(?:"[^"]*+",)*+"[^"]*+"\r?\n|(?:"[^"]*+",?)++(?<=")\r?\n')
@@ -118,9 +118,12 @@ class RecordCounter:
 
     def _take_quoted_records(self, data: bytes, position: int, limit: int) -> int:
         """Count whole records if all their fields are quoted; give the number of their bytes, else change nothing."""
-        if self._state is not _State.RECORD_START or not _QUOTED_RECORD.match(data, position, limit):
+        first = _QUOTED_RECORD.match(data, position, limit) if self._state is _State.RECORD_START else None
+        if not first:
             return 0
-        last = max(data.rfind(b'"\n"', position, limit), data.rfind(b'"\r\n"', position, limit))
+        # Looked for alone: what is not there at all takes a way through the whole block.
+        line_end = b"\r\n" if data[first.end() - 2] == _CARRIAGE_RETURN else b"\n"
+        last = data.rfind(b'"%b"' % line_end, position, limit)
         stop = data.find(b"\n", last, limit) + 1
         rest, records = _QUOTED_RECORD.subn(b"", data[position:stop] if last >= 0 else b"?")
         if rest:
@@ -133,7 +136,8 @@ class RecordCounter:
         if block.endswith(b"\r"):
             block = block[:-1]  # whether a line feed follows is not known yet
         taken = len(block)
-        only_line_ends = b"\r" in block and not _NO_LINE_END_BEFORE_TEXT.search(block)
+        without_last_end = taken - 2 if block.endswith(b"\r\n") else taken
+        only_line_ends = b"\r" in block and not _NO_LINE_END_BEFORE_TEXT.search(block, 0, without_last_end)
         if not only_line_ends and b"\r" in block and _CARRIAGE_RETURN_ALONE.search(block):
             # Inside of quotes this changes something too, but nothing that is counted.
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
