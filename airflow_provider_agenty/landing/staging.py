@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from airflow_provider_agenty.landing.errors import LandingError, storage_error
@@ -27,7 +28,7 @@ SUFFIX = ".agenty-part"
 _ABANDONED_AFTER = 600.0  # seconds; a lock may not be seen from another host on every network file system
 _ENTRIES_LOOKED_AT = 10_000
 _LONGEST_STEM = 100  # bytes
-_FLUSHED_AT_ONCE = 8 * 1024 * 1024
+_FLUSHED_AT_ONCE = 32 * 1024 * 1024
 
 
 class StagedFile:
@@ -44,8 +45,9 @@ class StagedFile:
         self.path = path
         self._file = file
         self._final_path = final_path
-        self._flushes_early = durable and hasattr(os, "posix_fadvise")
         self._written = self._flushed = 0
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="landing-flush") if durable else None
+        self._flush: Future[None] | None = None
 
     def write(self, data: bytes) -> None:
         """
@@ -58,18 +60,24 @@ class StagedFile:
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
+            self._written += len(data)
+            if self._written - self._flushed >= _FLUSHED_AT_ONCE:
+                self._flush_early()
         except OSError as error:
             raise storage_error(error, "write", self._final_path) from error
-        self._written += len(data)
-        if self._flushes_early and self._written - self._flushed >= _FLUSHED_AT_ONCE:
-            self._flush_early()
 
     def _flush_early(self) -> None:
-        # Saying that the pages are not needed makes the system write them to the disk now, while the download goes
-        # on, without waiting for it. Otherwise all of it would wait for the end.
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(self._file.fileno(), self._flushed, self._written - self._flushed, os.POSIX_FADV_DONTNEED)
+        """Have it brought to the disk beside the download, all of which would wait for the end otherwise."""
+        if self._flusher is None or (self._flush is not None and not self._flush.done()):
+            return
+        self._await_flush()
+        self._flush = self._flusher.submit(getattr(os, "fdatasync", os.fsync), self._file.fileno())
         self._flushed = self._written
+
+    def _await_flush(self) -> None:
+        # A disk tells an error once: it must not be lost with the flush that was told.
+        if self._flush is not None:
+            self._flush.result()
 
     def restart(self) -> None:
         """Throw away what was written so far."""
@@ -96,6 +104,7 @@ class StagedFile:
         :raises LandingError: if the disk is full or fails, which some file systems find out only now.
         """
         try:
+            self._await_flush()
             os.fsync(self._file.fileno())
         except OSError as error:
             raise storage_error(error, "write", self._final_path) from error
@@ -104,6 +113,12 @@ class StagedFile:
     def size(self) -> int:
         """Its size in bytes."""
         return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        """Close it; nothing more can be written."""
+        if self._flusher is not None:
+            self._flusher.shutdown(wait=False, cancel_futures=True)
+        self._file.close()
 
 
 @contextlib.contextmanager
@@ -120,10 +135,11 @@ def staged_file(folder: Path, stem: str, *, mode: int, durable: bool) -> Iterato
     """
     _remove_abandoned(folder)
     path, file = _create(folder, stem, mode)
+    staged = StagedFile(path, file, final_path=folder / stem, durable=durable)
     try:
-        yield StagedFile(path, file, final_path=folder / stem, durable=durable)
+        yield staged
     finally:
-        file.close()
+        staged.close()
         path.unlink(missing_ok=True)
 
 

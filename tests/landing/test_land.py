@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import logging
@@ -331,6 +332,24 @@ class TestWhateverGoesWrong:
                 land_at(old)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert self.untouched(old)
+
+    @pytest.mark.skipif(not hasattr(os, "fdatasync"), reason="this system has no fdatasync")
+    @pytest.mark.parametrize("pieces", [1, 30], ids=["the last flush", "one with others to come"])
+    def test_a_disk_that_tells_its_error_to_a_flush_on_the_way(self, old, monkeypatch, pieces):
+        errors = [OSError(errno.EIO, "Input/output error")]
+        flush = os.fdatasync
+
+        def fdatasync(descriptor):
+            if errors:
+                raise errors.pop()
+            flush(descriptor)
+
+        monkeypatch.setattr(staging, "_FLUSHED_AT_ONCE", len(CSV))
+        monkeypatch.setattr(os, "fdatasync", fdatasync)
+        with pytest.raises(LandingError, match=r"Could not write .*books\.csv"):
+            land_at(old, [CSV * 2] * pieces, count_rows=False)
+        assert not errors
         assert self.untouched(old)
 
     def test_a_permission_that_is_taken_away(self, tmp_path):
