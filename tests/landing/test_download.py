@@ -452,6 +452,21 @@ class TestNoFile:
         error = refused(make_download())
         assert "an XML page with the code ExpiredToken" in str(error)
 
+    @pytest.mark.parametrize("content_type", ["application/json", "Application/Problem+JSON; charset=utf-8"])
+    def test_a_json_document_is_refused(self, host, make_download, content_type):
+        document = f'\n{{"error": "expired", "link": "{SIGNATURE}"}}'
+        host.answers = [Answer(document.encode(), headers={"Content-Type": content_type})]
+        error = refused(make_download())
+        assert "answered with a JSON document instead of the file" in str(error)
+        assert SIGNATURE not in str(error)
+
+    @pytest.mark.parametrize(
+        ("content_type", "body"), [("text/csv", b'{"a": 1},b\n'), ("application/json", b"a,b\n1,2\n")]
+    )
+    def test_half_of_what_makes_a_json_document_is_no_reason(self, host, make_download, content_type, body):
+        host.answers = [Answer(body, headers={"Content-Type": content_type})]
+        assert b"".join(make_download()) == body
+
     @pytest.mark.parametrize(
         "answer",
         [
