@@ -9,11 +9,11 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from functools import cached_property
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_agenty.api import errors, identifiers, inputs, paging, starting, stopping
@@ -33,16 +33,15 @@ from airflow_provider_agenty.connection_form import (
     field_behaviour,
     form_widgets,
 )
-from airflow_provider_agenty.exceptions import (
-    AgentyAmbiguousStartError,
-    AgentyAuthError,
-    AgentyDestinationError,
-    AgentyError,
-    AgentyExportError,
-    AgentyInputError,
-    AgentyNotFoundError,
-    AgentyRequestError,
-    AgentyUnavailableError,
+from airflow_provider_agenty.exceptions import AgentyError, AgentyExportError
+from airflow_provider_agenty.hooks.public_errors import (
+    check_format,
+    checked,
+    landing_translation,
+    public_error,
+    translated,
+    translated_iterator,
+    translation,
 )
 from airflow_provider_agenty.waiting import JobWatch, conclude, wait
 
@@ -51,68 +50,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_agenty.landing import Destination, ExportedFile
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 LAST_LOG_ENTRIES = 50
-
-
-def _translated(method: Callable[P, T]) -> Callable[P, T]:
-    """Let a method raise the public errors in place of those of the api package."""
-
-    @functools.wraps(method)
-    def translated(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _translation():
-            return method(*args, **kwargs)
-
-    return translated
-
-
-def _translated_iterator(method: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
-    """Let a generator raise the public errors; what it is given is checked at the call, not at the first item."""
-
-    @functools.wraps(method)
-    def translated(*args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        with _translation():
-            items = method(*args, **kwargs)
-        return _iterate(items)
-
-    def _iterate(items: Iterator[T]) -> Iterator[T]:
-        with _translation():
-            yield from items
-
-    return translated
-
-
-@contextmanager
-def _translation() -> Iterator[None]:
-    try:
-        yield
-    except errors.ApiError as error:
-        public = _public_error(error)
-    else:
-        return
-    raise public from None
-
-
-def _public_error(error: errors.ApiError) -> AgentyError:
-    text = str(error)
-    match error:
-        case errors.InvalidInputError():
-            return AgentyInputError(text)
-        case errors.AuthenticationError():
-            return AgentyAuthError(text)
-        case errors.NotFoundError():
-            return AgentyNotFoundError(text)
-        case errors.RequestError():
-            return AgentyRequestError(text, message=error.agenty_message, details=error.details, status=error.status)
-        case errors.UnavailableError():
-            return AgentyUnavailableError(text, retry_after=error.retry_after)
-        case errors.AmbiguousStartError():
-            return AgentyAmbiguousStartError(
-                text, agent_id=error.agent_id, candidates=error.candidates, may_clear_up=error.may_clear_up
-            )
-    return AgentyError(text)
 
 
 class AgentyHook(BaseHook):
@@ -156,7 +94,7 @@ class AgentyHook(BaseHook):
 
         :raises AgentyInputError: if there is no such connection, or one of its fields can't be used.
         """
-        with _translation():
+        with translation():
             return self._read_settings()
 
     def _read_settings(self) -> Settings:
@@ -250,7 +188,7 @@ class AgentyHook(BaseHook):
         :return: Whether it worked, and a sentence that says what is wrong if not.
         """
         try:
-            with _translation():
+            with translation():
                 transport = Transport(self.settings)
                 transport.retry_policy = RetryPolicy(max_attempts=1)
                 try:
@@ -264,7 +202,7 @@ class AgentyHook(BaseHook):
 
     # Jobs
 
-    @_translated
+    @translated
     def start_job(
         self,
         agent_id: str,
@@ -319,7 +257,7 @@ class AgentyHook(BaseHook):
                 newest.status,
             )
 
-    @_translated
+    @translated
     def newest_job_id(self, agent_id: str) -> int:
         """
         Return the id of the agent's newest job, 0 if it has none (``GET /jobs?agent_id=&limit=1``).
@@ -328,7 +266,7 @@ class AgentyHook(BaseHook):
         """
         return starting.newest_job_id(self._transport, identifiers.check_agent_id(agent_id))
 
-    @_translated
+    @translated
     def find_started_job(self, agent_id: str, *, newer_than: int, patience: float = 0.0) -> Job | None:
         """
         Return the job that a start with an unknown outcome made, ``None`` if it made none (``GET /jobs?agent_id=``).
@@ -343,7 +281,7 @@ class AgentyHook(BaseHook):
         agent_id = identifiers.check_agent_id(agent_id)
         return starting.look_for_started_job(self._transport, agent_id, newer_than=newer_than, patience=patience)
 
-    @_translated
+    @translated
     def find_active_job(self, agent_id: str, *, since: datetime) -> Job | None:
         """
         Return the one job of an agent that was made since some moment and still goes on (``GET /jobs?agent_id=``).
@@ -355,7 +293,7 @@ class AgentyHook(BaseHook):
         """
         return starting.find_active_job(self._transport, identifiers.check_agent_id(agent_id), since=since)
 
-    @_translated
+    @translated
     def get_job(self, job_id: int | str) -> Job:
         """
         Return a job as it is now (``GET /jobs/{job_id}``).
@@ -366,7 +304,7 @@ class AgentyHook(BaseHook):
         job_id = identifiers.check_job_id(job_id)
         return self._transport.read(f"/jobs/{job_id}").job(job_id)
 
-    @_translated
+    @translated
     def stop_job(self, job_id: int | str) -> Job:
         """
         Ask Agenty to stop a job (``GET /jobs/{job_id}/stop``). On a job that is over it changes nothing.
@@ -380,7 +318,7 @@ class AgentyHook(BaseHook):
         job_id = identifiers.check_job_id(job_id)
         return stopping.stop_job(self._transport, job_id)
 
-    @_translated
+    @translated
     def get_input(self, agent_id: str) -> AgentInput:
         """
         Return what an agent is to scrape (``GET /inputs/{agent_id}``).
@@ -390,7 +328,7 @@ class AgentyHook(BaseHook):
         """
         return inputs.get_input(self._transport, identifiers.check_agent_id(agent_id))
 
-    @_translated
+    @translated
     def set_input(self, agent_id: str, new: AgentInput | Mapping[str, Any] | str | Iterable[str]) -> None:
         """
         Set what an agent scrapes from its next job on, whoever starts it (``PUT /inputs/{agent_id}``).
@@ -409,7 +347,7 @@ class AgentyHook(BaseHook):
         what = f"{len(new.data)} URL{'' if len(new.data) == 1 else 's'}" if new.lists_urls else f"{new.type} {new.id}"
         self.log.info("Set the input of agent %s: %s", agent_id, what)
 
-    @_translated_iterator
+    @translated_iterator
     def list_jobs(self, agent_id: str | None = None) -> Iterator[Job]:
         """
         Yield jobs, newest first, a page at a time as they are asked for, none of them twice (``GET /jobs``).
@@ -420,7 +358,7 @@ class AgentyHook(BaseHook):
             agent_id = identifiers.check_agent_id(agent_id)
         return paging.iter_jobs(self._transport, agent_id=agent_id)
 
-    @_translated
+    @translated
     def look_at_jobs(self, *, limit: int, offset: int = 0) -> JobPage:
         """
         Return one page of the list of all jobs, newest first (``GET /jobs``).
@@ -431,7 +369,7 @@ class AgentyHook(BaseHook):
         """
         return paging.look_at_jobs(self._transport, limit=limit, offset=offset)
 
-    @_translated
+    @translated
     def look_for_jobs(self, job_ids: Collection[int], *, limit: int, offset: int = 0) -> Sighting:
         """
         Look for some jobs in one page of the list of all jobs, newest first (``GET /jobs``).
@@ -443,7 +381,7 @@ class AgentyHook(BaseHook):
         """
         return paging.look_for_jobs(self._transport, job_ids, limit=limit, offset=offset)
 
-    @_translated_iterator
+    @translated_iterator
     def iter_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> Iterator[dict[str, Any]]:
         """
         Yield the rows of a job's result (``GET /jobs/{job_id}/result``), the next pages already on their way.
@@ -460,7 +398,7 @@ class AgentyHook(BaseHook):
         collection = identifiers.check_collection(collection)
         return paging.iter_result(self._transport, job_id, collection=collection, modified=modified)
 
-    @_translated
+    @translated
     def count_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> int:
         """
         Return how many rows a job's result has (``GET /jobs/{job_id}/result?limit=1``).
@@ -476,7 +414,7 @@ class AgentyHook(BaseHook):
             modified=modified,
         )
 
-    @_translated_iterator
+    @translated_iterator
     def iter_logs(self, job_id: int | str, *, offset: int = 0) -> Iterator[LogEntry]:
         """
         Yield the entries of a job's log, oldest first (``GET /jobs/{job_id}/logs``).
@@ -524,7 +462,7 @@ class AgentyHook(BaseHook):
         :raises AgentyTimeoutError: if it is not done in time.
         """
         watch = JobWatch(
-            _check(identifiers.check_job_id, job_id),
+            checked(identifiers.check_job_id, job_id),
             deadline=None if timeout is None else time.time() + timeout,
             max_failed_ratio=max_failed_ratio,
             log=self.log,
@@ -534,7 +472,7 @@ class AgentyHook(BaseHook):
 
     # Files
 
-    @_translated
+    @translated
     def get_export_link(
         self,
         job_id: int | str,
@@ -618,11 +556,11 @@ class AgentyHook(BaseHook):
         """
         from airflow_provider_agenty.landing import HttpDownload, land
 
-        job_id = _check(identifiers.check_job_id, job_id)
-        file_type = _check(identifiers.check_file_type, file_type)
-        collection = _check(identifiers.check_collection, collection)
+        job_id = checked(identifiers.check_job_id, job_id)
+        file_type = checked(identifiers.check_file_type, file_type)
+        collection = checked(identifiers.check_collection, collection)
         if filename:
-            _check(identifiers.check_filename, filename)
+            checked(identifiers.check_filename, filename)
         is_result = file_type == "result"
         destination, job = self._open_destination(
             path,
@@ -636,7 +574,7 @@ class AgentyHook(BaseHook):
         rows = (
             self.count_result(job_id, collection=collection, modified=modified) if is_result and verify_rows else None
         )
-        with _landing(), Session(self.settings, authenticated=False) as session:
+        with landing_translation(), Session(self.settings, authenticated=False) as session:
             exported = land(
                 HttpDownload(
                     lambda: self.get_export_link(
@@ -715,9 +653,9 @@ class AgentyHook(BaseHook):
         from airflow_provider_agenty.landing import land
         from airflow_provider_agenty.landing.formats import encode_rows
 
-        job_id = _check(identifiers.check_job_id, job_id)
-        collection = _check(identifiers.check_collection, collection)
-        _check_format(format, path)
+        job_id = checked(identifiers.check_job_id, job_id)
+        collection = checked(identifiers.check_collection, collection)
+        check_format(format, path)
         destination, job = self._open_destination(
             path,
             job_id,
@@ -728,7 +666,10 @@ class AgentyHook(BaseHook):
             job_seen=job_seen,
         )
         expected = None
-        with _landing(), closing(self._rows_to_land(job_id, collection=collection, modified=modified)) as rows:
+        with (
+            landing_translation(),
+            closing(self._rows_to_land(job_id, collection=collection, modified=modified)) as rows,
+        ):
             beginning: list[dict[str, Any]] = []
             if verify_rows:
                 # While the first page is on its way: each of the two is a whole round trip.
@@ -757,7 +698,7 @@ class AgentyHook(BaseHook):
         except errors.UnexpectedAnswerError as error:
             public: AgentyError = AgentyExportError(f"{error} Nothing was landed.")
         except errors.ApiError as error:
-            public = _public_error(error)
+            public = public_error(error)
         else:
             return
         raise public
@@ -784,7 +725,7 @@ class AgentyHook(BaseHook):
             _refuse_unfinished(job, file_type)
             return job
 
-        with _landing(is_open=False):
+        with landing_translation(is_open=False):
             destination = open_destination(
                 path,
                 default_name=lambda: f"{finished_job().agent_id or 'agent'}-{job_id}{name_end}",
@@ -813,11 +754,6 @@ class AgentyHook(BaseHook):
             mask_secret(query)
 
 
-def _check(check: Callable[[Any], T], value: Any) -> T:
-    with _translation():
-        return check(value)
-
-
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -837,29 +773,3 @@ def _refuse_unfinished(job: Job, file_type: str) -> None:
             "it has no final result" if job.is_terminal else "its result is not final. Wait for it with AgentyJobSensor"
         )
         raise AgentyExportError(f"Job {job.job_id} is {job.status}: {advice}. Nothing was landed.")
-
-
-def _check_format(name: str, path: str) -> None:
-    from airflow_provider_agenty.landing.formats import FormatError, check_format
-
-    try:
-        check_format(name, path)
-    except FormatError as error:
-        problem = AgentyInputError(str(error))
-    else:
-        return
-    raise problem
-
-
-@contextmanager
-def _landing(*, is_open: bool = True) -> Iterator[None]:
-    from airflow_provider_agenty.landing import LandingError
-
-    try:
-        yield
-    except LandingError as error:
-        is_final = not is_open and not error.retryable
-        public = (AgentyDestinationError if is_final else AgentyExportError)(str(error))
-    else:
-        return
-    raise public from None
