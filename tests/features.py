@@ -17,6 +17,7 @@ def has(module: str, name: str | None = None) -> bool:
 
 
 IS_AIRFLOW_3 = has("airflow.sdk")
+IS_AIRFLOW_3_0 = import_module("airflow").__version__.startswith("3.0.")
 
 needs_airflow_3 = pytest.mark.skipif(not IS_AIRFLOW_3, reason="needs Airflow 3's API server and task SDK")
 needs_asset_watchers = pytest.mark.skipif(
