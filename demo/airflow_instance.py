@@ -313,7 +313,7 @@ class AirflowInstance:
     # How it is set up
 
     def _prepare(self) -> None:
-        if find_spec("airflow.sdk") is None:
+        if not _is_airflow_3():
             raise AirflowInstanceError("This needs Airflow 3 or later: Airflow 2 has other components and another API.")
         api_port, *unused = free_ports(3)
         self._address = AirflowAddress(self.home, api_port, (unused[0], unused[1]))
@@ -458,6 +458,13 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
     except OSError:
         return ""
+
+
+def _is_airflow_3() -> bool:
+    # Airflow is not imported in this process: it would read the user's own settings, and log on the way.
+    airflow = find_spec("airflow")
+    folders = airflow.submodule_search_locations if airflow else None
+    return any(Path(folder, "sdk").is_dir() for folder in folders or ())
 
 
 def _parent(pid: int) -> int:

@@ -115,9 +115,9 @@ class StagedFile:
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
-        """Close it; nothing more can be written."""
+        """Close it, once nothing is brought to the disk any more; nothing more can be written."""
         if self._flusher is not None:
-            self._flusher.shutdown(wait=False, cancel_futures=True)
+            self._flusher.shutdown(cancel_futures=True)
         self._file.close()
 
 
@@ -139,8 +139,9 @@ def staged_file(folder: Path, stem: str, *, mode: int, durable: bool) -> Iterato
     try:
         yield staged
     finally:
-        staged.close()
+        # Removed first: closing may wait for the disk, and a process that ends gets little time.
         path.unlink(missing_ok=True)
+        staged.close()
 
 
 def spool_place(folder: str | None) -> Path:
