@@ -277,6 +277,20 @@ class TestTrigger:
 
         assert len(told) > next(iter(xcoms.values()))["offset"] > 0
 
+    def test_what_was_just_written_is_not_stored_before_the_next_turn(
+        self, agenty_sandbox, make_context, told, xcoms, monkeypatch
+    ):
+        stored = []
+        write_xcom = log_offset.write_xcom
+        monkeypatch.setattr(log_offset, "write_xcom", lambda *args: (stored.append(time.time()), write_xcom(*args)))
+        job_id = start_running(agenty_sandbox)
+        trigger = self.make(job_id, make_context)
+        trigger.poll_interval = 0.5
+        asyncio.run(self.run_until_kept(trigger, xcoms))
+
+        copied = next(request for request in agenty_sandbox.requests if request.path == f"/jobs/{job_id}/logs")
+        assert stored[0] - copied.time > 0.4
+
     @pytest.mark.parametrize("away", ["read_xcom", "write_xcom"])
     def test_an_xcom_that_is_away_costs_no_wait(self, agenty_sandbox, make_context, told, xcoms, monkeypatch, away):
         def fail(*_):
