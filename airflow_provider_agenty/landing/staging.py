@@ -135,13 +135,12 @@ def staged_file(folder: Path, stem: str, *, mode: int, durable: bool) -> Iterato
     """
     _remove_abandoned(folder)
     path, file = _create(folder, stem, mode)
-    staged = StagedFile(path, file, final_path=folder / stem, durable=durable)
-    try:
-        yield staged
-    finally:
-        # Removed first: closing may wait for the disk, and a process that ends gets little time.
-        path.unlink(missing_ok=True)
-        staged.close()
+    with contextlib.closing(StagedFile(path, file, final_path=folder / stem, durable=durable)) as staged:
+        try:
+            yield staged
+        finally:
+            # Before it is closed: that may wait for the disk, and a process that ends gets little time.
+            path.unlink(missing_ok=True)
 
 
 def spool_place(folder: str | None) -> Path:
