@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from airflow_provider_agenty.api import errors
@@ -27,6 +27,7 @@ from airflow_provider_agenty.exceptions import (
 
 P = ParamSpec("P")
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 
 
 def translated(method: Callable[P, T]) -> Callable[P, T]:
@@ -56,16 +57,9 @@ def translated_iterator(method: Callable[P, Iterator[T]]) -> Callable[P, Iterato
     return call
 
 
-@contextmanager
-def translation() -> Iterator[None]:
+def translation() -> AbstractContextManager[None]:
     """Raise the public error in place of one of the api package."""
-    try:
-        yield
-    except errors.ApiError as error:
-        public = public_error(error)
-    else:
-        return
-    raise public from None
+    return _in_place_of(errors.ApiError, public_error)
 
 
 def public_error(error: errors.ApiError) -> AgentyError:
@@ -113,20 +107,13 @@ def check_format(name: str, path: str) -> None:
     :param path: Where the file is to be.
     :raises AgentyInputError: saying why not.
     """
-    from airflow_provider_agenty.landing.formats import FormatError
-    from airflow_provider_agenty.landing.formats import check_format as check
+    from airflow_provider_agenty.landing import formats
 
-    try:
-        check(name, path)
-    except FormatError as error:
-        problem = AgentyInputError(str(error))
-    else:
-        return
-    raise problem
+    with _in_place_of(formats.FormatError, lambda error: AgentyInputError(str(error))):
+        formats.check_format(name, path)
 
 
-@contextmanager
-def landing_translation(*, is_open: bool = True) -> Iterator[None]:
+def landing_translation(*, is_open: bool = True) -> AbstractContextManager[None]:
     """
     Raise the public error in place of one of the landing package.
 
@@ -134,11 +121,19 @@ def landing_translation(*, is_open: bool = True) -> Iterator[None]:
     """
     from airflow_provider_agenty.landing import LandingError
 
+    def public(error: LandingError) -> AgentyError:
+        is_final = not is_open and not error.retryable
+        return (AgentyDestinationError if is_final else AgentyExportError)(str(error))
+
+    return _in_place_of(LandingError, public)
+
+
+@contextmanager
+def _in_place_of(kind: type[E], public: Callable[[E], AgentyError]) -> Iterator[None]:
     try:
         yield
-    except LandingError as error:
-        is_final = not is_open and not error.retryable
-        public = (AgentyDestinationError if is_final else AgentyExportError)(str(error))
+    except kind as error:
+        problem = public(error)
     else:
         return
-    raise public from None
+    raise problem from None
