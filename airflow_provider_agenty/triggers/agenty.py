@@ -152,15 +152,14 @@ class AgentyJobTrigger(BaseTrigger):
 
     async def _catch_up(self, copy: LogCopy, kept: LogOffset, over: asyncio.Event) -> None:
         """Copy what is new; of a job that is over all that is left."""
-        goes_on = True
-        while goes_on:
+        while True:
             if copy.offset > self.log_offset:
                 # Only now, a turn later: lines that were just written are lost with a triggerer that is killed, and
                 # are to come twice rather than not at all.
                 await kept.keep(copy.offset)
-            goes_on = await _in_log_thread(copy.catch_up) and over.is_set()
-            if goes_on:
-                await asyncio.sleep(SECONDS_BETWEEN_TURNS)
+            if not (await _in_log_thread(copy.catch_up) and over.is_set()):
+                return
+            await asyncio.sleep(SECONDS_BETWEEN_TURNS)
 
     async def on_kill(self) -> None:
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
