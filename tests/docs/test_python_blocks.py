@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from tests.docs.pages import Program, programs
-from tests.features import IS_AIRFLOW_3
+from tests.features import IS_AIRFLOW_3_0
 
 AIRFLOW_2_NAMES = {
     "DAG": "airflow import DAG",
@@ -174,8 +174,8 @@ def dag_runs(lake, tmp_path_factory):
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     _run(environment, "-m", "airflow", "db", "migrate")
-    if IS_AIRFLOW_3:
-        # On Airflow 3.0 an asset has to be known before a task has it for an outlet.
+    if IS_AIRFLOW_3_0:
+        # There an asset has to be known before a task has it for an outlet.
         _run(environment, "-m", "airflow", "dags", "reserialize")
     output = _run(environment, str(Path(__file__).with_name("run_dags.py")))
     return DagRuns(**json.loads(output.splitlines()[-1]), output=output)
