@@ -8,10 +8,8 @@ complete and not before. Other remote file systems get it under a temporary name
 from __future__ import annotations
 
 import contextlib
-import inspect
 import re
 import secrets
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, o
 from airflow_provider_agenty.landing.destination import Destination
 from airflow_provider_agenty.landing.errors import LandingError
 from airflow_provider_agenty.landing.staging import SUFFIX, StagedFile, make_room, spool_place, staged_file
+from airflow_provider_agenty.landing.upload import Upload
 
 _AMAZON = "apache-airflow-providers-amazon[s3fs]"
 _GOOGLE = "apache-airflow-providers-google"
@@ -38,12 +37,8 @@ _OBJECT_STORES = {
 }
 _PACKAGES = {**_OBJECT_STORES, "sftp": _SFTP, "ssh": _SFTP}
 _UNKNOWN_SCHEME = re.compile("No filesystem registered|Unsupported filesystem|Protocol not known")
-_PART_SIZE = 5 * 1024 * 1024  # the least that S3 takes
-_PARTS_AT_ONCE = 4  # with the part size above this bounds the memory an upload takes
-_MOST_PARTS = 9_000  # S3 takes 10,000
 _LAST_BYTES = 64 * 1024  # what tells the beginning of a file from another one
 _SPOOLED_FILE = 0o600  # the spool folder is often open to everyone
-_LONGEST_GOODBYE = 30.0  # seconds an interrupted upload gets to clean up after itself
 
 
 def open_object(
@@ -231,7 +226,7 @@ class ObjectDestination(Destination):
             raise problem
 
     def _upload_in_place(self, staged: StagedFile) -> None:
-        upload = _Upload(self._store.files, staged, self._key, only_if_absent=not self._overwrite)
+        upload = Upload(self._store.files, staged, self._key, only_if_absent=not self._overwrite)
         if not self._overwrite and not upload.can_be_only_if_absent:
             self.check()
         try:
@@ -267,7 +262,7 @@ class ObjectDestination(Destination):
         if folder:
             files.makedirs(folder, exist_ok=True)
         try:
-            _Upload(files, staged, temporary, only_if_absent=False).run()
+            Upload(files, staged, temporary, only_if_absent=False).run()
             self._check_size(temporary, staged)
             self.check()
             files.mv(temporary, self._key)
@@ -301,92 +296,3 @@ class ObjectDestination(Destination):
     def _remove(self, key: str) -> None:
         with contextlib.suppress(Exception):
             self._store.files.rm_file(key)
-
-
-class _Upload:
-    """
-    One upload, in a thread of its own, so that a signal's exception can end it in an orderly way.
-
-    :param files: the file system to upload to.
-    :param staged: the file.
-    :param key: its name there.
-    :param only_if_absent: whether the store is to refuse it if the key is there already, where it can do that.
-    """
-
-    def __init__(self, files: Any, staged: StagedFile, key: str, *, only_if_absent: bool) -> None:
-        self._files = files
-        self._staged = staged
-        self._key = key
-        self._only_if_absent = only_if_absent
-        self._error: BaseException | None = None
-        self._put_file = getattr(files, "_put_file", files.put_file) if files.async_impl else files.put_file
-        self._parameters = inspect.signature(self._put_file).parameters
-        self.done = False
-
-    @property
-    def can_be_only_if_absent(self) -> bool:
-        """Whether the store itself can refuse to replace a key."""
-        return "mode" in self._parameters or "overwrite" in self._parameters
-
-    def run(self) -> None:
-        """
-        Upload the file; when this is interrupted, let the store clean up first.
-
-        :raises Exception: what the file system raises.
-        """
-        callback = _interruptible_callback()
-        ended = threading.Event()  # not Thread.join, which takes the thread for ended when it is interrupted
-        thread = threading.Thread(target=self._work, args=(callback, ended), name="landing-upload", daemon=True)
-        thread.start()
-        try:
-            ended.wait()
-        except BaseException:
-            callback.interrupted = True
-            ended.wait(_LONGEST_GOODBYE)
-            raise
-        if self._error is not None:
-            raise self._error
-
-    def _work(self, callback: Any, ended: threading.Event) -> None:
-        try:
-            self._files.put_file(str(self._staged.path), self._key, callback=callback, **self._options())
-            self.done = True
-        except BaseException as error:  # raised again in the thread that waits
-            self._error = error
-        ended.set()
-
-    def _options(self) -> dict[str, Any]:
-        at_once = _PARTS_AT_ONCE if "max_concurrency" in self._parameters else 1
-        wanted = {
-            "chunksize": part_size(self._staged.size) * (_PARTS_AT_ONCE // at_once),
-            "max_concurrency": at_once,
-            "mode": "create" if self._only_if_absent else "overwrite",
-            "overwrite": not self._only_if_absent,
-        }
-        return {name: value for name, value in wanted.items() if name in self._parameters}
-
-
-def part_size(size: int) -> int:
-    """
-    Choose the size of an upload's parts.
-
-    :param size: the file's size in bytes.
-    :return: 5 MiB, or the multiple of it that keeps the number of parts within what stores take.
-    """
-    return max(1, -(-size // (_MOST_PARTS * _PART_SIZE))) * _PART_SIZE
-
-
-def _interruptible_callback() -> Any:
-    from fsspec.callbacks import Callback  # type: ignore[import-untyped]
-
-    class InterruptibleCallback(Callback):  # type: ignore[misc]
-        """Ends an upload at its next part with an error, which makes the file system abort it."""
-
-        interrupted = False
-
-        def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
-            if self.interrupted:
-                raise InterruptedError("the upload was interrupted")
-            super().call(hook_name, **kwargs)
-
-    return InterruptibleCallback()

@@ -20,7 +20,8 @@ pytest.importorskip("airflow.providers.amazon")
 moto_server = pytest.importorskip("moto.server")
 boto3 = pytest.importorskip("boto3")
 
-from airflow_provider_agenty.landing import LandingError, land, object_store, open_destination  # noqa: E402
+from airflow_provider_agenty.landing import LandingError, land, open_destination  # noqa: E402
+from airflow_provider_agenty.landing.upload import part_size  # noqa: E402
 from tests.landing.conftest import Answer, files_in  # noqa: E402
 
 CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1000))
@@ -400,6 +401,6 @@ def test_the_spool_folder_may_be_below_the_users_home(bucket, land_at, tmp_path,
 def test_parts_grow_so_that_their_number_stays_within_what_s3_takes():
     sizes = [1, 5 * 10**9, 10**11, 5 * 10**12]
     for size in sizes:
-        part = object_store.part_size(size)
+        part = part_size(size)
         assert part % (256 * 1024) == 0
         assert -(-size // part) <= 10_000
