@@ -1,12 +1,14 @@
 """
 Landing a large file in S3 (moto's server), beside a download by curl and an upload by the AWS command line.
 
-    python benchmarks/landing_s3.py --aws AWS [--megabytes 1000] [--runs 3] [--folder FOLDER]
+    python benchmarks/landing_s3.py --aws AWS [--megabytes 1000] [--runs 5] [--folder FOLDER] [--plain]
 
 AWS is the AWS command line, which wants a botocore of its own: install it in an environment of its own
 (``python -m venv aws && aws/bin/pip install awscli``, then ``--aws aws/bin/aws``). All take turns, with the same file
-over loopback and the same server. The start of Python and its imports is left out, for the AWS command line by taking
-off what ``aws --version`` takes. Ours downloads, verifies and uploads; its ratio is to curl and AWS together.
+over loopback and the same server, which speaks TLS, as S3 does, unless ``--plain`` is given. What the one before has left
+to the disk is brought there before the next one's turn. The start of Python and its imports is left out, for the AWS
+command line by taking off what ``aws --version`` takes. Ours downloads, verifies and uploads; its ratio is to curl and AWS
+together.
 """
 
 from __future__ import annotations
@@ -26,19 +28,22 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from landing import serve, write_csv
+from waiters_server import write_certificate
 
 LOGIN = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 NO_OTHERS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
 
 
-def store(told: Connection) -> None:
-    from moto.server import ThreadedMotoServer
+def store(told: Connection, certificate: Path | None) -> None:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").disabled = True
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    told.send("http://{}:{}".format(*server.get_host_and_port()))
-    told.recv()
+    files = (str(certificate / "certificate.pem"), str(certificate / "key.pem")) if certificate else None
+    application = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, application, threaded=True, ssl_context=files)
+    told.send(f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}")
+    server.serve_forever()
 
 
 def upload(aws: str, *arguments: str) -> float:
@@ -82,25 +87,29 @@ def landed(url: str, rows: int, folder: Path) -> float:
     return float(answer.stdout.splitlines()[-1])
 
 
-def compare(aws: str, size: int, runs: int, folder: Path) -> None:
+def compare(aws: str, size: int, runs: int, folder: Path, *, plain: bool) -> None:
+    bundle = write_certificate(folder)
     source, downloaded = folder / "source.csv", folder / "downloaded.csv"
     rows = write_csv(source, size, csv.QUOTE_MINIMAL)
     (from_server, server_end), (from_store, store_end) = multiprocessing.Pipe(), multiprocessing.Pipe()
     processes = [
         multiprocessing.Process(target=serve, args=(source, server_end), daemon=True),
-        multiprocessing.Process(target=store, args=(store_end,), daemon=True),
+        multiprocessing.Process(target=store, args=(store_end, None if plain else folder), daemon=True),
     ]
     for process in processes:
         process.start()
     url, endpoint = f"http://127.0.0.1:{from_server.recv()}/file.csv", from_store.recv()
-    os.environ |= {"AWS_ENDPOINT_URL": endpoint, **LOGIN, **NO_OTHERS}
+    os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_CA_BUNDLE": str(bundle), **LOGIN, **NO_OTHERS}
     try:
         upload(aws, "s3", "mb", "s3://lake")
         start = statistics.median(upload(aws, "--version") for _ in range(3))
         theirs, ours = [], []
         for _ in range(runs):
+            downloaded.unlink(missing_ok=True)  # to write over a file takes twice as long
+            os.sync()
             curl = download(url, downloaded)
             theirs.append((curl, upload(aws, "s3", "cp", str(downloaded), "s3://lake/theirs.csv") - start))
+            os.sync()
             ours.append(landed(url, rows, folder))
     finally:
         for process in processes:
@@ -119,8 +128,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--aws", default="aws", help="the AWS command line")
     parser.add_argument("--megabytes", type=int, default=1000)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where files are kept; default: the folder for temporary files")
+    parser.add_argument("--plain", action="store_true", help="without TLS")
     parser.add_argument("--land", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.land:
@@ -129,7 +139,7 @@ def main() -> None:
     if not shutil.which(options.aws):
         raise SystemExit(f"There is no {options.aws}: install awscli in an environment of its own, and give --aws.")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        compare(options.aws, options.megabytes * 10**6, options.runs, Path(folder))
+        compare(options.aws, options.megabytes * 10**6, options.runs, Path(folder), plain=options.plain)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import inspect
 import threading
 from typing import Any
 
+from airflow_provider_agenty.landing.s3_parts import upload_in_parts
 from airflow_provider_agenty.landing.staging import StagedFile
 
 _PART_SIZE = 5 * 1024 * 1024  # the least that S3 takes
@@ -64,11 +65,34 @@ class Upload:
 
     def _work(self, callback: Any, ended: threading.Event) -> None:
         try:
-            self._files.put_file(str(self._staged.path), self._key, callback=callback, **self._options())
+            if self._is_large_for_s3:
+                self._send_parts_to_s3(callback)
+            else:
+                self._files.put_file(str(self._staged.path), self._key, callback=callback, **self._options())
             self.done = True
         except BaseException as error:  # raised again in the thread that waits
             self._error = error
         ended.set()
+
+    @property
+    def _is_large_for_s3(self) -> bool:
+        # Below two parts s3fs sends the file as one.
+        return hasattr(self._files, "call_s3") and self._staged.size >= 2 * part_size(self._staged.size)
+
+    def _send_parts_to_s3(self, callback: Any) -> None:
+        from fsspec.asyn import sync  # type: ignore[import-untyped]
+
+        sync(
+            self._files.loop,
+            upload_in_parts,
+            self._files,
+            self._staged.path,
+            self._key,
+            part_size=part_size(self._staged.size),
+            at_once=_PARTS_AT_ONCE,
+            only_if_absent=self._only_if_absent,
+            callback=callback,
+        )
 
     def _options(self) -> dict[str, Any]:
         at_once = _PARTS_AT_ONCE if "max_concurrency" in self._parameters else 1
