@@ -5,10 +5,10 @@ Landing a large file in S3 (moto's server), beside a download by curl and an upl
 
 AWS is the AWS command line, which wants a botocore of its own: install it in an environment of its own
 (``python -m venv aws && aws/bin/pip install awscli``, then ``--aws aws/bin/aws``). All take turns, with the same file
-over loopback and the same server, which speaks TLS, as S3 does, unless ``--plain`` is given. What the one before has left
-to the disk is brought there before the next one's turn. The start of Python and its imports is left out, for the AWS
-command line by taking off what ``aws --version`` takes. Ours downloads, verifies and uploads; its ratio is to curl and AWS
-together.
+over loopback and the same server, which speaks TLS, as S3 does, unless ``--plain`` is given. What the one before has
+left to the disk is brought there before the next one's turn. The start of Python and its imports is left out, for the
+AWS command line by taking off what ``aws --version`` takes. Ours downloads, verifies and uploads. Its ratios are to
+curl and AWS together, with the downloaded file brought to the disk (fsync) and without that.
 """
 
 from __future__ import annotations
@@ -55,6 +55,13 @@ def upload(aws: str, *arguments: str) -> float:
 def download(url: str, target: Path) -> float:
     begun = time.perf_counter()
     subprocess.run(["curl", "--silent", "--fail", "--output", str(target), url], check=True)
+    return time.perf_counter() - begun
+
+
+def bring_to_disk(path: Path) -> float:
+    begun = time.perf_counter()
+    with path.open("rb") as file:
+        os.fsync(file)
     return time.perf_counter() - begun
 
 
@@ -107,21 +114,27 @@ def compare(aws: str, size: int, runs: int, folder: Path, *, plain: bool) -> Non
         for _ in range(runs):
             downloaded.unlink(missing_ok=True)  # to write over a file takes twice as long
             os.sync()
-            curl = download(url, downloaded)
-            theirs.append((curl, upload(aws, "s3", "cp", str(downloaded), "s3://lake/theirs.csv") - start))
+            curl, flush = download(url, downloaded), bring_to_disk(downloaded)
+            theirs.append((curl, flush, upload(aws, "s3", "cp", str(downloaded), "s3://lake/theirs.csv") - start))
             os.sync()
             ours.append(landed(url, rows, folder))
     finally:
         for process in processes:
             process.kill()
-    curl, cp = (statistics.median(each) for each in zip(*theirs, strict=True))
-    ratio = statistics.median(mine / sum(other) for mine, other in zip(ours, theirs, strict=True))
-    print("| subject | s, median | ratio, median |")
+    curl, flush, cp = (statistics.median(each) for each in zip(*theirs, strict=True))
+    print("| subject | s, median | with fsync, s |")
     print("| --- | --- | --- |")
-    print(f"| curl, to a local file | {curl:.2f} |  |")
-    print(f"| aws s3 cp of that file | {cp:.2f} |  |")
-    print(f"| both | {curl + cp:.2f} | 1.00 |")
-    print(f"| ours, all verification | {statistics.median(ours):.2f} | {ratio:.2f} |")
+    print(f"| curl, to a local file | {curl:.2f} | {curl + flush:.2f} |")
+    print(f"| aws s3 cp of that file | {cp:.2f} | {cp:.2f} |")
+    print(f"| ours, all verification | {statistics.median(ours):.2f} | {statistics.median(ours):.2f} |")
+    without = [mine / (curl + cp) for mine, (curl, _, cp) in zip(ours, theirs, strict=True)]
+    with_it = [mine / sum(other) for mine, other in zip(ours, theirs, strict=True)]
+    print(f"| ours / (curl + aws), median | {statistics.median(without):.2f} | {statistics.median(with_it):.2f} |")
+    print(f"| of {len(ours)} runs: from, to | {_range(without)} | {_range(with_it)} |")
+
+
+def _range(ratios: list[float]) -> str:
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def main() -> None:
