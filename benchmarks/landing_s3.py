@@ -24,10 +24,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from landing import serve, write_csv
+from landing import fsync, serve, write_csv
 from waiters_server import write_certificate
 
 LOGIN = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -46,23 +47,14 @@ def store(told: Connection, certificate: Path | None) -> None:
     server.serve_forever()
 
 
-def upload(aws: str, *arguments: str) -> float:
+def seconds(work: Callable[..., object], *arguments: object) -> float:
     begun = time.perf_counter()
-    subprocess.run([aws, *arguments], check=True, capture_output=True)
+    work(*arguments)
     return time.perf_counter() - begun
 
 
-def download(url: str, target: Path) -> float:
-    begun = time.perf_counter()
-    subprocess.run(["curl", "--silent", "--fail", "--output", str(target), url], check=True)
-    return time.perf_counter() - begun
-
-
-def bring_to_disk(path: Path) -> float:
-    begun = time.perf_counter()
-    with path.open("rb") as file:
-        os.fsync(file)
-    return time.perf_counter() - begun
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def land_in_s3(url: str, rows: int, folder: str) -> None:
@@ -108,14 +100,16 @@ def compare(aws: str, size: int, runs: int, folder: Path, *, plain: bool) -> Non
     url, endpoint = f"http://127.0.0.1:{from_server.recv()}/file.csv", from_store.recv()
     os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_CA_BUNDLE": str(bundle), **LOGIN, **NO_OTHERS}
     try:
-        upload(aws, "s3", "mb", "s3://lake")
-        start = statistics.median(upload(aws, "--version") for _ in range(3))
+        run(aws, "s3", "mb", "s3://lake")
+        start = statistics.median(seconds(run, aws, "--version") for _ in range(3))
         theirs, ours = [], []
         for _ in range(runs):
             downloaded.unlink(missing_ok=True)  # to write over a file takes twice as long
             os.sync()
-            curl, flush = download(url, downloaded), bring_to_disk(downloaded)
-            theirs.append((curl, flush, upload(aws, "s3", "cp", str(downloaded), "s3://lake/theirs.csv") - start))
+            curl = seconds(run, "curl", "--silent", "--fail", "--output", str(downloaded), url)
+            flush = seconds(fsync, downloaded)
+            cp = seconds(run, aws, "s3", "cp", str(downloaded), "s3://lake/theirs.csv") - start
+            theirs.append((curl, flush, cp))
             os.sync()
             ours.append(landed(url, rows, folder))
     finally:
