@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,11 +172,26 @@ def read_result_total(transport: Transport, job_id: int, *, collection: int, mod
     return _read_result_page(transport, job_id, collection, modified, offset=0, limit=1).total
 
 
-def iter_result(
-    transport: Transport, job_id: int, *, collection: int, modified: bool, pages_ahead: int = PAGES_AHEAD
-) -> Iterator[dict[str, Any]]:
+def iter_result(transport: Transport, job_id: int, *, collection: int, modified: bool) -> Iterator[dict[str, Any]]:
     """
-    Yield the rows of a result in order, with the next pages already on their way.
+    Yield the rows of a result in order, as :func:`iter_result_pages` reads them.
+
+    :param transport: Where to ask.
+    :param job_id: The job.
+    :param collection: The collection, counted from 1.
+    :param modified: Whether the result after post-processing is meant.
+    :raises UnexpectedAnswerError: if the server gives fewer rows than it says there are.
+    """
+    with closing(iter_result_pages(transport, job_id, collection=collection, modified=modified)) as pages:
+        for page in pages:
+            yield from page
+
+
+def iter_result_pages(
+    transport: Transport, job_id: int, *, collection: int, modified: bool, pages_ahead: int = PAGES_AHEAD
+) -> Generator[list[dict[str, Any]], None, None]:
+    """
+    Yield the pages of a result in order, with the next ones already on their way.
 
     The first page tells how many rows the server gives at once, the others are asked for in such pieces.
 
@@ -184,6 +200,7 @@ def iter_result(
     :param collection: The collection, counted from 1.
     :param modified: Whether the result after post-processing is meant.
     :param pages_ahead: How many pages to fetch at once, and to hold in memory.
+    :return: The rows of each page; only the page of an empty result has none.
     :raises UnexpectedAnswerError: if the server gives fewer rows than it says there are.
     """
 
@@ -191,7 +208,7 @@ def iter_result(
         return _read_result_page(transport, job_id, collection, modified, offset=offset, limit=limit)
 
     first = read_piece(0, RESULT_PAGE)
-    yield from first.rows
+    yield first.rows
     if first.end >= first.total:
         return
     if not first.rows:
@@ -204,9 +221,9 @@ def iter_result(
         for offset, count in pieces:
             pending.append(executor.submit(_read_rows, read_piece, job_id, offset, count, first.total))
             if len(pending) >= pages_ahead:
-                yield from pending.popleft().result()
+                yield pending.popleft().result()
         while pending:
-            yield from pending.popleft().result()
+            yield pending.popleft().result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import closing
 from datetime import datetime
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
@@ -651,7 +651,7 @@ class AgentyHook(BaseHook):
         from concurrent.futures import ThreadPoolExecutor
 
         from airflow_provider_agenty.landing import land
-        from airflow_provider_agenty.landing.formats import encode_rows
+        from airflow_provider_agenty.landing.formats import encode_pages
 
         job_id = checked(identifiers.check_job_id, job_id)
         collection = checked(identifiers.check_collection, collection)
@@ -668,17 +668,17 @@ class AgentyHook(BaseHook):
         expected = None
         with (
             landing_translation(),
-            closing(self._rows_to_land(job_id, collection=collection, modified=modified)) as rows,
+            closing(self._pages_to_land(job_id, collection=collection, modified=modified)) as pages,
         ):
-            beginning: list[dict[str, Any]] = []
+            beginning: list[list[dict[str, Any]]] = []
             if verify_rows:
                 # While the first page is on its way: each of the two is a whole round trip.
                 with ThreadPoolExecutor(1, thread_name_prefix="agenty-total") as executor:
                     total = executor.submit(self.count_result, job_id, collection=collection, modified=modified)
-                    beginning.extend(islice(rows, 1))
+                    beginning.append(next(pages))
                 expected = total.result()
             exported = land(
-                encode_rows(chain(beginning, rows), format, log=self.log, spool_folder=spool_folder),
+                encode_pages(chain(beginning, pages), format, log=self.log, spool_folder=spool_folder),
                 destination,
                 job_id=job_id,
                 collection=collection,
@@ -691,10 +691,12 @@ class AgentyHook(BaseHook):
         self._tell_of(exported, job)
         return exported
 
-    def _rows_to_land(self, job_id: int, *, collection: int, modified: bool) -> Generator[dict[str, Any], None, None]:
-        """Yield the rows of a result; one that can't be read to its end can't be landed."""
+    def _pages_to_land(
+        self, job_id: int, *, collection: int, modified: bool
+    ) -> Generator[list[dict[str, Any]], None, None]:
+        """Yield the pages of a result; one that can't be read to its end can't be landed."""
         try:
-            yield from paging.iter_result(self._transport, job_id, collection=collection, modified=modified)
+            yield from paging.iter_result_pages(self._transport, job_id, collection=collection, modified=modified)
         except errors.UnexpectedAnswerError as error:
             public: AgentyError = AgentyExportError(f"{error} Nothing was landed.")
         except errors.ApiError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from airflow_provider_agenty.landing.formats_csv import CsvRows
@@ -58,20 +58,22 @@ def check_format(name: str, path: str) -> None:
         )
 
 
-def encode_rows(rows: Iterable[Mapping[str, Any]], name: str, *, log: Log, spool_folder: str | None = None) -> Encoded:
+def encode_pages(
+    pages: Iterable[Sequence[Mapping[str, Any]]], name: str, *, log: Log, spool_folder: str | None = None
+) -> Encoded:
     """
-    Turn rows into the bytes of a file, with memory for some of them only.
+    Turn rows into the bytes of a file, with memory for some pages of them only.
 
     CSV and Parquet begin with what the last row may change, the columns and their types. They keep the rows on disk
     until the last one is there.
 
-    :param rows: the rows, gone through once.
+    :param pages: the rows, page by page, gone through once.
     :param name: a format that :func:`check_format` accepts.
     :param log: where progress goes.
     :param spool_folder: the local folder to keep rows in; default: the system's folder for temporary files.
     :return: the bytes, an iterable for :func:`~airflow_provider_agenty.landing.land_file.land`.
     """
     if name == "jsonl":
-        return JsonLines(rows)
+        return JsonLines(pages)
     encoded = CsvRows if name == "csv" else ParquetRows
-    return encoded(rows, log=log, spool_folder=spool_folder)
+    return encoded(pages, log=log, spool_folder=spool_folder)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, repeat
 from typing import Any
 
 from airflow_provider_agenty.landing.formats_json import text_of, without_lone_surrogates
-from airflow_provider_agenty.landing.formats_spool import row_spool
+from airflow_provider_agenty.landing.formats_spool import Piece, row_spool
 from airflow_provider_agenty.log import Log
 
-_CHUNK = 256 * 1024  # characters
+_VALUES_IN_CHUNK = 10_000
 
 
 class CsvRows:
@@ -21,13 +22,13 @@ class CsvRows:
     The columns are those of all rows, in the order in which they first appear. A value that is missing or null is
     empty, one that is no text is written as JSON. Without any row there is no column, and so no header: no byte at all.
 
-    :param rows: the rows.
+    :param pages: the rows, page by page.
     :param log: where progress goes.
     :param spool_folder: the local folder to keep rows in; default: the system's folder for temporary files.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], *, log: Log, spool_folder: str | None) -> None:
-        self._rows = rows
+    def __init__(self, pages: Iterable[Sequence[Mapping[str, Any]]], *, log: Log, spool_folder: str | None) -> None:
+        self._pages = pages
         self._log = log
         self._spool_folder = spool_folder
         self.rows = 0
@@ -36,24 +37,32 @@ class CsvRows:
         """Give the header and the rows, in chunks."""
         with row_spool(self._spool_folder, self._log) as spool:
             columns: dict[str, None] = {}
-            for row in self._rows:
-                if not row.keys() <= columns.keys():
-                    columns.update(dict.fromkeys(row))
-                spool.add(row)
+            for piece in spool.keep(self._pages):
+                columns.update(dict.fromkeys(piece.columns))
             yield from self._encoded(spool, list(columns))
 
-    def _encoded(self, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> Iterator[bytes]:
+    def _encoded(self, pieces: Iterable[Piece], columns: list[str]) -> Iterator[bytes]:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\r\n")
-        for row in rows:
+        most_rows = max(1, _VALUES_IN_CHUNK // max(1, len(columns)))
+        for piece in pieces:
             if not self.rows:
                 writer.writerow(columns)
-            self.rows += 1
-            values = map(row.get, columns)
-            writer.writerow([value if value is None else text_of(value) for value in values])
-            if text.tell() >= _CHUNK:
+            self.rows += piece.rows
+            rows = iter(_rows_of(piece, columns))
+            while some := list(islice(rows, most_rows)):
+                writer.writerows(some)
                 yield _drained(text)
-        yield _drained(text)
+
+
+def _rows_of(piece: Piece, columns: list[str]) -> Iterable[Iterable[str | None]]:
+    if not columns:
+        return repeat((), piece.rows)
+    return zip(*(map(_text_or_null, piece.column(name)) for name in columns), strict=True)
+
+
+def _text_or_null(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else text_of(value)
 
 
 def _drained(text: io.StringIO) -> bytes:

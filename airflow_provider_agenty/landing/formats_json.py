@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -13,31 +13,31 @@ class JsonLines:
     """
     Rows as UTF-8, each followed by a line feed, its keys in their order.
 
-    :param rows: the rows.
+    :param pages: the rows, page by page.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._rows = rows
+    def __init__(self, pages: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+        self._pages = pages
         self.rows = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        """Give a line for each row."""
-        for row in self._rows:
-            self.rows += 1
-            yield json_line(row)
+        """Give a line for each row, a page at a time."""
+        for page in self._pages:
+            self.rows += len(page)
+            yield b"".join(map(json_line, page))
 
 
-def json_line(row: Mapping[str, Any]) -> bytes:
+def json_line(value: Any) -> bytes:
     """
-    Write a row as a line.
+    Write a value as a line.
 
-    :param row: the row.
+    :param value: a row, or anything else that JSON can hold.
     """
     try:
-        return f"{_encode(row)}\n".encode()
+        return f"{_encode(value)}\n".encode()
     except UnicodeEncodeError:
         # Half of a surrogate pair: JSON can have one, but only as an escape.
-        return f"{json.dumps(row, separators=(',', ':'))}\n".encode()
+        return f"{json.dumps(value, separators=(',', ':'))}\n".encode()
 
 
 def text_of(value: Any) -> str:

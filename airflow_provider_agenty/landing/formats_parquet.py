@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from types import NoneType
 from typing import Any
 
 from airflow_provider_agenty.landing.formats_json import text_of, without_lone_surrogates
-from airflow_provider_agenty.landing.formats_spool import RowSpool, row_spool
+from airflow_provider_agenty.landing.formats_spool import Piece, row_spool
 from airflow_provider_agenty.log import Log
 
 # Each of these bounds the memory: where rows are small, where there are many columns, where values are large.
@@ -17,7 +19,7 @@ _BYTES_IN_GROUP = 16 * 1024 * 1024  # as JSON
 
 # What a column has been seen to hold, as bits. Null is no bit.
 _BOOLEAN, _INTEGER, _LARGE_INTEGER, _FRACTION, _OTHER = 1, 2, 4, 8, 16
-_KINDS = {bool: _BOOLEAN, float: _FRACTION}
+_KINDS = {NoneType: 0, bool: _BOOLEAN, float: _FRACTION}
 _EXACT_IN_FLOAT = 2**53
 _INT64 = range(-(2**63), 2**63)
 
@@ -31,13 +33,13 @@ class ParquetRows:
     that fits, ``double`` if every one is a number that keeps its value there, else ``string``, in which anything but
     text is JSON. A value that is missing or null is null.
 
-    :param rows: the rows.
+    :param pages: the rows, page by page.
     :param log: where progress goes.
     :param spool_folder: the local folder to keep rows in; default: the system's folder for temporary files.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], *, log: Log, spool_folder: str | None) -> None:
-        self._rows = rows
+    def __init__(self, pages: Iterable[Sequence[Mapping[str, Any]]], *, log: Log, spool_folder: str | None) -> None:
+        self._pages = pages
         self._log = log
         self._spool_folder = spool_folder
         self.rows = 0
@@ -46,13 +48,12 @@ class ParquetRows:
         """Give the file in chunks of about a row group; the rows are counted by its footer."""
         with row_spool(self._spool_folder, self._log) as spool:
             kinds: dict[str, int] = {}
-            for row in self._rows:
-                for name, value in row.items():
-                    kinds[name] = kinds.get(name, 0) | _kind(value)
-                spool.add(row)
+            for piece in spool.keep(self._pages):
+                for name, values in piece.columns.items():
+                    kinds[name] = kinds.get(name, 0) | _kinds(values)
             yield from self._encoded(spool, kinds)
 
-    def _encoded(self, spool: RowSpool, kinds: Mapping[str, int]) -> Iterator[bytes]:
+    def _encoded(self, pieces: Iterable[Piece], kinds: Mapping[str, int]) -> Iterator[bytes]:
         import pyarrow  # type: ignore[import-untyped]
         from pyarrow import parquet
 
@@ -63,7 +64,7 @@ class ParquetRows:
         footers: list[Any] = []
         file = _Drain()
         with parquet.ParquetWriter(file, schema, metadata_collector=footers) as writer:
-            for columns in _groups(spool, types):
+            for columns in _groups(pieces, types):
                 # Taken out one by one, so that a column is not held twice, and no group while the next one is read.
                 arrays = [
                     pyarrow.array(columns.pop(name), field.type) for name, field in zip(types, schema, strict=True)
@@ -72,6 +73,8 @@ class ParquetRows:
                 del arrays
                 writer.write_table(table)
                 del table
+                # Arrow gives memory back after a while only, in which the next group would come on top of it.
+                pyarrow.default_memory_pool().release_unused()
                 yield from file.drained()
         self.rows = footers[0].num_rows
         yield from file.drained()
@@ -101,35 +104,50 @@ class _Drain(io.RawIOBase):
         yield from chunks
 
 
-def _groups(spool: RowSpool, types: Mapping[str, str]) -> Iterator[dict[str, list[Any]]]:
+def _groups(pieces: Iterable[Piece], types: Mapping[str, str]) -> Iterator[dict[str, list[Any]]]:
     """Yield the values of each column, row group by row group."""
     columns: dict[str, list[Any]] = {name: [] for name in types}
     most_rows = max(1, min(_ROWS_IN_GROUP, _VALUES_IN_GROUP // max(1, len(types))))
     rows = size = 0
-    for row, row_size in spool.with_sizes():
-        for name, kind in types.items():
-            value = row.get(name)
-            if kind == "string" and value is not None:
-                value = without_lone_surrogates(text_of(value))
-            columns[name].append(value)
-        rows += 1
-        size += row_size
-        if rows >= most_rows or size >= _BYTES_IN_GROUP:
-            yield columns
-            columns = {name: [] for name in types}
-            rows = size = 0
+    for piece in pieces:
+        values = {name: iter(piece.column(name)) for name in types}
+        left = piece.rows
+        while left:
+            taken = min(left, most_rows - rows)
+            for name, kind in types.items():
+                some = islice(values[name], taken)
+                columns[name].extend(map(_text_or_null, some) if kind == "string" else some)
+            left -= taken
+            rows += taken
+            size += piece.size * taken // piece.rows
+            if rows >= most_rows or size >= _BYTES_IN_GROUP:
+                yield columns
+                columns = {name: [] for name in types}
+                rows = size = 0
     if rows:
         yield columns
 
 
-def _kind(value: Any) -> int:
-    if value is None:
-        return 0
-    if type(value) is int:
-        if abs(value) <= _EXACT_IN_FLOAT:
-            return _INTEGER
-        return _LARGE_INTEGER if value in _INT64 else _OTHER
-    return _KINDS.get(type(value), _OTHER)
+def _text_or_null(value: Any) -> str | None:
+    return None if value is None else without_lone_surrogates(text_of(value))
+
+
+def _kinds(values: Sequence[Any]) -> int:
+    kinds = 0
+    for each in set(map(type, values)):
+        if each is int:
+            whole = [value for value in values if type(value) is int]
+            # What is largest decides which types can hold them all.
+            kinds |= _kind_of_integer(min(whole)) | _kind_of_integer(max(whole))
+        else:
+            kinds |= _KINDS.get(each, _OTHER)
+    return kinds
+
+
+def _kind_of_integer(value: int) -> int:
+    if abs(value) <= _EXACT_IN_FLOAT:
+        return _INTEGER
+    return _LARGE_INTEGER if value in _INT64 else _OTHER
 
 
 def _column_type(kind: int) -> str:

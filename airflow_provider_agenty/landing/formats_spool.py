@@ -1,11 +1,13 @@
-"""Rows kept on disk, to go through them twice."""
+"""Rows kept on disk, to go through them twice, and column by column: rows one by one take ten times as long."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,8 +17,33 @@ from airflow_provider_agenty.landing.progress import Progress
 from airflow_provider_agenty.landing.staging import make_room, spool_place
 from airflow_provider_agenty.log import Log
 
+# Bounds the memory where rows of a page share few of their columns: they are null in all others.
+_VALUES_IN_PIECE = 500_000
 _BUFFER = 1024 * 1024
 _decode = json.JSONDecoder().decode
+
+
+@dataclass(frozen=True)
+class Piece:
+    """
+    Some of the rows, one after another: a page, or a part of it.
+
+    :param rows: how many there are.
+    :param columns: the values of each column that one of them has, one for each row.
+    :param size: how many bytes they have as JSON.
+    """
+
+    rows: int
+    columns: Mapping[str, Sequence[Any]]
+    size: int
+
+    def column(self, name: str) -> Iterable[Any]:
+        """
+        Return the values of a column, one for each row: ``None`` where a row has none.
+
+        :param name: its name, which none of the rows need have.
+        """
+        return self.columns.get(name) or repeat(None, self.rows)
 
 
 class RowSpool:
@@ -33,28 +60,27 @@ class RowSpool:
         self._folder = folder
         self._progress = Progress(log, None)
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def keep(self, pages: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[Piece]:
         """
-        Keep a row.
+        Keep rows.
 
-        :param row: the row.
+        :param pages: the rows, page by page.
+        :return: what was kept, as soon as it is.
         :raises LandingError: if the disk is full or fails.
         """
-        line = json_line(row)
-        try:
-            self._file.write(line)
-        except OSError as error:
-            raise self._error(error) from error
-        self._progress.advance(len(line))
+        for rows in chain.from_iterable(map(_pieces, pages)):
+            columns = {name: [row.get(name) for row in rows] for name in _names(rows)}
+            line = json_line([len(rows), columns])
+            try:
+                self._file.write(line)
+            except OSError as error:
+                raise self._error(error) from error
+            self._progress.advance(len(line))
+            yield Piece(len(rows), columns, len(line))
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Give all rows, in their order."""
-        for row, _ in self.with_sizes():
-            yield row
-
-    def with_sizes(self) -> Iterator[tuple[dict[str, Any], int]]:
+    def __iter__(self) -> Iterator[Piece]:
         """
-        Give all rows, in their order, with how many bytes they have as JSON.
+        Give all rows, in their order.
 
         :raises LandingError: if the disk is full or fails.
         """
@@ -63,10 +89,25 @@ class RowSpool:
         except OSError as error:
             raise self._error(error) from error
         for line in self._file:
-            yield _decode(line.decode()), len(line)
+            rows, columns = _decode(line.decode())
+            yield Piece(rows, columns, len(line))
 
     def _error(self, error: OSError) -> LandingError:
         return storage_error(error, "keep the rows of the result in", self._folder)
+
+
+def _pieces(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+    if len(rows) > 1 and len(rows) * len(_names(rows)) > _VALUES_IN_PIECE:
+        half = len(rows) // 2
+        yield from _pieces(rows[:half])
+        yield from _pieces(rows[half:])
+    elif rows:
+        yield rows
+
+
+def _names(rows: Iterable[Mapping[str, Any]]) -> dict[str, None]:
+    """Return the columns that some rows have, in the order in which they first appear."""
+    return dict.fromkeys(chain.from_iterable(rows))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 import logging
 import resource
@@ -23,8 +24,16 @@ from moto import server as moto_server
 from pyarrow import parquet
 
 from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.landing import LandingError, RecordCounter, formats_parquet, land, open_destination
-from airflow_provider_agenty.landing.formats import FORMATS, FormatError, check_format, encode_rows
+from airflow_provider_agenty.landing import (
+    LandingError,
+    RecordCounter,
+    formats_csv,
+    formats_parquet,
+    formats_spool,
+    land,
+    open_destination,
+)
+from airflow_provider_agenty.landing.formats import FORMATS, FormatError, check_format, encode_pages
 from tests.landing.conftest import files_in
 
 LOG = logging.getLogger("landing-test")
@@ -33,8 +42,14 @@ AGENT = "45l0wewqzk"
 each_format = pytest.mark.parametrize("file_format", FORMATS)
 
 
+def in_pages(rows, size=3):
+    rows = iter(rows)
+    while page := list(itertools.islice(rows, size)):
+        yield page
+
+
 def encoded(rows, file_format) -> bytes:
-    source = encode_rows(iter(rows), file_format, log=LOG)
+    source = encode_pages(in_pages(rows), file_format, log=LOG)
     content = b"".join(source)
     assert source.rows == len(rows)
     return content
@@ -94,6 +109,9 @@ class TestCsv:
     def test_replaces_what_utf_8_cannot_hold(self):
         assert encoded([{"\ud83d": "£ \udcff."}], "csv").decode() == "\ufffd\r\n£ \ufffd.\r\n"
 
+    def test_rows_without_columns_are_blank_lines(self):
+        assert encoded([{}, {}], "csv") == b"\r\n" * 3
+
     def test_without_rows_has_no_byte(self):
         assert encoded([], "csv") == b""
 
@@ -105,6 +123,7 @@ class TestParquet:
             ([True, None, False], "bool", [True, None, False]),
             ([1, None, -(2**63)], "int64", [1, None, -(2**63)]),
             ([1, 2**63], "string", ["1", str(2**63)]),
+            ([1, -(2**63) - 1], "string", ["1", str(-(2**63) - 1)]),
             ([1, 2.5], "double", [1.0, 2.5]),
             ([2**53, 0.5], "double", [2.0**53, 0.5]),
             ([2**53 + 1, 0.5], "string", [str(2**53 + 1), "0.5"]),
@@ -149,17 +168,47 @@ class TestParquet:
 
 
 class TestSpool:
+    @pytest.mark.parametrize("file_format", ["csv", "parquet"])
+    @pytest.mark.parametrize("values_in_piece", [1, 7, 40])
+    def test_what_a_page_is_kept_in_pieces_of_changes_nothing(self, monkeypatch, file_format, values_in_piece):
+        rows = [{"all": str(number), f"own {number % 7}": number} for number in range(30)]
+        whole = b"".join(encode_pages([rows], file_format, log=LOG))
+        monkeypatch.setattr(formats_spool, "_VALUES_IN_PIECE", values_in_piece)
+        monkeypatch.setattr(formats_csv, "_VALUES_IN_CHUNK", values_in_piece)
+
+        assert b"".join(encode_pages([rows[:19], [], rows[19:]], file_format, log=LOG)) == whole
+        if file_format == "csv":
+            assert read_csv(whole)[10] == ["9", "", "", "9", "", "", "", ""]
+
+    @pytest.mark.parametrize("file_format", ["csv", "parquet"])
+    def test_rows_that_share_no_column_are_kept_in_bounded_pieces(self, monkeypatch, file_format):
+        monkeypatch.setattr(formats_spool, "_VALUES_IN_PIECE", 100)
+        kept = []
+        keep = formats_spool.RowSpool.keep
+
+        def noted(spool, pages):
+            for piece in keep(spool, pages):
+                kept.append(piece.rows * len(piece.columns))
+                yield piece
+
+        monkeypatch.setattr(formats_spool.RowSpool, "keep", noted)
+        encoded_rows = encode_pages([[{str(number): "x"} for number in range(100)]], file_format, log=LOG)
+        b"".join(encoded_rows)
+
+        assert encoded_rows.rows == 100
+        assert max(kept) <= 100
+
     def test_is_gone_when_the_process_is_killed(self, tmp_path):
         script = textwrap.dedent(
             """
             import logging, os, signal, sys
             from airflow_provider_agenty.landing import formats
 
-            def rows():
-                yield from ({"name": "x" * 1000} for _ in range(5000))
+            def pages():
+                yield from ([{"name": "x" * 1000}] * 50 for _ in range(100))
                 os.kill(os.getpid(), signal.SIGKILL)
 
-            b"".join(formats.encode_rows(rows(), "csv", log=logging.getLogger(), spool_folder=sys.argv[1]))
+            b"".join(formats.encode_pages(pages(), "csv", log=logging.getLogger(), spool_folder=sys.argv[1]))
             """
         )
         done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "spool")], check=False, capture_output=True)
@@ -171,8 +220,8 @@ class TestSpool:
     @pytest.mark.parametrize("file_format", ["csv", "parquet"])
     def test_a_disk_that_is_full(self, tmp_path, file_format):
         destination = open_destination(str(tmp_path / "lake" / "books"), default_name="unused")
-        rows = ({"name": "x" * 1000} for _ in range(5000))
-        source = encode_rows(rows, file_format, log=LOG, spool_folder=str(tmp_path / "spool"))
+        pages = ([{"name": "x" * 1000}] * 50 for _ in range(100))
+        source = encode_pages(pages, file_format, log=LOG, spool_folder=str(tmp_path / "spool"))
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
@@ -189,7 +238,7 @@ class TestSpool:
     def test_a_folder_that_cannot_be_made(self, tmp_path):
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(LandingError, match="file/spool"):
-            b"".join(encode_rows([{}], "csv", log=LOG, spool_folder=str(tmp_path / "file" / "spool")))
+            b"".join(encode_pages([[{}]], "csv", log=LOG, spool_folder=str(tmp_path / "file" / "spool")))
 
 
 class TestCheck:
@@ -212,19 +261,22 @@ def test_memory_does_not_grow_with_the_result(tmp_path, file_format):
         import logging, sys
         from pathlib import Path
         from airflow_provider_agenty.landing import land, open_destination
-        from airflow_provider_agenty.landing.formats import encode_rows
+        from airflow_provider_agenty.landing.formats import encode_pages
 
         def high_water():
             lines = Path("/proc/self/status").read_text().splitlines()
             return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
-        def rows(count):
-            for number in range(count):
-                yield {"name": f"Book {number}", "price": "£51.77", "in stock": number, "text": f"{number} " * 60}
+        def row(number):
+            return {"name": f"Book {number}", "price": "£51.77", "in stock": number, "text": f"{number} " * 60}
+
+        def pages(count):
+            for number in range(0, count, 2500):
+                yield [row(number + each) for each in range(2500)]
 
         def land_rows(count):
             name, path = sys.argv[1:]
-            source = encode_rows(rows(count), name, log=logging.getLogger(), spool_folder=f"{path}-spool")
+            source = encode_pages(pages(count), name, log=logging.getLogger(), spool_folder=f"{path}-spool")
             land(source, open_destination(path, default_name="unused"), job_id=7, collection=1,
                  count_rows=name == "csv", expected_rows=count, log=logging.getLogger())
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -361,15 +362,13 @@ class TestWhateverGoesWrong:
         class Alarm(BaseException):
             pass
 
-        read_rows = paging.iter_result
+        read_pages = paging.iter_result_pages
 
         def interrupted(*args, **kwargs):
-            for number, row in enumerate(read_rows(*args, **kwargs)):
-                if number == 500:
-                    raise Alarm
-                yield row
+            yield from islice(read_pages(*args, **kwargs), 5)
+            raise Alarm
 
-        monkeypatch.setattr(paging, "iter_result", interrupted)
+        monkeypatch.setattr(paging, "iter_result_pages", interrupted)
         task = land(finished_job, destination, format=file_format, spool_folder=str(spool))
 
         with pytest.raises(Alarm):
