@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_agenty.landing.s3_parts import upload_in_parts
 from airflow_provider_agenty.landing.staging import StagedFile
 
-_PART_SIZE = 5 * 1024 * 1024  # the least that S3 takes
+_PART_SIZE = 8 * 1024 * 1024  # a request costs money too; S3 takes 5 MiB at least
 _PARTS_AT_ONCE = 4  # with the part size above this bounds the memory an upload takes
 _MOST_PARTS = 9_000  # S3 takes 10,000
 _LONGEST_GOODBYE = 30.0  # seconds an interrupted upload gets to clean up after itself
@@ -110,7 +110,7 @@ def part_size(size: int) -> int:
     Choose the size of an upload's parts.
 
     :param size: the file's size in bytes.
-    :return: 5 MiB, or the multiple of it that keeps the number of parts within what stores take.
+    :return: 8 MiB, or the multiple of it that keeps the number of parts within what stores take.
     """
     return max(1, -(-size // (_MOST_PARTS * _PART_SIZE))) * _PART_SIZE
 

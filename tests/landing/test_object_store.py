@@ -81,7 +81,7 @@ def test_parts_take_the_same_memory_one_by_one_or_several_at_once(files, tmp_pat
     monkeypatch.setattr(type(files), "put_file", put_file)
     land_at("memory://lake/books.csv", tmp_path)
     assert given.pop("max_concurrency", 1) == parts
-    assert given == {"chunksize": 20 * 2**20 // parts}
+    assert given == {"chunksize": 32 * 2**20 // parts}
 
 
 def test_a_folder_gets_the_default_name(files, tmp_path):

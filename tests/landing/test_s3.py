@@ -30,7 +30,7 @@ from airflow_provider_agenty.landing.upload import part_size  # noqa: E402
 from tests.landing.conftest import Answer, files_in  # noqa: E402
 
 CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1000))
-LARGE = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1_000_000))
+LARGE = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1_500_000))
 LOG = logging.getLogger("landing-test")
 
 
@@ -140,10 +140,10 @@ def test_a_file_is_landed(bucket, land_at, spool, host, make_download):
 
 def test_a_large_file_is_landed_in_parts(bucket, land_at):
     exported = land_at("s3://lake/large.csv", [LARGE])
-    assert exported.rows == 1_000_000
+    assert exported.rows == 1_500_000
     assert bucket.read("large.csv") == LARGE
     head = bucket.client.head_object(Bucket="lake", Key="large.csv")
-    assert head["ETag"].strip('"').endswith(f"-{-(-len(LARGE) // (5 * 2**20))}")
+    assert head["ETag"].strip('"').endswith(f"-{-(-len(LARGE) // (8 * 2**20))}")
     assert bucket.unfinished() == []
 
 
@@ -392,7 +392,7 @@ class TestWhateverGoesWrong:
 
 @pytest.mark.usefixtures("bucket")
 class TestPartsOfALargeFile:
-    PART = 5 * 2**20
+    PART = 8 * 2**20
 
     @pytest.fixture
     def calls(self, monkeypatch):
