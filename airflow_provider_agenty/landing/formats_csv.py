@@ -58,11 +58,7 @@ class CsvRows:
 def _rows_of(piece: Piece, columns: list[str]) -> Iterable[Iterable[str | None]]:
     if not columns:
         return repeat((), piece.rows)
-    return zip(*(map(_text_or_null, piece.column(name)) for name in columns), strict=True)
-
-
-def _text_or_null(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else text_of(value)
+    return zip(*(map(text_of, piece.column(name)) for name in columns), strict=True)
 
 
 def _drained(text: io.StringIO) -> bytes:

@@ -40,13 +40,13 @@ def json_line(value: Any) -> bytes:
         return f"{json.dumps(value, separators=(',', ':'))}\n".encode()
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Any) -> str | None:
     """
     Return a value as text, for formats that have nothing else to put it in.
 
-    :param value: a value out of JSON, but for ``None``: text stays as it is, anything else becomes JSON.
+    :param value: a value out of JSON: text and ``None`` stay as they are, anything else becomes JSON.
     """
-    return value if isinstance(value, str) else _encode(value)
+    return value if value is None or isinstance(value, str) else _encode(value)
 
 
 def without_lone_surrogates(text: str) -> str:

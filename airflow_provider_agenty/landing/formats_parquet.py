@@ -116,7 +116,7 @@ def _groups(pieces: Iterable[Piece], types: Mapping[str, str]) -> Iterator[dict[
             taken = min(left, most_rows - rows)
             for name, kind in types.items():
                 some = islice(values[name], taken)
-                columns[name].extend(map(_text_or_null, some) if kind == "string" else some)
+                columns[name].extend(map(_utf8_text_of, some) if kind == "string" else some)
             left -= taken
             rows += taken
             size += piece.size * taken // piece.rows
@@ -128,8 +128,9 @@ def _groups(pieces: Iterable[Piece], types: Mapping[str, str]) -> Iterator[dict[
         yield columns
 
 
-def _text_or_null(value: Any) -> str | None:
-    return None if value is None else without_lone_surrogates(text_of(value))
+def _utf8_text_of(value: Any) -> str | None:
+    text = text_of(value)
+    return None if text is None else without_lone_surrogates(text)
 
 
 def _kinds(values: Sequence[Any]) -> int:

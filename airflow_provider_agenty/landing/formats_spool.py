@@ -68,8 +68,8 @@ class RowSpool:
         :return: what was kept, as soon as it is.
         :raises LandingError: if the disk is full or fails.
         """
-        for rows in chain.from_iterable(map(_pieces, pages)):
-            columns = {name: [row.get(name) for row in rows] for name in _names(rows)}
+        for rows, names in chain.from_iterable(map(_pieces, pages)):
+            columns = {name: [row.get(name) for row in rows] for name in names}
             line = json_line([len(rows), columns])
             try:
                 self._file.write(line)
@@ -96,18 +96,15 @@ class RowSpool:
         return storage_error(error, "keep the rows of the result in", self._folder)
 
 
-def _pieces(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
-    if len(rows) > 1 and len(rows) * len(_names(rows)) > _VALUES_IN_PIECE:
+def _pieces(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Sequence[Mapping[str, Any]], Iterable[str]]]:
+    """Yield rows in parts, each with the columns that it has, in the order in which they first appear."""
+    names = dict.fromkeys(chain.from_iterable(rows))
+    if len(rows) > 1 and len(rows) * len(names) > _VALUES_IN_PIECE:
         half = len(rows) // 2
         yield from _pieces(rows[:half])
         yield from _pieces(rows[half:])
     elif rows:
-        yield rows
-
-
-def _names(rows: Iterable[Mapping[str, Any]]) -> dict[str, None]:
-    """Return the columns that some rows have, in the order in which they first appear."""
-    return dict.fromkeys(chain.from_iterable(rows))
+        yield rows, names
 
 
 @contextlib.contextmanager
