@@ -211,9 +211,6 @@ class Story:
 
     run: Run
     state: str
-    waiting: int
-    """How many jobs were waited for at once."""
-
     killed: Component
     lost: list[TaskInstance] = field(default_factory=list)
     """The tasks that ran in the worker when it was killed."""
