@@ -3,12 +3,15 @@ Landing a large file in S3 (moto's server), beside a download by curl and an upl
 
     python benchmarks/landing_s3.py --aws AWS [--megabytes 1000] [--runs 5] [--folder FOLDER] [--plain]
 
-AWS is the AWS command line, which wants a botocore of its own: install it in an environment of its own
-(``python -m venv aws && aws/bin/pip install awscli``, then ``--aws aws/bin/aws``). All take turns, with the same file
-over loopback and the same server, which speaks TLS, as S3 does, unless ``--plain`` is given. What the one before has
-left to the disk is brought there before the next one's turn. The start of Python and its imports is left out, for the
-AWS command line by taking off what ``aws --version`` takes. Ours downloads, verifies and uploads. Its ratios are to
-curl and AWS together, with the downloaded file brought to the disk (fsync) and without that.
+AWS is the AWS command line, which wants a botocore of its own: install it in an environment of its own (``python -m
+venv aws && aws/bin/pip install awscli``, then ``--aws aws/bin/aws``). All take turns, with the same file over
+loopback and the same server, which speaks TLS, as S3 does, unless ``--plain`` is given. Turns are alike: who is first
+changes, each begins two seconds after what the one before has left was removed or brought to the disk, and the server
+keeps the memory that it once had, for which three turns of each come first that do not count. (A virtual machine may
+give free memory back to its host at once; to get it again takes longer than the whole upload, and hit one of the two
+more than the other.) The start of Python and its imports is left out, for the AWS command line by taking off what
+``aws --version`` takes. Ours downloads, verifies and uploads. Its ratios are to curl and AWS together, with the
+downloaded file brought to the disk (fsync) and without that.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from landing import fsync, serve, write_csv
@@ -33,6 +37,15 @@ from waiters_server import write_certificate
 
 LOGIN = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 NO_OTHERS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+KEEPS_ITS_MEMORY = {  # what glibc and moto read when the process of the server starts
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(2**40),
+}
+WARMING_UP = 3  # turns that do not count
+PAUSE = 2.0  # seconds before each turn
+READY = "ready"
 
 
 def store(told: Connection, certificate: Path | None) -> None:
@@ -58,13 +71,15 @@ def run(*command: str) -> None:
 
 
 def land_in_s3(url: str, rows: int, folder: str) -> None:
-    """Land the file in this process, and print the seconds that it takes."""
+    """Get ready in this process, land the file when told to, and print the seconds that it takes."""
     import requests
 
     from airflow_provider_agenty.landing import HttpDownload, land, open_destination
 
     log = logging.getLogger("benchmark")
     open_destination("s3://lake/imports/", default_name="nothing")  # imports do not count
+    print(READY, flush=True)
+    sys.stdin.readline()
     begun = time.perf_counter()
     with requests.Session() as session:
         land(
@@ -80,41 +95,72 @@ def land_in_s3(url: str, rows: int, folder: str) -> None:
     print(time.perf_counter() - begun)
 
 
-def landed(url: str, rows: int, folder: Path) -> float:
+def rest() -> None:
+    """Let the machine settle, so that nobody profits or suffers from what was just done."""
+    os.sync()
+    time.sleep(PAUSE)
+
+
+def our_turn(url: str, rows: int, folder: Path) -> float:
     command = [sys.executable, __file__, "--land", url, str(rows), str(folder)]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(answer.stdout.splitlines()[-1])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        while process.stdout.readline().rstrip() != READY:  # Airflow logs to the same place
+            assert process.poll() is None, "ours failed"
+        rest()
+        answer, _ = process.communicate("now\n")
+    return float(answer.splitlines()[-1])
+
+
+def their_turn(aws: str, url: str, downloaded: Path) -> tuple[float, float, float]:
+    rest()
+    curl = seconds(run, "curl", "--silent", "--fail", "--output", str(downloaded), url)
+    flush = seconds(fsync, downloaded)
+    cp = seconds(run, aws, "s3", "cp", str(downloaded), "s3://lake/theirs.csv")
+    downloaded.unlink()  # to write over a file takes twice as long
+    return curl, flush, cp
+
+
+def started_store(certificate: Path | None) -> tuple[BaseProcess, str]:
+    ours, its = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=store, args=(its, certificate), daemon=True)
+    os.environ |= KEEPS_ITS_MEMORY
+    process.start()
+    for name in KEEPS_ITS_MEMORY:
+        del os.environ[name]
+    return process, ours.recv()
 
 
 def compare(aws: str, size: int, runs: int, folder: Path, *, plain: bool) -> None:
     bundle = write_certificate(folder)
     source, downloaded = folder / "source.csv", folder / "downloaded.csv"
     rows = write_csv(source, size, csv.QUOTE_MINIMAL)
-    (from_server, server_end), (from_store, store_end) = multiprocessing.Pipe(), multiprocessing.Pipe()
-    processes = [
-        multiprocessing.Process(target=serve, args=(source, server_end), daemon=True),
-        multiprocessing.Process(target=store, args=(store_end, None if plain else folder), daemon=True),
-    ]
-    for process in processes:
-        process.start()
-    url, endpoint = f"http://127.0.0.1:{from_server.recv()}/file.csv", from_store.recv()
+    from_server, server_end = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=serve, args=(source, server_end), daemon=True)
+    server.start()
+    moto, endpoint = started_store(None if plain else folder)
+    url = f"http://127.0.0.1:{from_server.recv()}/file.csv"
     os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_CA_BUNDLE": str(bundle), **LOGIN, **NO_OTHERS}
+    theirs, ours = [], []
     try:
         run(aws, "s3", "mb", "s3://lake")
         start = statistics.median(seconds(run, aws, "--version") for _ in range(3))
-        theirs, ours = [], []
-        for _ in range(runs):
-            downloaded.unlink(missing_ok=True)  # to write over a file takes twice as long
-            os.sync()
-            curl = seconds(run, "curl", "--silent", "--fail", "--output", str(downloaded), url)
-            flush = seconds(fsync, downloaded)
-            cp = seconds(run, aws, "s3", "cp", str(downloaded), "s3://lake/theirs.csv") - start
-            theirs.append((curl, flush, cp))
-            os.sync()
-            ours.append(landed(url, rows, folder))
+        for turn in range(WARMING_UP + runs):
+            if turn % 2:
+                mine, other = our_turn(url, rows, folder), their_turn(aws, url, downloaded)
+            else:
+                other, mine = their_turn(aws, url, downloaded), our_turn(url, rows, folder)
+            if turn >= WARMING_UP:
+                theirs.append((other[0], other[1], other[2] - start))
+                ours.append(mine)
     finally:
-        for process in processes:
+        for process in (server, moto):
             process.kill()
+    report(theirs, ours)
+
+
+def report(theirs: list[tuple[float, float, float]], ours: list[float]) -> None:
     curl, flush, cp = (statistics.median(each) for each in zip(*theirs, strict=True))
     print("| subject | s, median | with fsync, s |")
     print("| --- | --- | --- |")
