@@ -104,12 +104,13 @@ def rest() -> None:
 def our_turn(url: str, rows: int, folder: Path) -> float:
     command = [sys.executable, __file__, "--land", url, str(rows), str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin
         assert process.stdout
         while process.stdout.readline().rstrip() != READY:  # Airflow logs to the same place
             assert process.poll() is None, "ours failed"
         rest()
         answer, _ = process.communicate("now\n")
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
     return float(answer.splitlines()[-1])
 
 
