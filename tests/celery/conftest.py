@@ -211,6 +211,9 @@ class Story:
 
     run: Run
     state: str
+    waiting: int
+    """How many jobs went on when all that were to be waited for at once were."""
+
     killed: Component
     lost: list[TaskInstance] = field(default_factory=list)
     """The tasks that ran in the worker when it was killed."""
