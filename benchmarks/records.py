@@ -23,13 +23,13 @@ CHUNK = 1024 * 1024
 
 
 def table_of(
-    quoting: int, widths: tuple[int, int], line_end: str, values: Callable[[random.Random, int], str]
+    quoting: int, columns: int, widths: tuple[int, int], line_end: str, values: Callable[[random.Random, int], str]
 ) -> bytes:
     chance = random.Random(1)
     out = io.StringIO(newline="")
     writer = csv.writer(out, quoting=quoting, lineterminator=line_end)
     while out.tell() < CHUNK:
-        writer.writerow([values(chance, chance.randint(*widths)) for _ in range(8)])
+        writer.writerow([values(chance, chance.randint(*widths)) for _ in range(columns)])
     return out.getvalue().encode()
 
 
@@ -43,13 +43,15 @@ def scraped(chance: random.Random, width: int) -> str:
 
 
 CONTENTS = {
-    "no quotes, fields of 5 to 40 bytes": (csv.QUOTE_MINIMAL, (5, 40), "\n", word),
-    "no quotes, CRLF": (csv.QUOTE_MINIMAL, (5, 40), "\r\n", word),
-    "every field quoted, 10 to 50 bytes": (csv.QUOTE_ALL, (10, 50), "\n", word),
-    "every field quoted, CRLF": (csv.QUOTE_ALL, (10, 50), "\r\n", word),
-    "every field quoted, 10 bytes": (csv.QUOTE_ALL, (10, 10), "\n", word),
-    "every field quoted, with line ends and doubled quotes": (csv.QUOTE_ALL, (10, 50), "\n", scraped),
-    "quotes where needed, with line ends and doubled quotes": (csv.QUOTE_MINIMAL, (5, 40), "\n", scraped),
+    "no quotes, fields of 5 to 40 bytes": (csv.QUOTE_MINIMAL, 8, (5, 40), "\n", word),
+    "no quotes, CRLF": (csv.QUOTE_MINIMAL, 8, (5, 40), "\r\n", word),
+    "no quotes, one column of 5 to 40 bytes": (csv.QUOTE_MINIMAL, 1, (5, 40), "\n", word),
+    "no quotes, one column of 4 bytes": (csv.QUOTE_MINIMAL, 1, (4, 4), "\n", word),
+    "every field quoted, 10 to 50 bytes": (csv.QUOTE_ALL, 8, (10, 50), "\n", word),
+    "every field quoted, CRLF": (csv.QUOTE_ALL, 8, (10, 50), "\r\n", word),
+    "every field quoted, 10 bytes": (csv.QUOTE_ALL, 8, (10, 10), "\n", word),
+    "every field quoted, with line ends and doubled quotes": (csv.QUOTE_ALL, 8, (10, 50), "\n", scraped),
+    "quotes where needed, with line ends and doubled quotes": (csv.QUOTE_MINIMAL, 8, (5, 40), "\n", scraped),
 }
 
 

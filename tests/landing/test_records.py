@@ -54,11 +54,14 @@ def counts(data: bytes, cuts: list[int]) -> tuple[int, int]:
     return counter.records, counter.blank_records
 
 
-@pytest.fixture(params=[(256 * 1024, 2 * 1024), (16, 8), (64, 1)], ids=["real", "tiny", "halved"], scope="module")
+@pytest.fixture(
+    params=[(256 * 1024, 2 * 1024, 30), (16, 8, 1024), (64, 1, 30)], ids=["real", "tiny", "halved"], scope="module"
+)
 def block_sizes(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "_LARGEST_BLOCK", request.param[0])
         patch.setattr(records, "_SMALLEST_BLOCK", request.param[1])
+        patch.setattr(records, "_NARROW", request.param[2])
         yield
 
 
@@ -66,6 +69,8 @@ def block_sizes(request):
 @example(text='","a\nb"xyz"\n', cuts=[])
 @example(text='a,5" pipe,"x\ny"\n', cuts=[])
 @example(text='"a\n\n"\n\n', cuts=[])
+@example(text="a\r\n\r\nb\r\n", cuts=[])
+@example(text="\r\na,b\r\n", cuts=[])
 @example(text="\ufeff", cuts=[1, 2])
 @example(text='\ufeff"a\nb",c\n', cuts=[1, 2])
 @example(text='"unfinished\n', cuts=[])
@@ -96,6 +101,13 @@ def test_counts_files_of_many_blocks(quoting, line_end, irregular):
     text = out.getvalue()
     data = text.encode()
     assert counts(data, [chance.randrange(len(data)) for _ in range(9)]) == expected_counts(text)
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n", "\r", ""])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_counts_narrow_lines(line_end, blank):
+    text = f"7{line_end}" * 70_000 + blank + f"8{line_end}" * 70_000 + blank + "9"
+    assert counts(text.encode(), []) == expected_counts(text)
 
 
 def test_a_quoted_field_larger_than_a_block():
