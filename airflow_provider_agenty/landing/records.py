@@ -18,7 +18,7 @@ import re
 from enum import Enum
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_LARGEST_BLOCK = 64 * 1024
+_LARGEST_BLOCK = 128 * 1024
 _SMALLEST_BLOCK = 2 * 1024
 _SAMPLE = 1024
 _NARROW = 30  # bytes; lines below are found faster by looking at every byte
