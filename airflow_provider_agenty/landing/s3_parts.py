@@ -1,18 +1,22 @@
 """
 The upload of a large file to S3 in parts, by the calls of s3fs.
 
-Two things are not as in s3fs's own upload: the next part begins when any part has arrived, not when several have; and
-an upload whose parts carry checksums, as they do unless the user has turned that off, names their algorithm when it
-begins and hands all of them in when it ends, so that S3 checks the object as a whole too.
+Three things are not as in s3fs's own upload. The next part begins when any part has arrived, not when several have. An
+upload whose parts carry checksums, as they do unless the user has turned that off, names their algorithm when it begins
+and hands all of them in when it ends, so that S3 checks the object as a whole too. And where that helps, half of the
+parts go through another client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+import threading
+from collections.abc import Awaitable, Generator, Iterator
 from pathlib import Path
 from typing import Any
+
+from airflow_provider_agenty.landing.s3_another_client import another_client_helps, with_another_client
 
 _CHECKSUM_OF_CLIENTS = "CRC32"  # what the AWS clients send where nobody chose another one
 
@@ -27,9 +31,10 @@ async def upload_in_parts(
     :param path: the local file, which must not be empty.
     :param key: the object's name, with its bucket.
     :param part_size: the size of a part in bytes; only the last one may be smaller.
-    :param at_once: how many parts are on their way, and in memory, at the same time.
+    :param at_once: how many parts are on their way, and in memory, at the same time; at least 2.
     :param only_if_absent: whether S3 is to refuse it if the key is there already.
-    :param callback: an fsspec callback, told of each part that has arrived; what it raises ends the upload.
+    :param callback: an fsspec callback, told of each part that has arrived, by one thread at a time; what it raises
+        ends the upload.
     :raises Exception: what s3fs raises, and ``FileExistsError`` where S3 refused to replace the key.
     """
     bucket, name, _ = files.split_path(key)
@@ -38,8 +43,11 @@ async def upload_in_parts(
     upload["UploadId"] = begun["UploadId"]
     condition = {"IfNoneMatch": "*"} if only_if_absent else {}
     try:
-        parts = await _send(files, upload, _pieces(path, part_size), at_once=at_once, callback=callback)
-        await files._call_s3("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts}, **condition)
+        with contextlib.closing(_pieces(path, part_size)) as pieces:
+            parts = _Parts(upload, pieces, callback)
+            await _send(files, parts, at_once)
+        arrived = {"Parts": parts.arrived()}
+        await files._call_s3("complete_multipart_upload", **upload, MultipartUpload=arrived, **condition)
     except BaseException:
         with contextlib.suppress(Exception):
             await files._call_s3("abort_multipart_upload", **upload)
@@ -55,36 +63,78 @@ def _checksum_algorithm(files: Any) -> dict[str, str]:
     return {"ChecksumAlgorithm": _CHECKSUM_OF_CLIENTS}
 
 
-def _pieces(path: Path, part_size: int) -> Generator[tuple[int, bytes], None, None]:
-    with path.open("rb") as file:
-        number = 0
-        while data := file.read(part_size):
-            number += 1
-            yield number, data
+async def _send(files: Any, parts: _Parts, at_once: int) -> None:
+    if not await another_client_helps(files):
+        await parts.send(files, at_once)
+        return
+    elsewhere = at_once // 2
+    await _all_of(
+        parts.send(files, at_once - elsewhere),
+        with_another_client(files, lambda other: parts.send(other, elsewhere)),
+    )
 
 
-async def _send(
-    files: Any, upload: dict[str, str], pieces: Generator[tuple[int, bytes], None, None], *, at_once: int, callback: Any
-) -> list[dict[str, Any]]:
-    """Send the pieces, several at once; when one fails, wait for those on their way, which an abort could miss."""
-    parts: dict[int, dict[str, Any]] = {}
+class _Parts:
+    """
+    The parts of an upload. Each is sent once, by whoever comes for it first, in whichever event loop.
 
-    async def send_one_after_another() -> None:
+    :param upload: the upload, as S3 is told of it.
+    :param pieces: what the parts hold.
+    :param callback: an fsspec callback.
+    """
+
+    def __init__(self, upload: dict[str, str], pieces: Iterator[bytes], callback: Any) -> None:
+        self._upload = upload
+        self._pieces = enumerate(pieces, start=1)
+        self._callback = callback
+        self._arrived: list[dict[str, Any]] = []
+        self._ended = False
+        self._lock = threading.Lock()
+
+    async def send(self, files: Any, at_once: int) -> None:
+        """
+        Send parts until there are no more or one has failed, here or elsewhere.
+
+        When one fails, those on their way are waited for, because an abort could miss them.
+
+        :param files: the file system to send them by, in whose event loop this runs.
+        :param at_once: how many are on their way from here at the same time.
+        :raises Exception: what the file system raises.
+        """
+        await _all_of(*(self._send_one_after_another(files) for _ in range(at_once)))
+
+    async def _send_one_after_another(self, files: Any) -> None:
         try:
-            for number, data in pieces:
-                answer = await files._call_s3("upload_part", **upload, PartNumber=number, Body=data)
-                parts[number] = _part(number, answer)
-                callback.relative_update(len(data))
+            while piece := self._next():
+                number, data = piece
+                answer = await files._call_s3("upload_part", **self._upload, PartNumber=number, Body=data)
+                self._note(number, answer, len(data))
         finally:
-            pieces.close()  # a failure ends the others after their part
+            self._ended = True  # a failure ends the others after their part
 
-    ends = await asyncio.gather(*(send_one_after_another() for _ in range(at_once)), return_exceptions=True)
-    for end in ends:
+    def _next(self) -> tuple[int, bytes] | None:
+        with self._lock:
+            return None if self._ended else next(self._pieces, None)
+
+    def _note(self, number: int, answer: dict[str, Any], size: int) -> None:
+        checksums = {name: value for name, value in answer.items() if name.startswith("Checksum")}
+        with self._lock:
+            self._arrived.append({"PartNumber": number, "ETag": answer["ETag"], **checksums})
+            self._callback.relative_update(size)
+
+    def arrived(self) -> list[dict[str, Any]]:
+        """Give what S3 wants to be told of the parts in the end, in their order."""
+        return sorted(self._arrived, key=lambda part: part["PartNumber"])
+
+
+def _pieces(path: Path, size: int) -> Generator[bytes, None, None]:
+    with path.open("rb") as file:
+        while data := file.read(size):
+            yield data
+
+
+async def _all_of(*awaitables: Awaitable[None]) -> None:
+    """Wait for all, also when one fails, and raise what failed first in their order."""
+    for end in await asyncio.gather(*awaitables, return_exceptions=True):
         if end is not None:
             raise end
-    return [part for _, part in sorted(parts.items())]
-
-
-def _part(number: int, answer: dict[str, Any]) -> dict[str, Any]:
-    checksums = {name: value for name, value in answer.items() if name.startswith("Checksum")}
-    return {"PartNumber": number, "ETag": answer["ETag"], **checksums}

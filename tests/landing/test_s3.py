@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import gzip
 import hashlib
 import json
@@ -15,13 +16,16 @@ import sys
 import textwrap
 import threading
 import zlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from packaging.version import Version
 
-pytest.importorskip("s3fs")
+s3fs = pytest.importorskip("s3fs")
 pytest.importorskip("airflow.providers.amazon")
 moto_server = pytest.importorskip("moto.server")
 boto3 = pytest.importorskip("boto3")
+fsspec = pytest.importorskip("fsspec")
 
 from botocore.config import Config  # noqa: E402
 
@@ -32,6 +36,10 @@ from tests.landing.conftest import Answer, files_in  # noqa: E402
 CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1000))
 LARGE = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1_500_000))
 LOG = logging.getLogger("landing-test")
+TWO_CLIENTS = pytest.mark.skipif(
+    Version(s3fs.__version__) < Version("2026.6.0"), reason="this s3fs does not keep the credentials of a second client"
+)
+FIRST, ANOTHER = "the first client", "another client"
 
 
 @pytest.fixture(scope="module")
@@ -270,8 +278,6 @@ class TestWhateverGoesWrong:
         assert bucket.unfinished() == []
 
     def test_a_part_that_fails_leaves_nothing(self, bucket, land_at, monkeypatch, spool):
-        import s3fs
-
         call = s3fs.S3FileSystem._call_s3
         parts = []
 
@@ -292,8 +298,6 @@ class TestWhateverGoesWrong:
         assert files_in(spool) == []
 
     def test_an_upload_that_arrives_short_is_removed(self, bucket, land_at, monkeypatch):
-        import s3fs
-
         call = s3fs.S3FileSystem._call_s3
 
         async def shortening(self, method, *args, **kwargs):
@@ -308,8 +312,6 @@ class TestWhateverGoesWrong:
 
     @pytest.mark.parametrize("other", [CSV + b"more,1\n", b"name,price\n" + CSV[-5000:]], ids=["longer", "shorter"])
     def test_what_another_landing_puts_there_at_the_same_time_stays(self, bucket, land_at, monkeypatch, other):
-        import s3fs
-
         call = s3fs.S3FileSystem._call_s3
 
         async def overtaken(self, method, *args, **kwargs):
@@ -323,8 +325,6 @@ class TestWhateverGoesWrong:
         assert bucket.read("books.csv") == other
 
     def test_a_timeout_by_signal_ends_the_upload(self, bucket, land_at, monkeypatch, spool):
-        import s3fs
-
         class Boom(BaseException):
             pass
 
@@ -397,8 +397,6 @@ class TestPartsOfALargeFile:
     @pytest.fixture
     def calls(self, monkeypatch):
         """What was asked of S3, as it began and as it ended; ``slow`` parts take that many seconds more."""
-        import s3fs
-
         call = s3fs.S3FileSystem._call_s3
         calls = Calls()
 
@@ -407,9 +405,11 @@ class TestPartsOfALargeFile:
             calls.begun.append((method, part, kwargs))
             calls.at_once = max(calls.at_once, calls.on_their_way())
             try:
-                await asyncio.sleep(calls.slow.get(part, 0))
-                if part in calls.lost:
-                    raise OSError("the part was lost")
+                if part:
+                    calls.senders[part] = sender = ANOTHER if self.asynchronous else FIRST
+                    await asyncio.sleep(calls.slow.get(part, 0))
+                    if part in calls.lost or await calls.loses_all_of(sender):
+                        raise OSError("the part was lost")
                 return await call(self, method, *args, **kwargs)
             finally:
                 calls.ended.append((method, part, kwargs))
@@ -418,13 +418,21 @@ class TestPartsOfALargeFile:
         return calls
 
     @pytest.fixture
+    def unsigned(self, bucket, monkeypatch):
+        """A connection whose requests are not signed with what they send."""
+        connection = json.loads(os.environ["AIRFLOW_CONN_LAKE"])
+        connection["extra"]["config_kwargs"] = {"s3": {"payload_signing_enabled": False}}
+        monkeypatch.setenv("AIRFLOW_CONN_UNSIGNED", json.dumps(connection))
+        return "unsigned"
+
+    @pytest.fixture
     def files(self, bucket):
         from airflow_provider_agenty.compat import object_at
 
         return object_at("s3://lake/large.csv", "lake")[0].fs
 
-    def checksums(self, make):
-        pieces = [LARGE[start : start + self.PART] for start in range(0, len(LARGE), self.PART)]
+    def checksums(self, make, content=LARGE):
+        pieces = [content[start : start + self.PART] for start in range(0, len(content), self.PART)]
         return [base64.b64encode(make(piece)).decode() for piece in pieces]
 
     def test_the_store_checks_each_part_and_the_whole(self, bucket, land_at, calls):
@@ -436,7 +444,9 @@ class TestPartsOfALargeFile:
         assert head["ChecksumCRC32"].partition("-")[0] == base64.b64encode(of_whole).decode()
 
     def test_by_the_algorithm_that_the_user_chose(self, bucket, land_at, calls, files, monkeypatch):
-        monkeypatch.setitem(files.s3_additional_kwargs, "ChecksumAlgorithm", "SHA256")
+        chosen = {"ChecksumAlgorithm": "SHA256"}
+        monkeypatch.setattr(files, "s3_additional_kwargs", chosen)
+        monkeypatch.setitem(files.storage_options, "s3_additional_kwargs", chosen)
         land_at("s3://lake/large.csv", [LARGE])
         assert [part["ChecksumSHA256"] for part in calls.handed_in()] == self.checksums(sha256)
         assert "ChecksumSHA256" in bucket.client.head_object(Bucket="lake", Key="large.csv", ChecksumMode="ENABLED")
@@ -464,14 +474,72 @@ class TestPartsOfALargeFile:
         land_at("s3://lake/large.csv", [LARGE])
         assert calls.at_once == 4
 
-    def test_that_are_on_their_way_when_one_fails_are_waited_for(self, bucket, land_at, calls):
+    def test_that_are_on_their_way_when_one_fails_are_waited_for(self, bucket, land_at, calls, unsigned):
         calls.slow, calls.lost = {1: 1.0}, {2}
         with pytest.raises(LandingError, match="the part was lost"):
-            land_at("s3://lake/large.csv", [LARGE, LARGE])
+            land_at("s3://lake/large.csv", [LARGE, LARGE], storage_conn_id=unsigned)
         # What arrives after the end of an upload stays in the bucket, unseen and paid for.
         ended = [(method, part) for method, part, _ in calls.ended if method != "head_object"]
         assert ended[-2:] == [("upload_part", 1), ("abort_multipart_upload", None)]
         assert max(part for method, part, _ in calls.begun if method == "upload_part") == 4
+        assert bucket.unfinished() == []
+
+    @TWO_CLIENTS
+    def test_are_shared_by_two_clients_where_all_that_is_sent_is_signed(self, bucket, land_at, calls, caplog):
+        calls.slow = dict.fromkeys(range(1, 10), 0.2)
+        land_at("s3://lake/large.csv", [LARGE, LARGE])
+        assert bucket.read("large.csv") == LARGE + LARGE
+        assert set(calls.senders.values()) == {FIRST, ANOTHER}
+        assert [part["ChecksumCRC32"] for part in calls.handed_in()] == self.checksums(crc32, LARGE + LARGE)
+        gc.collect()
+        assert "Unclosed" not in caplog.text
+        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("landing")] == []
+
+    def test_go_through_one_client_where_that_is_not_so(self, land_at, calls, unsigned):
+        calls.slow = dict.fromkeys(range(1, 10), 0.2)
+        land_at("s3://lake/large.csv", [LARGE, LARGE], storage_conn_id=unsigned)
+        assert set(calls.senders.values()) == {FIRST}
+        assert calls.at_once == 4
+
+    def test_go_through_one_client_where_s3fs_would_replace_the_other(self, land_at, calls, monkeypatch):
+        monkeypatch.setattr(s3fs, "__version__", "2026.5.0")
+        calls.slow = dict.fromkeys(range(1, 10), 0.2)
+        land_at("s3://lake/large.csv", [LARGE, LARGE])
+        assert set(calls.senders.values()) == {FIRST}
+        assert calls.at_once == 4
+
+    def test_go_through_one_client_where_credentials_expire(self, land_at, calls, files, monkeypatch):
+        from aiobotocore.credentials import AioRefreshableCredentials
+
+        in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+        passing = AioRefreshableCredentials("access-key", "secret-key", "token", in_an_hour, None, "a role")
+        monkeypatch.setattr(files.session, "_credentials", passing)
+        calls.slow = dict.fromkeys(range(1, 10), 0.2)
+        land_at("s3://lake/large.csv", [LARGE, LARGE])
+        assert set(calls.senders.values()) == {FIRST}
+        assert calls.at_once == 4
+
+    @TWO_CLIENTS
+    def test_go_through_one_client_where_there_can_be_no_other(self, bucket, land_at, calls, files, monkeypatch):
+        monkeypatch.setitem(files.storage_options, "max_concurrency", "many")
+        calls.slow = dict.fromkeys(range(1, 10), 0.2)
+        land_at("s3://lake/large.csv", [LARGE, LARGE])
+        assert set(calls.senders.values()) == {FIRST}
+        assert bucket.read("large.csv") == LARGE + LARGE
+
+    @TWO_CLIENTS
+    @pytest.mark.parametrize("loses", [FIRST, ANOTHER])
+    def test_of_both_clients_are_waited_for_when_one_fails(self, bucket, land_at, calls, loses):
+        calls.slow = dict.fromkeys(range(1, 10), 0.5)
+        calls.all_lost_by = loses
+        with pytest.raises(LandingError, match="the part was lost"):
+            land_at("s3://lake/large.csv", [LARGE, LARGE])
+        begun = [part for method, part, _ in calls.begun if method == "upload_part"]
+        ended = [(method, part) for method, part, _ in calls.ended if method != "head_object"]
+        assert {calls.senders[part] for part in begun} == {FIRST, ANOTHER}
+        assert len(begun) <= 4
+        assert sorted(ended[-len(begun) - 1 : -1]) == [("upload_part", part) for part in sorted(begun)]
+        assert ended[-1] == ("abort_multipart_upload", None)
         assert bucket.unfinished() == []
 
 
@@ -479,9 +547,17 @@ class Calls:
     def __init__(self) -> None:
         self.begun: list[tuple] = []
         self.ended: list[tuple] = []
+        self.senders: dict[int, str] = {}
         self.slow: dict[int, float] = {}
         self.lost: set[int] = set()
+        self.all_lost_by: str | None = None
         self.at_once = 0
+
+    async def loses_all_of(self, sender: str) -> bool:
+        """Tell whether all parts of a client are to be lost, once the other client has one on its way."""
+        while sender == self.all_lost_by and not set(self.senders.values()) - {sender}:
+            await asyncio.sleep(0.01)
+        return sender == self.all_lost_by
 
     def on_their_way(self) -> int:
         return sum(part is not None for _, part, _ in self.begun) - sum(part is not None for _, part, _ in self.ended)
@@ -489,6 +565,29 @@ class Calls:
     def handed_in(self) -> list[dict]:
         (kwargs,) = (kwargs for method, _, kwargs in self.ended if method == "complete_multipart_upload")
         return kwargs["MultipartUpload"]["Parts"]
+
+
+@TWO_CLIENTS
+@pytest.mark.parametrize(
+    ("signed", "settings"),
+    [
+        (True, {"endpoint_url": "http://store:9000"}),
+        (True, {"use_ssl": False}),
+        (True, {"config_kwargs": {"s3": {"payload_signing_enabled": True}}}),
+        (False, {}),
+        (False, {"endpoint_url": "https://store:9000"}),
+        (False, {"endpoint_url": "http://store:9000", "anon": True}),
+        (False, {"endpoint_url": "http://store:9000", "config_kwargs": {"s3": {"payload_signing_enabled": False}}}),
+    ],
+)
+def test_another_client_helps_where_all_that_is_sent_is_signed(signed, settings, monkeypatch):
+    from airflow_provider_agenty.landing.s3_another_client import another_client_helps
+
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    login = {} if settings.get("anon") else {"key": "access-key", "secret": "secret-key"}
+    files = s3fs.S3FileSystem(**login, client_kwargs={"region_name": "us-east-1"}, **settings)
+    files.connect()
+    assert fsspec.asyn.sync(files.loop, another_client_helps, files) is signed
 
 
 def crc32(data: bytes) -> bytes:
