@@ -7,11 +7,12 @@ AWS is the AWS command line, which wants a botocore of its own: install it in an
 venv aws && aws/bin/pip install awscli``, then ``--aws aws/bin/aws``). All take turns, with the same file over
 loopback and the same server, which speaks TLS, as S3 does, unless ``--plain`` is given. Turns are alike: who is first
 changes, each begins two seconds after what the one before has left was removed or brought to the disk, and the server
-keeps the memory that it once had, for which three turns of each come first that do not count. (A virtual machine may
-give free memory back to its host at once; to get it again takes longer than the whole upload, and hit one of the two
-more than the other.) The start of Python and its imports is left out, for the AWS command line by taking off what
-``aws --version`` takes. Ours downloads, verifies and uploads. Its ratios are to curl and AWS together, with the
-downloaded file brought to the disk (fsync) and without that.
+has taken the memory that it needs, eight times the file's size, before the first turn, and keeps it. (A virtual
+machine may give free memory back to its host at once; to get it again takes longer than the whole upload, and hit one
+of the two more than the other.) A turn of each comes first that does not count. The start of Python and its imports
+is left out, for the AWS command line by taking off what ``aws --version`` takes. Ours downloads, verifies and
+uploads. Its ratios are to curl and AWS together, with the downloaded file brought to the disk (fsync) and without
+that.
 """
 
 from __future__ import annotations
@@ -43,21 +44,28 @@ KEEPS_ITS_MEMORY = {  # what glibc and moto read when the process of the server 
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(2**40),
 }
-WARMING_UP = 3  # turns that do not count
+MEMORY = 8  # of the server, in sizes of the file
+WARMING_UP = 1  # turns that do not count
 PAUSE = 2.0  # seconds before each turn
 READY = "ready"
 
 
-def store(told: Connection, certificate: Path | None) -> None:
+def store(told: Connection, certificate: Path | None, memory: int) -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
+    _take_and_keep(memory)
     logging.getLogger("werkzeug").disabled = True
     files = (str(certificate / "certificate.pem"), str(certificate / "key.pem")) if certificate else None
     application = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, application, threaded=True, ssl_context=files)
     told.send(f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}")
     server.serve_forever()
+
+
+def _take_and_keep(memory: int) -> None:
+    taken = b"." * memory
+    del taken
 
 
 def seconds(work: Callable[..., object], *arguments: object) -> float:
@@ -123,9 +131,9 @@ def their_turn(aws: str, url: str, downloaded: Path) -> tuple[float, float, floa
     return curl, flush, cp
 
 
-def started_store(certificate: Path | None) -> tuple[BaseProcess, str]:
+def started_store(certificate: Path | None, memory: int) -> tuple[BaseProcess, str]:
     ours, its = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=store, args=(its, certificate), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=store, args=(its, certificate, memory), daemon=True)
     os.environ |= KEEPS_ITS_MEMORY
     process.start()
     for name in KEEPS_ITS_MEMORY:
@@ -140,7 +148,7 @@ def compare(aws: str, size: int, runs: int, folder: Path, *, plain: bool) -> Non
     from_server, server_end = multiprocessing.Pipe()
     server = multiprocessing.Process(target=serve, args=(source, server_end), daemon=True)
     server.start()
-    moto, endpoint = started_store(None if plain else folder)
+    moto, endpoint = started_store(None if plain else folder, MEMORY * size)
     url = f"http://127.0.0.1:{from_server.recv()}/file.csv"
     os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_CA_BUNDLE": str(bundle), **LOGIN, **NO_OTHERS}
     theirs, ours = [], []
