@@ -6,13 +6,13 @@ Landing a large file in S3 (moto's server), beside a download by curl and an upl
 AWS is the AWS command line, which wants a botocore of its own: install it in an environment of its own (``python -m
 venv aws && aws/bin/pip install awscli``, then ``--aws aws/bin/aws``). All take turns, with the same file over
 loopback and the same server, which speaks TLS, as S3 does, unless ``--plain`` is given. Turns are alike: who is first
-changes, each begins two seconds after what the one before has left was removed or brought to the disk, and the server
-has taken the memory that it needs, eight times the file's size, before the first turn, and keeps it. (A virtual
-machine may give free memory back to its host at once; to get it again takes longer than the whole upload, and hit one
-of the two more than the other.) A turn of each comes first that does not count. The start of Python and its imports
-is left out, for the AWS command line by taking off what ``aws --version`` takes. Ours downloads, verifies and
-uploads. Its ratios are to curl and AWS together, with the downloaded file brought to the disk (fsync) and without
-that.
+changes, each begins two seconds after what the one before has left was removed or brought to the disk, and right
+after a file of the same size was written and removed, and the server has taken the memory that it needs, eight times
+the file's size, before the first turn, and keeps it. (A virtual machine may give free memory back to its host at
+once; to get it again takes longer than the whole upload, and hit one of the two more than the other.) A turn of each
+comes first that does not count. The start of Python and its imports is left out, for the AWS command line by taking
+off what ``aws --version`` takes. Ours downloads, verifies and uploads. Its ratios are to curl and AWS together, with
+the downloaded file brought to the disk (fsync) and without that.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ KEEPS_ITS_MEMORY = {  # what glibc and moto read when the process of the server 
 MEMORY = 8  # of the server, in sizes of the file
 WARMING_UP = 1  # turns that do not count
 PAUSE = 2.0  # seconds before each turn
+PIECE = 1024 * 1024
 READY = "ready"
 
 
@@ -103,27 +104,30 @@ def land_in_s3(url: str, rows: int, folder: str) -> None:
     print(time.perf_counter() - begun)
 
 
-def rest() -> None:
-    """Let the machine settle, so that nobody profits or suffers from what was just done."""
+def rest(folder: Path, size: int) -> None:
+    """Let the machine settle, so that nobody profits or suffers from what was just done, and have memory at hand."""
     os.sync()
     time.sleep(PAUSE)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(-(-size // PIECE)):
+            file.write(b"." * PIECE)
 
 
-def our_turn(url: str, rows: int, folder: Path) -> float:
+def our_turn(url: str, rows: int, folder: Path, size: int) -> float:
     command = [sys.executable, __file__, "--land", url, str(rows), str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         while process.stdout.readline().rstrip() != READY:  # Airflow logs to the same place
             assert process.poll() is None, "ours failed"
-        rest()
+        rest(folder, size)
         answer, _ = process.communicate("now\n")
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return float(answer.splitlines()[-1])
 
 
-def their_turn(aws: str, url: str, downloaded: Path) -> tuple[float, float, float]:
-    rest()
+def their_turn(aws: str, url: str, downloaded: Path, size: int) -> tuple[float, float, float]:
+    rest(downloaded.parent, size)
     curl = seconds(run, "curl", "--silent", "--fail", "--output", str(downloaded), url)
     flush = seconds(fsync, downloaded)
     cp = seconds(run, aws, "s3", "cp", str(downloaded), "s3://lake/theirs.csv")
@@ -157,9 +161,9 @@ def compare(aws: str, size: int, runs: int, folder: Path, *, plain: bool) -> Non
         start = statistics.median(seconds(run, aws, "--version") for _ in range(3))
         for turn in range(WARMING_UP + runs):
             if turn % 2:
-                mine, other = our_turn(url, rows, folder), their_turn(aws, url, downloaded)
+                mine, other = our_turn(url, rows, folder, size), their_turn(aws, url, downloaded, size)
             else:
-                other, mine = their_turn(aws, url, downloaded), our_turn(url, rows, folder)
+                other, mine = their_turn(aws, url, downloaded, size), our_turn(url, rows, folder, size)
             if turn >= WARMING_UP:
                 theirs.append((other[0], other[1], other[2] - start))
                 ours.append(mine)
