@@ -24,7 +24,7 @@ from airflow_provider_agenty.log import Log
 if TYPE_CHECKING:
     import requests
 
-READ_SIZE = 2 * 1024 * 1024
+READ_SIZE = 2 * 1024 * 1024  # after each read the interpreter is waited for, which is busy counting records
 _PROGRESS_FROM = 64 * 1024  # what an attempt must bring for the attempts to be counted anew
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)

@@ -15,7 +15,7 @@ from airflow_provider_agenty.landing.records import RecordCounter
 from airflow_provider_agenty.landing.staging import StagedFile
 
 _PIECE_SIZE = 512 * 1024
-_PIECES_AHEAD = 2  # what each taker may lag behind; bounds the memory
+_PIECES_AHEAD = 2  # what each taker may lag behind; bounds the memory, with the size of a read
 _GZIP = 31  # zlib's number for a gzip header and trailer; the header it writes carries no time and no name
 
 
