@@ -39,6 +39,8 @@ LOG = logging.getLogger("landing-test")
 TWO_CLIENTS = pytest.mark.skipif(
     Version(s3fs.__version__) < Version("2026.6.0"), reason="this s3fs does not keep the credentials of a second client"
 )
+KEY = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+REGION = {"region_name": "us-east-1"}
 FIRST, ANOTHER = "the first client", "another client"
 
 
@@ -509,11 +511,7 @@ class TestPartsOfALargeFile:
         assert calls.at_once == 4
 
     def test_go_through_one_client_where_credentials_expire(self, land_at, calls, files, monkeypatch):
-        from aiobotocore.credentials import AioRefreshableCredentials
-
-        in_an_hour = datetime.now(UTC) + timedelta(hours=1)
-        passing = AioRefreshableCredentials("access-key", "secret-key", "token", in_an_hour, None, "a role")
-        monkeypatch.setattr(files.session, "_credentials", passing)
+        monkeypatch.setattr(files.session, "_credentials", credentials_that_expire())
         calls.slow = dict.fromkeys(range(1, 10), 0.2)
         land_at("s3://lake/large.csv", [LARGE, LARGE])
         assert set(calls.senders.values()) == {FIRST}
@@ -585,9 +583,30 @@ def test_another_client_helps_where_all_that_is_sent_is_signed(signed, settings,
 
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     login = {} if settings.get("anon") else {"key": "access-key", "secret": "secret-key"}
-    files = s3fs.S3FileSystem(**login, client_kwargs={"region_name": "us-east-1"}, **settings)
+    files = s3fs.S3FileSystem(**login, client_kwargs=REGION, **settings)
     files.connect()
     assert fsspec.asyn.sync(files.loop, another_client_helps, files) is signed
+
+
+@TWO_CLIENTS
+@pytest.mark.parametrize("login", [{"key": "key", "secret": "secret"}, {"client_kwargs": {**KEY, **REGION}}])
+def test_another_client_helps_where_credentials_that_expire_are_not_the_ones_used(login):
+    from aiobotocore.session import AioSession
+
+    from airflow_provider_agenty.landing.s3_another_client import another_client_helps
+
+    session = AioSession()
+    session._credentials = credentials_that_expire()
+    files = s3fs.S3FileSystem(**{"client_kwargs": REGION, **login}, session=session, endpoint_url="http://store:9000")
+    files.connect()
+    assert fsspec.asyn.sync(files.loop, another_client_helps, files)
+
+
+def credentials_that_expire():
+    from aiobotocore.credentials import AioRefreshableCredentials
+
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    return AioRefreshableCredentials("access-key", "secret-key", "token", in_an_hour, None, "a role")
 
 
 def crc32(data: bytes) -> bytes:
