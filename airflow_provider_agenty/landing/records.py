@@ -20,7 +20,7 @@ from enum import Enum
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LARGEST_BLOCK = 128 * 1024
 _SMALLEST_BLOCK = 2 * 1024
-_SAMPLE = 1024
+_SAMPLE = 1024  # bytes at the beginning of a text that tell whether its lines are narrow
 _NARROW = 30  # bytes; lines below are found faster by looking at every byte
 _LINE_FEED, _CARRIAGE_RETURN, _QUOTE, _COMMA = b'\n\r",'
 _LINE_ENDS = (b"\n", b"\r\n")

@@ -8,9 +8,8 @@ computes one sends nothing meanwhile, so two of them are faster than one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
@@ -76,20 +75,13 @@ def with_another_client(files: Any, work: Callable[[Any], Coroutine[Any, Any, No
 
 
 async def _work_with_another(files: Any, work: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        try:
-            other = await stack.enter_async_context(_another(files))
-        except Exception:
-            return  # a file system of the user's own need not be one that can be made twice
-        await work(other)
-
-
-@contextlib.asynccontextmanager
-async def _another(files: Any) -> AsyncIterator[Any]:
     settings = {**files.storage_options, "asynchronous": True, "loop": None, "skip_instance_cache": True}
-    other = type(files)(*files.storage_args, **settings)
-    client = await other.set_session()
     try:
-        yield other
+        other = type(files)(*files.storage_args, **settings)
+        client = await other.set_session()
+    except Exception:
+        return  # a file system of the user's own need not be one that can be made twice
+    try:
+        await work(other)
     finally:
         await client.close()

@@ -497,25 +497,22 @@ class TestPartsOfALargeFile:
         assert "Unclosed" not in caplog.text
         assert [thread.name for thread in threading.enumerate() if thread.name.startswith("landing")] == []
 
-    def test_go_through_one_client_where_that_is_not_so(self, land_at, calls, unsigned):
+    def land_through_one_client(self, land_at, calls, **options):
         calls.slow = dict.fromkeys(range(1, 10), 0.2)
-        land_at("s3://lake/large.csv", [LARGE, LARGE], storage_conn_id=unsigned)
+        land_at("s3://lake/large.csv", [LARGE, LARGE], **options)
         assert set(calls.senders.values()) == {FIRST}
         assert calls.at_once == 4
+
+    def test_go_through_one_client_where_that_is_not_so(self, land_at, calls, unsigned):
+        self.land_through_one_client(land_at, calls, storage_conn_id=unsigned)
 
     def test_go_through_one_client_where_s3fs_would_replace_the_other(self, land_at, calls, monkeypatch):
         monkeypatch.setattr(s3fs, "__version__", "2026.5.0")
-        calls.slow = dict.fromkeys(range(1, 10), 0.2)
-        land_at("s3://lake/large.csv", [LARGE, LARGE])
-        assert set(calls.senders.values()) == {FIRST}
-        assert calls.at_once == 4
+        self.land_through_one_client(land_at, calls)
 
     def test_go_through_one_client_where_credentials_expire(self, land_at, calls, files, monkeypatch):
         monkeypatch.setattr(files.session, "_credentials", credentials_that_expire())
-        calls.slow = dict.fromkeys(range(1, 10), 0.2)
-        land_at("s3://lake/large.csv", [LARGE, LARGE])
-        assert set(calls.senders.values()) == {FIRST}
-        assert calls.at_once == 4
+        self.land_through_one_client(land_at, calls)
 
     @TWO_CLIENTS
     def test_go_through_one_client_where_there_can_be_no_other(self, bucket, land_at, calls, files, monkeypatch):
