@@ -1,9 +1,9 @@
 """
 CSV records counted on the stream, exactly as :mod:`csv` finds them and much faster.
 
-What is quoted the way CSV writers do it goes through in blocks, in one of two ways:
+What is written the way CSV writers do it goes through in blocks, in one of two ways:
 
-- Where every field is quoted, a pattern takes record after record; it holds if nothing is left of the block.
+- Where every field is quoted, or none, a pattern takes many records at once.
 - Elsewhere a block is cut at its quotes. Every second part is outside of quotes, and the line ends there are the ends
   of records. That holds only where each quote opens a field, closes one or is half of a doubled one, which shows in
   the bytes beside the quotes.
@@ -17,20 +17,29 @@ import io
 import re
 from enum import Enum
 
+from airflow_provider_agenty.landing.records_alike import (
+    QUOTED_RECORD,
+    RecordsAlike,
+    lines,
+    lines_with_carriage_return,
+    quoted_records_like,
+)
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LARGEST_BLOCK = 128 * 1024
 _SMALLEST_BLOCK = 2 * 1024
-_SAMPLE = 1024  # bytes at the beginning of a text that tell whether its lines are narrow
-_NARROW = 30  # bytes; lines below are found faster by looking at every byte
+_WORTH_PATTERNS = 16 * 1024  # bytes: a smaller text is counted before patterns of many records are compiled
+_MOST_LINES = 512 * 1024  # bytes looked through at a time; less than all, as they are looked through repeatedly
+_SAMPLE = 1024  # bytes that tell how long lines are
+# Bytes in a line. The ends of shorter ones are found faster byte by byte, those of longer ones with memchr.
+_SHORT, _LONG = 8, 120
 _LINE_FEED, _CARRIAGE_RETURN, _QUOTE, _COMMA = b'\n\r",'
 _LINE_ENDS = (b"\n", b"\r\n")
 _SEPARATORS = frozenset((b",", *_LINE_ENDS, b""))
 # Patterns that begin with a literal byte are found several times as fast as the same with find or count.
 _CARRIAGE_RETURN_ALONE = re.compile(rb"\r(?!\n)")
-_NO_LINE_END_BEFORE_TEXT = re.compile(rb"\r(?!\n[^\r\n])")
+_BLANK_LINE = re.compile(rb"\n\n")
 _END_OF_QUOTED_RECORD = re.compile(rb'"\r?\n')
-# The second half is for records with doubled quotes, which to it are the end of one text and the beginning of another.
-_QUOTED_RECORD = re.compile(rb'(?:"[^"]*+",)*+"[^"]*+"\r?\n|(?:"[^"]*+",?)++(?<=")\r?\n')
 _IRREGULAR_QUOTE = re.compile(rb'"(?:[^",\r\n]|(?<=[^",\r\n]"))')
 _END_OF_PLAIN_FIELD = re.compile(rb"[,\r\n]")
 
@@ -59,6 +68,7 @@ class RecordCounter:
         self._after_carriage_return = False
         self._block_size = _LARGEST_BLOCK
         self._beginning: bytes | None = b""
+        self._quoted_records: tuple[RecordsAlike, ...] = ()
 
     @property
     def records(self) -> int:
@@ -105,11 +115,12 @@ class RecordCounter:
                 position = self._step(data, position, position + 1)
                 continue
             limit = min(position + self._block_size, end)
-            if self._state is _State.QUOTED or (self._state is _State.FIELD_START and data[position] == _QUOTE):
-                # After this record there may be whole ones that are quoted throughout, which are counted faster.
-                ended = _END_OF_QUOTED_RECORD.search(data, position, limit)
-                limit = ended.end() if ended else limit
-            taken = self._take_quoted_records(data, position, limit) or self._take_block(data[position:limit])
+            if self._state is _State.RECORD_START:
+                taken = self._take_records_alike(data, position) or self._take_block(data[position:limit])
+            else:
+                # After this record there may be whole ones that are alike, which are counted faster.
+                limit = self._end_of_record(data, position, limit)
+                taken = self._take_block(data[position:limit])
             position += taken
             if taken:
                 self._block_size = min(2 * self._block_size, _LARGEST_BLOCK)
@@ -118,29 +129,52 @@ class RecordCounter:
             else:
                 position = self._step(data, position, limit)
 
-    def _take_quoted_records(self, data: bytes, position: int, limit: int) -> int:
-        """Count whole records if all their fields are quoted; give the number of their bytes, else change nothing."""
-        first = _QUOTED_RECORD.match(data, position, limit) if self._state is _State.RECORD_START else None
-        if not first:
-            return 0
-        # Looked for alone: what is not there at all takes a way through the whole block.
-        line_end = b"\r\n" if data[first.end() - 2] == _CARRIAGE_RETURN else b"\n"
-        last = data.rfind(b'"%b"' % line_end, position, limit)
-        stop = data.find(b"\n", last, limit) + 1
-        rest, records = _QUOTED_RECORD.subn(b"", data[position:stop] if last >= 0 else b"?")
-        if rest:
-            return 0
+    def _end_of_record(self, data: bytes, position: int, limit: int) -> int:
+        """Find where the record may end that began before; the limit if it does not."""
+        if self._state is _State.QUOTED or data[position] == _QUOTE:
+            found = _END_OF_QUOTED_RECORD.search(data, position, limit)
+            return found.end() if found else limit
+        return data.find(b"\n", position, limit) + 1 or limit
+
+    def _take_records_alike(self, data: bytes, position: int) -> int:
+        """Count whole records in which every field is quoted, or none; give the number of their bytes."""
+        take = self._take_quoted_records if data[position] == _QUOTE else self._take_lines
+        stop, records = take(data, position)
         self._records += records
         return stop - position
+
+    def _take_quoted_records(self, data: bytes, position: int) -> tuple[int, int]:
+        end = len(data)
+        if not self._quoted_records and end - position >= _WORTH_PATTERNS:
+            first = QUOTED_RECORD.pattern.match(data, position, end)
+            self._quoted_records = quoted_records_like(first[0]) if first else ()
+        records = 0
+        for alike in (*self._quoted_records, QUOTED_RECORD):
+            position, taken = alike.take(data, position, end)
+            records += taken
+        return position, records
+
+    def _take_lines(self, data: bytes, position: int) -> tuple[int, int]:
+        nothing = position, 0
+        limit = min(position + _MOST_LINES, len(data))
+        average = _average_line(data, position)
+        if limit - position < _WORTH_PATTERNS or average > _LONG or data.find(b'"', position, limit) >= 0:
+            return nothing
+        if data.find(b"\r", position, limit) >= 0:
+            stop, taken = lines_with_carriage_return().take(data, position, limit)
+            return (stop, taken) if _line_ends(data[position:stop]) == "\r\n" else nothing
+        if average >= _SHORT:
+            return lines().take(data, position, limit)
+        if data[position] == _LINE_FEED or _BLANK_LINE.search(data, position, limit):
+            return nothing
+        return max(position, data.rfind(b"\n", position, limit) + 1), data.count(b"\n", position, limit)
 
     def _take_block(self, block: bytes) -> int:
         """Count what ends in a block if its quotes are regular; give the number of its bytes, else change nothing."""
         if block.endswith(b"\r"):
             block = block[:-1]  # whether a line feed follows is not known yet
         taken = len(block)
-        without_last_end = taken - 2 if block.endswith(b"\r\n") else taken
-        only_line_ends = b"\r" in block and not _NO_LINE_END_BEFORE_TEXT.search(block, 0, without_last_end)
-        if not only_line_ends and b"\r" in block and _CARRIAGE_RETURN_ALONE.search(block):
+        if b"\r" in block and _CARRIAGE_RETURN_ALONE.search(block):
             # Inside of quotes this changes something too, but nothing that is counted.
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         ends_quoted = False
@@ -154,26 +188,17 @@ class RecordCounter:
             if not _all_quotes_regular(outside, block):
                 return 0
         if taken:
-            self._count_lines(block, may_be_blank=not only_line_ends)
+            self._count_lines(block)
             self._state = _State.QUOTED if ends_quoted else _STATE_AFTER.get(block[-1], _State.PLAIN)
         return taken
 
-    def _count_lines(self, text: bytes, *, may_be_blank: bool) -> None:
-        """
-        Count the line ends outside of quotes.
-
-        :param text: the text, in which a quote stands for each quoted field.
-        :param may_be_blank: false where no line end that begins with a carriage return is followed by another one.
-        """
-        ends = _ends_of_lines(text, may_be_blank=may_be_blank)
-        if ends is not None:
-            self._records += ends
-            return
-        lines = io.BytesIO(text).readlines()  # found with memchr, several times as fast as by a pattern
-        blank = sum(lines.count(end) for end in _LINE_ENDS)
+    def _count_lines(self, text: bytes) -> None:
+        """Count the line ends outside of quotes, in a text in which a quote stands for each quoted field."""
+        found = io.BytesIO(text).readlines()  # with memchr, several times as fast as by a pattern
+        blank = sum(found.count(end) for end in _LINE_ENDS)
         if self._state is not _State.RECORD_START and text.startswith(_LINE_ENDS):
             blank -= 1
-        self._records += len(lines) - blank - (not text.endswith(b"\n"))
+        self._records += len(found) - blank - (not text.endswith(b"\n"))
         self._blank_records += blank
 
     def _step(self, data: bytes, position: int, limit: int) -> int:
@@ -219,21 +244,15 @@ class RecordCounter:
         return position
 
 
-def _ends_of_lines(text: bytes, *, may_be_blank: bool) -> int | None:
-    """Count the line ends if no line is blank, where that is faster than to look at each line; else give ``None``."""
-    if text.startswith(_LINE_ENDS):
-        return None
-    if not may_be_blank:
-        ends = _occurrences(text, b"\n")
-        # Where all line ends begin with a carriage return, that goes for all of them.
-        return ends if ends == _occurrences(text, b"\r") else None
-    narrow = text.count(b"\n", 0, _SAMPLE) > _SAMPLE // _NARROW
-    return text.count(b"\n") if narrow and b"\n\n" not in text and b"\r" not in text else None
+def _line_ends(text: bytes) -> str | tuple[str, ...] | None:
+    """Tell which kinds of line ends there are."""
+    found = io.IncrementalNewlineDecoder(None, translate=False)
+    found.decode(str(text, "latin-1"), final=True)
+    return found.newlines
 
 
-def _occurrences(text: bytes, byte: bytes) -> int:
-    # Taking a byte out is done with memchr, which is twice as fast as counting it.
-    return len(text) - len(text.replace(byte, b""))
+def _average_line(text: bytes, position: int) -> int:
+    return _SAMPLE // (text.count(b"\n", position, position + _SAMPLE) + 1)
 
 
 _STATE_AFTER = {
@@ -251,6 +270,6 @@ def _all_quotes_regular(outside: list[bytes], joined: bytes) -> bool:
         between two of them means a doubled quote.
     :param joined: the same with one quote in each field's place.
     """
-    if len(outside) > 2 and set(outside[1:-1]) <= _SEPARATORS:
+    if len(outside) > 2 and _SEPARATORS.issuperset(outside[1:-1]):
         joined = b'"'.join((outside[0], outside[-1])) + joined[-1:]
     return _IRREGULAR_QUOTE.search(joined) is None

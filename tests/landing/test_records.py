@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_agenty.landing import records
+from airflow_provider_agenty.landing import records, records_alike
 from airflow_provider_agenty.landing.records import RecordCounter
 
 CONTENT = st.one_of(
@@ -24,6 +25,7 @@ CONTENT = st.one_of(
                 '"a","b"\n',
                 '"",""\r\n',
                 "a,b\n",
+                "abc,def\r\n",
                 '"x""y",z\n',
                 '"1\n2","3\r4"\r',
                 "\n",
@@ -54,17 +56,34 @@ def counts(data: bytes, cuts: list[int]) -> tuple[int, int]:
     return counter.records, counter.blank_records
 
 
-@pytest.fixture(
-    params=[(256 * 1024, 2 * 1024, 30), (16, 8, 1024), (64, 1, 30)], ids=["real", "tiny", "halved"], scope="module"
-)
-def block_sizes(request):
+SIZES = {
+    "real": {},
+    "tiny": {"_LARGEST_BLOCK": 16, "_SMALLEST_BLOCK": 8, "_SAMPLE": 40},
+    "halved": {"_LARGEST_BLOCK": 64, "_SMALLEST_BLOCK": 1},
+    "tiny patterns": {"_LARGEST_BLOCK": 64, "_MOST_LINES": 20, "_WORTH_PATTERNS": 0, "_SHORT": 0, "_LONG": 2000},
+    "tiny patterns, short lines": {"_WORTH_PATTERNS": 0, "_SHORT": 2000, "_LONG": 2000},
+}
+
+
+@contextlib.contextmanager
+def smaller(sizes):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_LARGEST_BLOCK", request.param[0])
-        patch.setattr(records, "_SMALLEST_BLOCK", request.param[1])
-        patch.setattr(records, "_NARROW", request.param[2])
+        for name, size in sizes.items():
+            patch.setattr(records, name, size)
+        if "_WORTH_PATTERNS" in sizes:
+            patch.setattr(records_alike, "_FIELDS", 2)
+            patch.setattr(records_alike, "_TIMES", 1)
+        forget_patterns()
         yield
+    forget_patterns()
 
 
+def forget_patterns():
+    records_alike.lines.cache_clear()
+    records_alike.lines_with_carriage_return.cache_clear()
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 @given(text=CONTENT, cuts=st.lists(st.integers(0, 10_000), max_size=6))
 @example(text='","a\nb"xyz"\n', cuts=[])
 @example(text='a,5" pipe,"x\ny"\n', cuts=[])
@@ -75,9 +94,9 @@ def block_sizes(request):
 @example(text='\ufeff"a\nb",c\n', cuts=[1, 2])
 @example(text='"unfinished\n', cuts=[])
 @settings(max_examples=300, deadline=None)
-def test_counts_what_csv_finds_in_any_content_in_any_chunks(block_sizes, text, cuts):
-    data = text.encode()
-    assert counts(data, cuts) == expected_counts(text)
+def test_counts_what_csv_finds_in_any_content_in_any_chunks(sizes, text, cuts):
+    with smaller(sizes):
+        assert counts(text.encode(), cuts) == expected_counts(text)
 
 
 def test_counts_single_bytes_as_one_chunk():
@@ -103,11 +122,56 @@ def test_counts_files_of_many_blocks(quoting, line_end, irregular):
     assert counts(data, [chance.randrange(len(data)) for _ in range(9)]) == expected_counts(text)
 
 
-@pytest.mark.parametrize("blank", ["\n", "\r\n", "\r", ""])
+ALIKE = {
+    "digits": "7",
+    "short lines": "abc,12345",
+    "long lines": "x" * 200,
+    "carriage returns": "a\rbc",
+    "quoted": '"a","bcd"',
+    "empty": '"","",""',
+    "one quoted column": '"abc def"',
+    "quotes": '"x""y","""","z"',
+    "a comma": '"a",",","b"',
+    "line ends": '"1\n\n2","\r\n"',
+    "wide": ",".join(['"a"'] * 100),
+    "very wide": ",".join(['"a"'] * 300),
+    "quoted here and there": '1,"a",b',
+}
+ODD = ["", "\n", "\r\n", "\r", "\n\n", "a\rb", "a\nb", '"a","b","c","d"', 'a"b', '"a"b"', "\r\r\n", "\r\n\r\n"]
+
+
+@pytest.mark.parametrize("line", ALIKE.values(), ids=ALIKE)
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-def test_counts_narrow_lines(line_end, blank):
-    text = f"7{line_end}" * 70_000 + blank + f"8{line_end}" * 70_000 + blank + "9"
+def test_counts_many_lines_that_are_alike_with_odd_ones_between_them(line, line_end):
+    many = f"{line}{line_end}" * (300 + 150_000 // len(line))
+    text = "".join(many + odd + line_end for odd in ODD) + many + '"9'
     assert counts(text.encode(), []) == expected_counts(text)
+
+
+@pytest.mark.parametrize("line", ALIKE.values(), ids=ALIKE)
+def test_counts_many_lines_that_are_alike_cut_anywhere(line):
+    text = f"{line}\n" * (1000 + 200_000 // len(line))
+    data = text.encode()
+    chance = random.Random(line)
+    assert counts(data, [chance.randrange(len(data)) for _ in range(5)]) == expected_counts(text)
+
+
+@pytest.mark.parametrize("name", ["short lines", "quoted", "empty", "quotes", "a comma", "line ends", "wide"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_nearly_all_of_what_is_alike_is_taken_many_records_at_a_time(mocker, name, line_end):
+    take = mocker.spy(records_alike.RecordsAlike, "take")
+    data = f"{ALIKE[name]}{line_end}".encode() * (1000 + 1_000_000 // len(ALIKE[name]))
+    counts(data, [333_333, 666_666])
+    at_a_time = [
+        (call.args[0].records, stop - call.args[2])
+        for call, (stop, _) in zip(take.call_args_list, take.spy_return_list, strict=True)
+    ]
+    assert sum(size for records, size in at_a_time if records > 1) > 0.95 * len(data)
+
+
+def test_counts_lines_that_become_longer_than_a_block():
+    text = "abc,12345\n" * 20_000 + "x" * 300_000 + "\n" + "abc,12345\n" * 20_000
+    assert counts(text.encode(), []) == (40_001, 0)
 
 
 def test_a_quoted_field_larger_than_a_block():
