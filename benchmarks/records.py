@@ -47,9 +47,14 @@ CONTENTS = {
     "no quotes, CRLF": (csv.QUOTE_MINIMAL, 8, (5, 40), "\r\n", word),
     "no quotes, one column of 5 to 40 bytes": (csv.QUOTE_MINIMAL, 1, (5, 40), "\n", word),
     "no quotes, one column of 4 bytes": (csv.QUOTE_MINIMAL, 1, (4, 4), "\n", word),
+    "no quotes, one column of 1 to 9 bytes": (csv.QUOTE_MINIMAL, 1, (1, 9), "\n", word),
+    "no quotes, CRLF, four columns of 5 to 25 bytes": (csv.QUOTE_MINIMAL, 4, (5, 25), "\r\n", word),
+    "no quotes, CRLF, one column of 5 to 40 bytes": (csv.QUOTE_MINIMAL, 1, (5, 40), "\r\n", word),
     "every field quoted, 10 to 50 bytes": (csv.QUOTE_ALL, 8, (10, 50), "\n", word),
     "every field quoted, CRLF": (csv.QUOTE_ALL, 8, (10, 50), "\r\n", word),
     "every field quoted, 10 bytes": (csv.QUOTE_ALL, 8, (10, 10), "\n", word),
+    "every field quoted, one column of 4 bytes": (csv.QUOTE_ALL, 1, (4, 4), "\n", word),
+    "every field quoted, empty": (csv.QUOTE_ALL, 8, (0, 0), "\n", word),
     "every field quoted, with line ends and doubled quotes": (csv.QUOTE_ALL, 8, (10, 50), "\n", scraped),
     "quotes where needed, with line ends and doubled quotes": (csv.QUOTE_MINIMAL, 8, (5, 40), "\n", scraped),
 }
@@ -60,9 +65,10 @@ PIECE_SIZE = 512 * 1024  # as a landing gives them: cut anywhere
 
 def count_with_counter(data: bytes, repeats: int) -> int:
     counter = RecordCounter()
+    pieces = [data[start : start + PIECE_SIZE] for start in range(0, len(data), PIECE_SIZE)]
     for _ in range(repeats):
-        for start in range(0, len(data), PIECE_SIZE):
-            counter.update(data[start : start + PIECE_SIZE])
+        for piece in pieces:
+            counter.update(piece)
     counter.finish()
     return counter.records
 
