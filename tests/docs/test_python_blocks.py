@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,8 @@ def lake():
     )
     client.create_bucket(Bucket="lake")
     yield environment
+    # All of moto's servers in a process have the same buckets: the next one would find this one's keys.
+    urllib.request.urlopen(f"{environment['AWS_ENDPOINT_URL']}/moto-api/reset", data=b"").close()
     server.stop()
 
 
