@@ -27,7 +27,8 @@ def table_of(
 ) -> bytes:
     chance = random.Random(1)
     out = io.StringIO(newline="")
-    writer = csv.writer(out, quoting=quoting, lineterminator=line_end)
+    quote = None if quoting == csv.QUOTE_NONE else '"'
+    writer = csv.writer(out, quoting=quoting, quotechar=quote, lineterminator=line_end)
     while out.tell() < CHUNK:
         writer.writerow([values(chance, chance.randint(*widths)) for _ in range(columns)])
     return out.getvalue().encode()
@@ -40,6 +41,10 @@ def word(chance: random.Random, width: int) -> str:
 def scraped(chance: random.Random, width: int) -> str:
     text = word(chance, width)
     return chance.choice((text, text, text, f"{text}, {text}", f'{text} "{text}"', f"{text}\n{text}", ""))
+
+
+def inches(chance: random.Random, width: int) -> str:
+    return f'{width}" {word(chance, width)}'
 
 
 CONTENTS = {
@@ -57,6 +62,7 @@ CONTENTS = {
     "every field quoted, empty": (csv.QUOTE_ALL, 8, (0, 0), "\n", word),
     "every field quoted, with line ends and doubled quotes": (csv.QUOTE_ALL, 8, (10, 50), "\n", scraped),
     "quotes where needed, with line ends and doubled quotes": (csv.QUOTE_MINIMAL, 8, (5, 40), "\n", scraped),
+    "quotes within fields that are not quoted": (csv.QUOTE_NONE, 8, (5, 40), "\n", inches),
 }
 
 

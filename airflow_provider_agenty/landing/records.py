@@ -8,7 +8,8 @@ What is written the way CSV writers do it goes through in blocks, in one of two 
   of records. That holds only where each quote opens a field, closes one or is half of a doubled one, which shows in
   the bytes beside the quotes.
 
-A block where neither holds goes through the same states as :mod:`csv`'s own reader.
+A block where neither holds goes through record by record, and what is cut off at its ends state by state, as in
+:mod:`csv`'s own reader.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 from enum import Enum
 
 from airflow_provider_agenty.landing.records_alike import (
+    ANY_RECORD,
     QUOTED_RECORD,
     RecordsAlike,
     lines,
@@ -127,7 +129,7 @@ class RecordCounter:
             elif self._block_size > _SMALLEST_BLOCK:
                 self._block_size //= 2
             else:
-                position = self._step(data, position, limit)
+                position = self._take_any_records(data, position, limit)
 
     def _end_of_record(self, data: bytes, position: int, limit: int) -> int:
         """Find where the record may end that began before; the limit if it does not."""
@@ -201,8 +203,17 @@ class RecordCounter:
         self._records += len(found) - blank - (not text.endswith(b"\n"))
         self._blank_records += blank
 
+    def _take_any_records(self, data: bytes, position: int, limit: int) -> int:
+        """Go through records one by one, whatever their quotes, at least up to a limit; give where the next byte is."""
+        while position < limit:
+            if self._state is _State.RECORD_START:
+                position, records = ANY_RECORD.take(data, position, limit)
+                self._records += records
+            position = self._step(data, position, limit)
+        return position
+
     def _step(self, data: bytes, position: int, limit: int) -> int:
-        """Go through bytes state by state at least up to a limit; give where the next byte is."""
+        """Go through bytes state by state to the end of a record or up to a limit; give where the next byte is."""
         while position < limit:
             if self._state is _State.QUOTED:
                 position = data.find(b'"', position) + 1
@@ -219,8 +230,8 @@ class RecordCounter:
             position += 1
             if byte in (_LINE_FEED, _CARRIAGE_RETURN):
                 self._end_record()
-                position = self._after_line_end(data, position)
-            elif byte == _COMMA:
+                return self._after_line_end(data, position)
+            if byte == _COMMA:
                 self._state = _State.FIELD_START
             elif byte == _QUOTE and self._state is not _State.PLAIN:
                 self._state = _State.QUOTED

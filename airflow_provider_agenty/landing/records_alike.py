@@ -17,6 +17,7 @@ _MOST_FIELDS = 256  # of one record; takes 10 ms to compile
 
 _QUOTED = rb'"[^"]*+"'
 _QUOTED_WITH_QUOTES = rb'"[^"]*+(?:""[^"]*+)*+"'
+_ANY = rb'(?:%b|(?!"))[^,\r\n]*+' % _QUOTED_WITH_QUOTES
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class RecordsAlike:
 
 
 QUOTED_RECORD = RecordsAlike(re.compile(rb"(?:%b,)*+%b\r?\n" % (_QUOTED_WITH_QUOTES, _QUOTED_WITH_QUOTES)), 1)
+# Not blank. What follows a quoted text in its field, and a quote that does not begin it, are characters like any other.
+ANY_RECORD = RecordsAlike(re.compile(rb"(?![\r\n])(?:%b,)*%b(?:\r?\n|\r(?!\Z))" % (_ANY, _ANY)), 1)
 
 
 def quoted_records_like(record: bytes) -> tuple[RecordsAlike, ...]:

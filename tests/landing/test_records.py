@@ -169,6 +169,14 @@ def test_nearly_all_of_what_is_alike_is_taken_many_records_at_a_time(mocker, nam
     assert sum(size for records, size in at_a_time if records > 1) > 0.95 * len(data)
 
 
+def test_nearly_all_records_with_odd_quotes_are_taken_one_at_a_time_and_not_byte_by_byte(mocker):
+    take = mocker.spy(records_alike.RecordsAlike, "take")
+    data = b'abc,5" pipe,"x"y\n' * 20_000
+    counts(data, [100_000])
+    calls = zip(take.call_args_list, take.spy_return_list, strict=True)
+    assert sum(stop - call.args[2] for call, (stop, _) in calls) > 0.95 * len(data)
+
+
 def test_counts_lines_that_become_longer_than_a_block():
     text = "abc,12345\n" * 20_000 + "x" * 300_000 + "\n" + "abc,12345\n" * 20_000
     assert counts(text.encode(), []) == (40_001, 0)

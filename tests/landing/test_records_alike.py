@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
 
 from airflow_provider_agenty.landing.records_alike import (
+    ANY_RECORD,
     QUOTED_RECORD,
     lines,
     lines_with_carriage_return,
@@ -66,3 +70,30 @@ def test_lines_are_taken_up_to_one_that_is_blank_or_ends_otherwise(pattern, line
     alike = pattern()
     text = line * (2 * alike.records) + odd + line * alike.records
     assert alike.take(text, 0, len(text)) == (2 * alike.records * len(line), 2 * alike.records)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"a,b",
+        b",",
+        b"5\" pipe,'b",
+        b'"a"b"c,d',
+        b'"a\n""\r,"b",""',
+        b'a,"b\r\n"',
+        b'"""",""',
+        b'"a" ,"b"',
+        b'"a""b"c"',
+        b'x""',
+    ],
+)
+def test_any_record_is_taken(record, end):
+    text = record + end + b"next"
+    assert ANY_RECORD.take(text, 0, len(text)) == (len(record + end), 1)
+    assert list(csv.reader(io.StringIO(text.decode(), newline="")))[1:] == [["next"]]
+
+
+@pytest.mark.parametrize("text", [b"\n", b"\r\n", b"a,b", b'"a\n', b'a,"b""\n', b"a\r", b'"a"b,"c\n'])
+def test_a_blank_line_or_what_has_no_end_is_not_taken_as_a_record(text):
+    assert ANY_RECORD.take(text, 0, len(text)) == (0, 0)
