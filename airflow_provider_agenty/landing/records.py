@@ -140,7 +140,7 @@ class RecordCounter:
 
     def _take_records_alike(self, data: bytes, position: int) -> int:
         """Count whole records in which every field is quoted, or none; give the number of their bytes."""
-        take = self._take_quoted_records if data[position] == _QUOTE else self._take_lines
+        take = self._take_quoted_records if data[position] == _QUOTE else _take_lines
         stop, records = take(data, position)
         self._records += records
         return stop - position
@@ -155,21 +155,6 @@ class RecordCounter:
             position, taken = alike.take(data, position, end)
             records += taken
         return position, records
-
-    def _take_lines(self, data: bytes, position: int) -> tuple[int, int]:
-        nothing = position, 0
-        limit = min(position + _MOST_LINES, len(data))
-        average = _average_line(data, position)
-        if limit - position < _WORTH_PATTERNS or average > _LONG or data.find(b'"', position, limit) >= 0:
-            return nothing
-        if data.find(b"\r", position, limit) >= 0:
-            stop, taken = lines_with_carriage_return().take(data, position, limit)
-            return (stop, taken) if _line_ends(data[position:stop]) == "\r\n" else nothing
-        if average >= _SHORT:
-            return lines().take(data, position, limit)
-        if data[position] == _LINE_FEED or _BLANK_LINE.search(data, position, limit):
-            return nothing
-        return max(position, data.rfind(b"\n", position, limit) + 1), data.count(b"\n", position, limit)
 
     def _take_block(self, block: bytes) -> int:
         """Count what ends in a block if its quotes are regular; give the number of its bytes, else change nothing."""
@@ -253,6 +238,30 @@ class RecordCounter:
             elif data[position] == _LINE_FEED:
                 return position + 1
         return position
+
+
+def _take_lines(data: bytes, position: int) -> tuple[int, int]:
+    """Count whole records in which no field is quoted; give where the first one begins that was not counted, too."""
+    limit = min(position + _MOST_LINES, len(data))
+    average = _average_line(data, position)
+    if limit - position < _WORTH_PATTERNS or average > _LONG or data.find(b'"', position, limit) >= 0:
+        return position, 0
+    if data.find(b"\r", position, limit) >= 0:
+        return _take_lines_with_carriage_return(data, position, limit)
+    if average < _SHORT:
+        return _take_short_lines(data, position, limit)
+    return lines().take(data, position, limit)
+
+
+def _take_lines_with_carriage_return(data: bytes, position: int, limit: int) -> tuple[int, int]:
+    stop, records = lines_with_carriage_return().take(data, position, limit)
+    return (stop, records) if _line_ends(data[position:stop]) == "\r\n" else (position, 0)
+
+
+def _take_short_lines(data: bytes, position: int, limit: int) -> tuple[int, int]:
+    if data[position] == _LINE_FEED or _BLANK_LINE.search(data, position, limit):
+        return position, 0
+    return max(position, data.rfind(b"\n", position, limit) + 1), data.count(b"\n", position, limit)
 
 
 def _line_ends(text: bytes) -> str | tuple[str, ...] | None:
