@@ -29,6 +29,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+PAUSE = 2.0  # seconds before each turn
+PIECE = 1024 * 1024
 CONTENTS = {"no quotes": csv.QUOTE_MINIMAL, "every field quoted": csv.QUOTE_ALL}
 
 
@@ -113,6 +115,15 @@ def fsync(path: Path) -> None:
     os.close(descriptor)
 
 
+def rest(folder: Path, size: int) -> None:
+    """Let the machine settle, so that nobody profits or suffers from what was just done, and have memory at hand."""
+    os.sync()
+    time.sleep(PAUSE)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(-(-size // PIECE)):
+            file.write(b"." * PIECE)
+
+
 SUBJECTS: dict[str, Callable[[str, Path, int], None]] = {
     "curl, then fsync": with_curl,
     "requests.iter_content(1 MiB), then fsync": with_requests,
@@ -121,12 +132,13 @@ SUBJECTS: dict[str, Callable[[str, Path, int], None]] = {
 }
 
 
-def run_subject(name: str, url: str, target: Path, rows: int) -> None:
+def run_subject(name: str, url: str, target: Path, rows: int, size: int) -> None:
     """Measure one subject in this process and print what was measured."""
     import requests  # noqa: F401 - imports do not count
 
     import airflow_provider_agenty.landing  # noqa: F401
 
+    rest(target.parent, size)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins here
     before = memory("VmHWM")
     begun, used = time.perf_counter(), time.process_time()
@@ -140,8 +152,8 @@ def memory(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def measure(name: str, url: str, target: Path, rows: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--subject", name, url, str(target), str(rows)]
+def measure(name: str, url: str, target: Path, rows: int, size: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--subject", name, url, str(target), str(rows), str(size)]
     answer = subprocess.run(command, check=True, capture_output=True, text=True)
     target.unlink()
     return json.loads(answer.stdout)
@@ -158,7 +170,7 @@ def compare(content: str, size: int, runs: int, folder: Path) -> None:
     try:
         for _ in range(runs):
             for name in SUBJECTS:
-                measured[name].append(measure(name, url, folder / "target.csv", rows))
+                measured[name].append(measure(name, url, folder / "target.csv", rows, size))
     finally:
         server.kill()
         source.unlink()
@@ -176,11 +188,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where to land; default: the folder for temporary files")
     parser.add_argument("--content", choices=CONTENTS, action="append")
-    parser.add_argument("--subject", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--subject", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.subject:
-        name, url, target, rows = options.subject
-        run_subject(name, url, Path(target), int(rows))
+        name, url, target, rows, size = options.subject
+        run_subject(name, url, Path(target), int(rows), int(size))
         return
     print("| content | subject | s, median | / curl | processor s | memory growth MiB, most |")
     print("| --- | --- | --- | --- | --- | --- |")

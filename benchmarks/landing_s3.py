@@ -33,7 +33,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from landing import fsync, serve, write_csv
+from landing import fsync, rest, serve, write_csv
 from waiters_server import write_certificate
 
 LOGIN = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -46,8 +46,6 @@ KEEPS_ITS_MEMORY = {  # what glibc and moto read when the process of the server 
 }
 MEMORY = 8  # of the server, in sizes of the file
 WARMING_UP = 1  # turns that do not count
-PAUSE = 2.0  # seconds before each turn
-PIECE = 1024 * 1024
 READY = "ready"
 
 
@@ -102,15 +100,6 @@ def land_in_s3(url: str, rows: int, folder: str) -> None:
             spool_folder=folder,
         )
     print(time.perf_counter() - begun)
-
-
-def rest(folder: Path, size: int) -> None:
-    """Let the machine settle, so that nobody profits or suffers from what was just done, and have memory at hand."""
-    os.sync()
-    time.sleep(PAUSE)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        for _ in range(-(-size // PIECE)):
-            file.write(b"." * PIECE)
 
 
 def our_turn(url: str, rows: int, folder: Path, size: int) -> float:
