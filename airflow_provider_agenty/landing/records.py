@@ -18,29 +18,23 @@ import io
 import re
 from enum import Enum
 
+from airflow_provider_agenty.landing.lines import Lines
 from airflow_provider_agenty.landing.records_alike import (
     ANY_RECORD,
     QUOTED_RECORD,
+    WORTH_PATTERNS,
     RecordsAlike,
-    lines,
-    lines_with_carriage_return,
     quoted_records_like,
 )
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LARGEST_BLOCK = 128 * 1024
 _SMALLEST_BLOCK = 2 * 1024
-_WORTH_PATTERNS = 16 * 1024  # bytes: a smaller text is counted before patterns of many records are compiled
-_MOST_LINES = 512 * 1024  # bytes looked through at a time; less than all, as they are looked through repeatedly
-_SAMPLE = 1024  # bytes that tell how long lines are
-# Bytes in a line. The ends of shorter ones are found faster byte by byte, those of longer ones with memchr.
-_SHORT, _LONG = 8, 120
 _LINE_FEED, _CARRIAGE_RETURN, _QUOTE, _COMMA = b'\n\r",'
 _LINE_ENDS = (b"\n", b"\r\n")
 _SEPARATORS = frozenset((b",", *_LINE_ENDS, b""))
 # Patterns that begin with a literal byte are found several times as fast as the same with find or count.
 _CARRIAGE_RETURN_ALONE = re.compile(rb"\r(?!\n)")
-_BLANK_LINE = re.compile(rb"\n\n")
 _END_OF_QUOTED_RECORD = re.compile(rb'"\r?\n')
 _IRREGULAR_QUOTE = re.compile(rb'"(?:[^",\r\n]|(?<=[^",\r\n]"))')
 _END_OF_PLAIN_FIELD = re.compile(rb"[,\r\n]")
@@ -71,6 +65,7 @@ class RecordCounter:
         self._block_size = _LARGEST_BLOCK
         self._beginning: bytes | None = b""
         self._quoted_records: tuple[RecordsAlike, ...] = ()
+        self._lines = Lines()
 
     @property
     def records(self) -> int:
@@ -140,14 +135,17 @@ class RecordCounter:
 
     def _take_records_alike(self, data: bytes, position: int) -> int:
         """Count whole records in which every field is quoted, or none; give the number of their bytes."""
-        take = self._take_quoted_records if data[position] == _QUOTE else _take_lines
-        stop, records = take(data, position)
+        if data[position] == _QUOTE:
+            stop, records = self._take_quoted_records(data, position)
+        else:
+            stop, records, blank = self._lines.take(data, position)
+            self._blank_records += blank
         self._records += records
         return stop - position
 
     def _take_quoted_records(self, data: bytes, position: int) -> tuple[int, int]:
         end = len(data)
-        if not self._quoted_records and end - position >= _WORTH_PATTERNS:
+        if not self._quoted_records and end - position >= WORTH_PATTERNS:
             first = QUOTED_RECORD.pattern.match(data, position, end)
             self._quoted_records = quoted_records_like(first[0]) if first else ()
         records = 0
@@ -163,7 +161,9 @@ class RecordCounter:
         taken = len(block)
         if b"\r" in block and _CARRIAGE_RETURN_ALONE.search(block):
             # Inside of quotes this changes something too, but nothing that is counted.
-            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            if b"\n" in block:
+                block = block.replace(b"\r\n", b"\n")
+            block = block.replace(b"\r", b"\n")
         ends_quoted = False
         if self._state is _State.QUOTED:
             block = b'"' + block
@@ -238,41 +238,6 @@ class RecordCounter:
             elif data[position] == _LINE_FEED:
                 return position + 1
         return position
-
-
-def _take_lines(data: bytes, position: int) -> tuple[int, int]:
-    """Count whole records in which no field is quoted; give where the first one begins that was not counted, too."""
-    limit = min(position + _MOST_LINES, len(data))
-    average = _average_line(data, position)
-    if limit - position < _WORTH_PATTERNS or average > _LONG or data.find(b'"', position, limit) >= 0:
-        return position, 0
-    if data.find(b"\r", position, limit) >= 0:
-        return _take_lines_with_carriage_return(data, position, limit)
-    if average < _SHORT:
-        return _take_short_lines(data, position, limit)
-    return lines().take(data, position, limit)
-
-
-def _take_lines_with_carriage_return(data: bytes, position: int, limit: int) -> tuple[int, int]:
-    stop, records = lines_with_carriage_return().take(data, position, limit)
-    return (stop, records) if _line_ends(data[position:stop]) == "\r\n" else (position, 0)
-
-
-def _take_short_lines(data: bytes, position: int, limit: int) -> tuple[int, int]:
-    if data[position] == _LINE_FEED or _BLANK_LINE.search(data, position, limit):
-        return position, 0
-    return max(position, data.rfind(b"\n", position, limit) + 1), data.count(b"\n", position, limit)
-
-
-def _line_ends(text: bytes) -> str | tuple[str, ...] | None:
-    """Tell which kinds of line ends there are."""
-    found = io.IncrementalNewlineDecoder(None, translate=False)
-    found.decode(str(text, "latin-1"), final=True)
-    return found.newlines
-
-
-def _average_line(text: bytes, position: int) -> int:
-    return _SAMPLE // (text.count(b"\n", position, position + _SAMPLE) + 1)
 
 
 _STATE_AFTER = {

@@ -11,6 +11,8 @@ import functools
 import re
 from dataclasses import dataclass
 
+WORTH_PATTERNS = 16 * 1024  # bytes: a smaller text is counted before patterns of many records are compiled
+
 _FIELDS = 64  # written out in a pattern: more are hardly faster, and take longer to compile
 _TIMES = 4  # how often what is written out is repeated
 _MOST_FIELDS = 256  # of one record; takes 10 ms to compile

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_agenty.landing import records, records_alike
+from airflow_provider_agenty.landing import lines, records, records_alike
 from airflow_provider_agenty.landing.records import RecordCounter
 
 CONTENT = st.one_of(
@@ -60,8 +60,10 @@ SIZES = {
     "real": {},
     "tiny": {"_LARGEST_BLOCK": 16, "_SMALLEST_BLOCK": 8, "_SAMPLE": 40},
     "halved": {"_LARGEST_BLOCK": 64, "_SMALLEST_BLOCK": 1},
-    "tiny patterns": {"_LARGEST_BLOCK": 64, "_MOST_LINES": 20, "_WORTH_PATTERNS": 0, "_SHORT": 0, "_LONG": 2000},
-    "tiny patterns, short lines": {"_WORTH_PATTERNS": 0, "_SHORT": 2000, "_LONG": 2000},
+    "tiny patterns": {"_LARGEST_BLOCK": 64, "_MOST": 20, "WORTH_PATTERNS": 0, "_SHORT": 0, "_LONG": 2000},
+    "tiny patterns, shortest lines": {"WORTH_PATTERNS": 0, "_SHORT": 2000, "_LONG": 2000},
+    "numpy": {"WORTH_PATTERNS": 0, "_LONG": 2000, "_WORTH_NUMPY": 0},
+    "numpy, few at a time": {"_MOST": 20, "WORTH_PATTERNS": 0, "_LONG": 2000, "_WORTH_NUMPY": 0},
 }
 
 
@@ -69,8 +71,10 @@ SIZES = {
 def smaller(sizes):
     with pytest.MonkeyPatch.context() as patch:
         for name, size in sizes.items():
-            patch.setattr(records, name, size)
-        if "_WORTH_PATTERNS" in sizes:
+            for module in (lines, records, records_alike):
+                if hasattr(module, name):
+                    patch.setattr(module, name, size)
+        if "WORTH_PATTERNS" in sizes:
             patch.setattr(records_alike, "_FIELDS", 2)
             patch.setattr(records_alike, "_TIMES", 1)
         forget_patterns()
@@ -140,6 +144,13 @@ ALIKE = {
 ODD = ["", "\n", "\r\n", "\r", "\n\n", "a\rb", "a\nb", '"a","b","c","d"', 'a"b', '"a"b"', "\r\r\n", "\r\n\r\n"]
 
 
+@pytest.fixture(params=["patterns", "numpy"])
+def from_the_first_line(request, monkeypatch):
+    """Count with patterns as far as there are no quotes, or with numpy, not with one after the other."""
+    monkeypatch.setattr(lines, "_WORTH_NUMPY", {"patterns": 10**9, "numpy": 0}[request.param])
+
+
+@pytest.mark.usefixtures("from_the_first_line")
 @pytest.mark.parametrize("line", ALIKE.values(), ids=ALIKE)
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_counts_many_lines_that_are_alike_with_odd_ones_between_them(line, line_end):
@@ -148,9 +159,11 @@ def test_counts_many_lines_that_are_alike_with_odd_ones_between_them(line, line_
     assert counts(text.encode(), []) == expected_counts(text)
 
 
+@pytest.mark.usefixtures("from_the_first_line")
 @pytest.mark.parametrize("line", ALIKE.values(), ids=ALIKE)
-def test_counts_many_lines_that_are_alike_cut_anywhere(line):
-    text = f"{line}\n" * (1000 + 200_000 // len(line))
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_counts_many_lines_that_are_alike_cut_anywhere(line, line_end):
+    text = f"{line}{line_end}" * (1000 + 200_000 // len(line))
     data = text.encode()
     chance = random.Random(line)
     assert counts(data, [chance.randrange(len(data)) for _ in range(5)]) == expected_counts(text)
