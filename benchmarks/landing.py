@@ -31,17 +31,21 @@ from pathlib import Path
 
 PAUSE = 2.0  # seconds before each turn
 PIECE = 1024 * 1024
-CONTENTS = {"no quotes": csv.QUOTE_MINIMAL, "every field quoted": csv.QUOTE_ALL}
+CONTENTS = {  # quoting, columns, line end
+    "no quotes": (csv.QUOTE_MINIMAL, 8, "\n"),
+    "every field quoted": (csv.QUOTE_ALL, 8, "\n"),
+    "no quotes, one column, CRLF": (csv.QUOTE_MINIMAL, 1, "\r\n"),
+}
 
 
-def write_csv(path: Path, size: int, quoting: int) -> int:
+def write_csv(path: Path, size: int, quoting: int, columns: int, line_end: str) -> int:
     """Write a CSV file and return its number of rows."""
     chance = random.Random(1)
     out = io.StringIO(newline="")
-    writer = csv.writer(out, quoting=quoting, lineterminator="\n")
+    writer = csv.writer(out, quoting=quoting, lineterminator=line_end)
     rows = 0
     while out.tell() < 1024 * 1024:
-        writer.writerow(["".join(chance.choices("abcdefgh 0123", k=chance.randint(10, 50))) for _ in range(8)])
+        writer.writerow(["".join(chance.choices("abcdefgh 0123", k=chance.randint(10, 50))) for _ in range(columns)])
         rows += 1
     part = out.getvalue().encode()
     with path.open("wb") as file:
@@ -161,7 +165,7 @@ def measure(name: str, url: str, target: Path, rows: int, size: int) -> dict[str
 
 def compare(content: str, size: int, runs: int, folder: Path) -> None:
     source = folder / "source.csv"
-    rows = write_csv(source, size, CONTENTS[content])
+    rows = write_csv(source, size, *CONTENTS[content])
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.Process(target=serve, args=(source, theirs), daemon=True)
     server.start()

@@ -3,7 +3,7 @@ CSV records counted on the stream, exactly as :mod:`csv` finds them and much fas
 
 What is written the way CSV writers do it goes through in blocks, in one of two ways:
 
-- Where every field is quoted, or none, many records are taken at once: by patterns, short lines with numpy if it is there.
+- Where every field is quoted, or none, many records are taken at once: by patterns, short lines also with numpy.
 - Elsewhere a block is cut at its quotes. Every second part is outside of quotes, and the line ends there are the ends
   of records. That holds only where each quote opens a field, closes one or is half of a doubled one, which shows in
   the bytes beside the quotes.
