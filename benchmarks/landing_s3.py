@@ -18,7 +18,6 @@ the downloaded file brought to the disk (fsync) and without that.
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import multiprocessing
 import os
@@ -33,7 +32,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from landing import fsync, rest, serve, write_csv
+from landing import CONTENTS, fsync, rest, serve, write_csv
 from waiters_server import write_certificate
 
 LOGIN = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -137,7 +136,7 @@ def started_store(certificate: Path | None, memory: int) -> tuple[BaseProcess, s
 def compare(aws: str, size: int, runs: int, folder: Path, *, plain: bool) -> None:
     bundle = write_certificate(folder)
     source, downloaded = folder / "source.csv", folder / "downloaded.csv"
-    rows = write_csv(source, size, csv.QUOTE_MINIMAL)
+    rows = write_csv(source, size, *CONTENTS["no quotes"])
     from_server, server_end = multiprocessing.Pipe()
     server = multiprocessing.Process(target=serve, args=(source, server_end), daemon=True)
     server.start()
