@@ -16,7 +16,7 @@ from typing import NamedTuple
 from airflow_provider_agenty.landing.records_alike import WORTH_PATTERNS, lines, lines_with_carriage_return
 
 _MOST = 512 * 1024  # bytes looked through at a time; less than all, as they are looked through repeatedly
-_WORTH_NUMPY = 8 * 1024 * 1024  # bytes: loading it takes some 60 ms and 15 MiB
+_WORTH_NUMPY = 16 * 1024 * 1024  # bytes: patterns take some 20 to 40 ms for them, loading numpy 60 ms and 15 MiB
 _SAMPLE = 1024  # bytes that tell how long lines are
 # Bytes in a line. The ends of shorter ones are found faster byte by byte, those of longer ones with memchr.
 _SHORT, _LONG = 8, 120

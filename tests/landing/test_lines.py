@@ -94,7 +94,7 @@ def test_patterns_count_where_numpy_is_missing_or_broken(monkeypatch, tmp_path, 
 
 @pytest.mark.parametrize(
     ("limit", "megabytes", "loaded"),
-    [("", 1, False), ("", 9, True), ("RLIMIT_DATA", 9, False), ("RLIMIT_AS", 9, False)],
+    [("", 1, False), ("", 17, True), ("RLIMIT_DATA", 17, False), ("RLIMIT_AS", 17, False)],
 )
 def test_numpy_is_loaded_for_many_lines_only_and_where_memory_is_not_limited(limit, megabytes, loaded):
     done = subprocess.run(
