@@ -9,14 +9,18 @@ to count than loading it costs.
 from __future__ import annotations
 
 import io
+import os
 import re
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from airflow_provider_agenty.landing.records_alike import WORTH_PATTERNS, lines, lines_with_carriage_return
 
 _MOST = 512 * 1024  # bytes looked through at a time; less than all, as they are looked through repeatedly
-_WORTH_NUMPY = 16 * 1024 * 1024  # bytes: patterns take some 20 to 40 ms for them, loading numpy 60 ms and 15 MiB
+_WORTH_NUMPY = 16 * 1024 * 1024  # bytes: patterns take some 15 to 40 ms for them, loading numpy 30 ms and 15 MiB
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _SAMPLE = 1024  # bytes that tell how long lines are
 # Bytes in a line. The ends of shorter ones are found faster byte by byte, those of longer ones with memchr.
 _SHORT, _LONG = 8, 120
@@ -78,10 +82,25 @@ def _numpy_loads() -> bool:
     ):
         return False  # It takes more than it needs, and the library below it ends a process that cannot give it.
     try:
-        import numpy  # noqa: F401
+        with _one_thread_for_numpy():
+            import numpy  # noqa: F401
     except Exception:
         return False  # Not installed, or not fit for this machine: nothing that a landing should fail of.
     return True
+
+
+@contextmanager
+def _one_thread_for_numpy() -> Iterator[None]:
+    # OpenBLAS starts a thread for each processor when it is loaded, which counting does not need, and interrupts the
+    # process where it can't, as in a container with a limit on processes.
+    if _BLAS_THREADS in os.environ:
+        yield
+        return
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_BLAS_THREADS, None)
 
 
 def _take_with_numpy(data: bytes, position: int, limit: int) -> TakenLines:

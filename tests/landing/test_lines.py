@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -26,6 +27,19 @@ for _ in range(megabytes * 2):
     counter.update(b"abc,12345\\n\\n" * 45_500)
 counter.finish()
 print(json.dumps([counter.records, counter.blank_records, "numpy" in sys.modules]))
+"""
+
+LOAD = """
+import json, os, pathlib, sys
+
+from airflow_provider_agenty.landing import lines
+
+def threads():
+    return len(list(pathlib.Path("/proc/self/task").iterdir()))
+
+before = threads()
+lines._numpy_loads()
+print(json.dumps(["numpy" in sys.modules, threads() - before, os.environ.get("OPENBLAS_NUM_THREADS")]))
 """
 
 
@@ -90,6 +104,16 @@ def test_patterns_count_where_numpy_is_missing_or_broken(monkeypatch, tmp_path, 
     text = b"abc,d\n" * 20_000
     assert Lines().take(text, 0).records > 19_500
     assert Lines().take(b"\n" + text, 0) == (0, 0, 0)  # where the patterns end
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="there is one processor only")
+@pytest.mark.parametrize(("asked_for", "more_threads"), [(None, 0), ("2", 1)])
+def test_numpy_starts_no_threads_unless_asked_to_and_the_environment_stays(monkeypatch, asked_for, more_threads):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if asked_for:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", asked_for)
+    done = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [True, more_threads, asked_for]
 
 
 @pytest.mark.parametrize(
