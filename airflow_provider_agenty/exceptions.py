@@ -8,8 +8,9 @@ retries, whether it comes from an operator or from a hook called in ``@task``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_agenty.api.errors import restore_error
 from airflow_provider_agenty.compat import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 class AgentyError(AirflowException):
     """Something about Agenty went wrong. No message holds the API key or a signed link."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be copied and pickled with what it carries, although its arguments are named."""
+        return restore_error, (type(self), self.args, vars(self).copy())
 
 
 class AgentyInputError(AgentyError, AirflowFailException, ValueError):

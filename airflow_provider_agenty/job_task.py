@@ -175,12 +175,13 @@ class AgentyWaitingTask(AgentyTask):
         Send one stop, and raise nothing: why the job has to be stopped is told by the error that led here.
 
         :param job_id: The job.
-        :param seconds: How long it may take. Default 20.
+        :param seconds: How long it may take as a whole. Default 20.
         """
+        from airflow_provider_agenty.api.deadline import time_limit
         from airflow_provider_agenty.waiting import STOP_SECONDS
 
         try:
-            with self.hook.with_one_attempt(seconds or STOP_SECONDS) as hook:
+            with self.hook.without_retries() as hook, time_limit(seconds or STOP_SECONDS):
                 job = hook.stop_job(job_id)
         except AgentyError as error:
             self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)

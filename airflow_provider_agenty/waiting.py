@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_agenty.api.deadline import seconds_left, time_limit
 from airflow_provider_agenty.api.errors import ApiError
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.api.logs import LogEntry
+from airflow_provider_agenty.api.validation import LONGEST_TEXT
 from airflow_provider_agenty.exceptions import (
     AgentyAuthError,
     AgentyError,
@@ -64,6 +66,9 @@ ENTRIES_AT_ONCE = 2500
 SECONDS_BETWEEN_TURNS = 1.0
 """How long copying rests after so many entries, once the job is over and the rest of its log is copied."""
 
+REST_OF_LOG_SECONDS = 600.0
+"""How long the rest of a job's log may be copied once the job is over."""
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -103,6 +108,9 @@ class Outcome:
     job: Job | None = None
     error: str | None = None
     log_offset: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", self.message[:LONGEST_TEXT])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as JSON primitives: the payload of a trigger's event."""
@@ -199,6 +207,9 @@ class JobWatch:
         if not self._failed_polls:
             self._failing_since = time.time()
         self._failed_polls += 1
+        late = self.check_deadline()
+        if late is not None:
+            return late
         lasted = time.time() - self._failing_since
         if self._failed_polls > TOLERANCE.polls and lasted >= TOLERANCE.seconds:
             return self._lose_sight(
@@ -207,7 +218,7 @@ class JobWatch:
                 f"row failed), so whether it still runs is not known. The last error: {error}",
             )
         self._log.warning("Job %d could not be asked, trying again: %s", self._job_id, error)
-        return self.check_deadline()
+        return None
 
     @property
     def job_id(self) -> int:
@@ -305,7 +316,7 @@ def wait(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Outcome:
     """
-    Ask until waiting is over.
+    Ask until waiting is over. Neither a request nor the copy of the log goes on beyond the watch's deadline.
 
     :param ask: Asks Agenty for the job.
     :param watch: Decides.
@@ -314,13 +325,14 @@ def wait(
     :param sleep: Waits so many seconds.
     """
     while True:
-        try:
-            job = ask()
-        except AgentyError as error:
-            outcome = watch.miss(error)
-        else:
-            between(job)
-            outcome = watch.see(job)
+        with time_limit(watch.seconds_left):
+            try:
+                job = ask()
+            except AgentyError as error:
+                outcome = watch.miss(error)
+            else:
+                between(job)
+                outcome = watch.see(job)
         if outcome is not None:
             return outcome
         sleep(watch.seconds_to_sleep(poll_interval))
@@ -369,7 +381,9 @@ def copy_entry(entry: LogEntry, log: Log) -> None:
     :param entry: The entry.
     :param log: The other log.
     """
-    log.log(_LEVELS.get(entry.level, logging.INFO), "[Agenty] %s %s", entry.moment, entry.message)
+    # Each line has the mark: one of an entry could look like another task's, or like Airflow's own.
+    message = entry.message.replace("\n", "\n[Agenty]   ")
+    log.log(_LEVELS.get(entry.level, logging.INFO), "[Agenty] %s %s", entry.moment, message)
 
 
 class LogCopy:
@@ -400,12 +414,20 @@ class LogCopy:
 
     def follow(self, job: Job) -> None:
         """
-        Copy what is new; of a job that is over all that is left.
+        Copy what is new; of a job that is over all that is left, for ten minutes at most.
 
         :param job: The job as it is now.
         """
-        while self.catch_up() and job.is_terminal:
-            time.sleep(SECONDS_BETWEEN_TURNS)
+        with time_limit(REST_OF_LOG_SECONDS if job.is_terminal else math.inf):
+            while self.catch_up() and job.is_terminal:
+                if not seconds_left():
+                    self.tell_of_rest()
+                    return
+                time.sleep(SECONDS_BETWEEN_TURNS)
+
+    def tell_of_rest(self) -> None:
+        """Tell that copying has ended although there may be more."""
+        self._log.warning("The log of job %d goes on in Agenty: it was copied up to line %d", self._job_id, self.offset)
 
     def catch_up(self) -> bool:
         """

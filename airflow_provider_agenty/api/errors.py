@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class ApiError(Exception):
@@ -11,6 +12,23 @@ class ApiError(Exception):
 
     The message never holds the API key, a query string or a signed link.
     """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be copied and pickled with what it carries, although its arguments are named."""
+        return restore_error, (type(self), self.args, vars(self).copy())
+
+
+def restore_error(kind: type[Exception], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> Exception:
+    """
+    Return an error as it was when it was copied or pickled.
+
+    :param kind: Its class.
+    :param arguments: Its arguments.
+    :param attributes: What else it carries.
+    """
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(attributes)
+    return error
 
 
 class InvalidInputError(ApiError, ValueError):
@@ -48,6 +66,10 @@ class RequestError(ApiError):
 
 class UnexpectedAnswerError(ApiError):
     """Agenty answered, but not with what its API promises: no JSON, a part missing, a redirect elsewhere."""
+
+
+class AnswerTooLargeError(UnexpectedAnswerError):
+    """The decoded answer is larger than what is read of one."""
 
 
 class UnavailableError(ApiError):

@@ -15,6 +15,7 @@ from airflow_provider_agenty.api.errors import InvalidInputError
 from airflow_provider_agenty.api.identifiers import check_collection
 from airflow_provider_agenty.api.jobs import unwrap
 from airflow_provider_agenty.api.transport import Answer, Transport
+from airflow_provider_agenty.api.validation import LONGEST_NAME, read_integer, read_name, read_text
 
 OF_URLS = ("manual", "url")
 """The types of input that list the URLs themselves."""
@@ -63,13 +64,12 @@ class AgentInput:
         data = (data,) if isinstance(data, str) else data
         if not isinstance(data, list | tuple) or not all(isinstance(each, str) for each in data):
             raise answer.unexpected("holds no input: data is not a list of text")
-        source, collection, name = values.get("id"), values.get("collection"), values.get("field")
         return cls(
-            type=kind.strip().lower(),
+            type=answer.clean(kind.strip().lower())[:LONGEST_NAME],
             data=tuple(data),
-            id=None if source is None else str(source),
-            collection=int(collection) if str(collection).isdecimal() else None,
-            field=name if isinstance(name, str) else None,
+            id=read_name(values.get("id"), answer.clean),
+            collection=read_integer(values.get("collection")),
+            field=read_text(values.get("field"), answer.clean),
             raw=dict(values),
         )
 

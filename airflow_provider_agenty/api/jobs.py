@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_agenty.api.errors import UnexpectedAnswerError
+from airflow_provider_agenty.api.validation import (
+    LONGEST_NAME,
+    Clean,
+    clean_text,
+    read_agent_id,
+    read_boolean,
+    read_duration,
+    read_integer,
+    read_job_id,
+    read_moment,
+    read_name,
+    read_text,
+)
 
 WAITING_STATES = frozenset({"submitted", "starting", "queued"})
 """No worker has picked the job up yet."""
@@ -26,11 +37,6 @@ FAILED_STATES = frozenset({"aborted", "failed"})
 
 TERMINAL_STATES = SUCCESSFUL_STATES | STOPPED_STATES | FAILED_STATES
 KNOWN_STATES = ACTIVE_STATES | ENDING_STATES | TERMINAL_STATES
-
-# Each poll reads the same times of the same jobs again.
-_remembered = functools.lru_cache(maxsize=16_384)
-
-_DURATION = re.compile(r"(?:(\d+)\.)?(\d+):(\d{2}):(\d{2})(?:\.(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -68,27 +74,29 @@ class Job:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def from_answer(cls, answer: Any) -> Job:
+    def from_answer(cls, answer: Any, *, clean: Clean = clean_text) -> Job:
         """
         Read a job out of an answer of the API, or out of what :meth:`to_dict` made.
 
         :param answer: The decoded JSON; it may come wrapped as ``{"data": {…}}``.
+        :param clean: Makes a text one that can go on. Default: without looking for the API key.
         :raises UnexpectedAnswerError: if it holds no job.
         """
-        if not holds_job(answer):
-            raise UnexpectedAnswerError("Agenty's answer holds no job: job_id or status is missing")
         values = unwrap(answer)
-        job_id, status = int(values["job_id"]), values["status"]
+        job_id, status = _identity(values)
+        if job_id is None or status is None:
+            raise UnexpectedAnswerError("Agenty's answer holds no job: job_id or status is missing")
         known: dict[str, Any] = {
             # Most are null: a poll reads a thousand jobs at once.
             name: read(value)
             for name, read in _READERS.items()
             if (value := values.get(name)) is not None
         }
+        known |= {name: read(values[name], clean) for name, read in _TEXT_READERS.items() if values.get(name)}
         if known.get("pages_succeeded") is None:
             # The spelling of older answers.
-            known["pages_succeeded"] = _integer(values.get("pages_successed"))
-        return cls(job_id=job_id, status=status.strip().lower(), raw=values, **known)
+            known["pages_succeeded"] = read_integer(values.get("pages_successed"))
+        return cls(job_id=job_id, status=clean(status.strip().lower())[:LONGEST_NAME], raw=values, **known)
 
     @property
     def is_terminal(self) -> bool:
@@ -122,10 +130,14 @@ class Job:
 
     @property
     def progress(self) -> float | None:
-        """The share of its pages that the job has processed, 0 to 1; ``None`` while their number is unknown."""
-        if not self.pages_total or self.pages_processed is None:
+        """
+        The share of its pages that the job has processed, 0 to 1; ``None`` while their number is unknown.
+
+        More pages processed than there are means that: pagination finds pages that were not counted before.
+        """
+        if not self.pages_total or self.pages_processed is None or self.pages_processed > self.pages_total:
             return None
-        return min(max(self.pages_processed / self.pages_total, 0.0), 1.0)
+        return max(self.pages_processed / self.pages_total, 0.0)
 
     @property
     def failed_ratio(self) -> float:
@@ -149,9 +161,12 @@ class Job:
     def describe(self) -> str:
         """Return the state with its figures: ``running: 37/120 pages (31 %), 2 failed, 35 credits``."""
         figures = []
-        if self.pages_total:
-            progress = f" ({self.progress:.0%})".replace("%", " %") if self.progress is not None else ""
-            figures.append(f"{self.pages_processed or 0}/{self.pages_total} pages{progress}")
+        if self.progress is not None:
+            figures.append(f"{self.pages_processed}/{self.pages_total} pages ({self.progress:.0%})".replace("%", " %"))
+        elif self.pages_processed:
+            figures.append(f"{self.pages_processed} page{'' if self.pages_processed == 1 else 's'}")
+        elif self.pages_total:
+            figures.append(f"0/{self.pages_total} pages")
         if self.pages_failed:
             figures.append(f"{self.pages_failed} failed")
         if self.pages_credit:
@@ -167,68 +182,19 @@ def unwrap(answer: Any) -> Any:
 
 
 def holds_job(answer: Any) -> bool:
-    """Return whether an answer holds what can be relied on in a job: its id and its state."""
-    values = unwrap(answer)
+    """
+    Return whether an answer holds what can be relied on in a job: its id and its state.
+
+    :param answer: The decoded JSON.
+    """
+    return None not in _identity(unwrap(answer))
+
+
+def _identity(values: Any) -> tuple[int | None, str | None]:
     if not isinstance(values, Mapping):
-        return False
+        return None, None
     status = values.get("status")
-    return _integer(values.get("job_id")) is not None and isinstance(status, str) and bool(status.strip())
-
-
-def _integer(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)
-
-
-def _boolean(value: Any) -> bool | None:
-    if isinstance(value, str):
-        return {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower())
-    return None if value is None else bool(value)
-
-
-def read_moment(value: Any) -> datetime | None:
-    """Return a time as Agenty writes it, with up to seven fractional digits; ``None`` if it is none."""
-    return _moment_of(value) if isinstance(value, str) and value.strip() else None
-
-
-@_remembered
-def _moment_of(text: str) -> datetime | None:
-    try:
-        # What is beyond microseconds is cut off.
-        moment = datetime.fromisoformat(text.strip())
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _duration(value: Any) -> timedelta | None:
-    return _duration_of(value) if isinstance(value, str) else None
-
-
-@_remembered
-def _duration_of(text: str) -> timedelta | None:
-    matched = _DURATION.fullmatch(text.strip())
-    if not matched:
-        return None
-    days, hours, minutes, seconds, fraction = matched.groups(default="0")
-    try:
-        return timedelta(
-            days=int(days),
-            hours=int(hours),
-            minutes=int(minutes),
-            seconds=int(seconds),
-            microseconds=int(fraction[:6].ljust(6, "0")),
-        )
-    except (ValueError, OverflowError):
-        return None
+    return read_job_id(values.get("job_id")), status if isinstance(status, str) and status.strip() else None
 
 
 def _primitive(value: Any) -> Any:
@@ -242,24 +208,23 @@ def _primitive(value: Any) -> Any:
 
 
 _READERS = {
-    "account_id": _integer,
-    "agent_id": _text,
-    "type": _text,
-    "priority": _integer,
-    "pages_total": _integer,
-    "pages_processed": _integer,
-    "pages_succeeded": _integer,
-    "pages_failed": _integer,
-    "pages_credit": _integer,
+    "account_id": read_integer,
+    "agent_id": read_agent_id,
+    "priority": read_integer,
+    "pages_total": read_integer,
+    "pages_processed": read_integer,
+    "pages_succeeded": read_integer,
+    "pages_failed": read_integer,
+    "pages_credit": read_integer,
     "created_at": read_moment,
     "started_at": read_moment,
     "completed_at": read_moment,
     "stopped_at": read_moment,
-    "is_scheduled": _boolean,
-    "queue_time": _duration,
-    "run_duration": _duration,
-    "error": _text,
+    "is_scheduled": read_boolean,
+    "queue_time": read_duration,
+    "run_duration": read_duration,
     "ping_at": read_moment,
-    "assigned_worker_id": _integer,
-    "running_worker_id": _integer,
+    "assigned_worker_id": read_integer,
+    "running_worker_id": read_integer,
 }
+_TEXT_READERS = {"type": read_name, "error": read_text}

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from airflow_provider_agenty.api.jobs import read_moment
+from airflow_provider_agenty.api.validation import LONGEST_TEXT, Clean, clean_text, read_moment
 
-_ENTRY = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})?)\s+([A-Za-z]+)(?:\s(.*))?")
+_ENTRY = re.compile(
+    r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})?)\s+([A-Za-z]{1,20})(?:\s(.*))?"
+)
 
 
 @dataclass(frozen=True)
@@ -37,24 +39,41 @@ class LogEntry:
         return f"{self.moment} {self.level} {self.message}"
 
 
-def read_entries(lines: Iterable[str], *, offset: int) -> Iterator[LogEntry]:
+def _clean_lines(text: str) -> str:
+    return clean_text(text, lines=True)
+
+
+def read_entries(lines: Iterable[str], *, offset: int, clean: Clean = _clean_lines) -> Iterator[LogEntry]:
     """
     Put lines together to entries: a line that does not begin like one belongs to the entry before it.
 
     :param lines: The lines, without their ends.
     :param offset: The number of the first line.
+    :param clean: Makes the text of an entry, with all its lines, one that can go on. Default: without looking for the
+        API key.
     """
     entry: LogEntry | None = None
+    parts: list[str] = []
+    length = 0
+
+    def finished(begun: LogEntry) -> LogEntry:
+        return replace(begun, message=clean("\n".join(parts)))
+
     for number, line in enumerate(lines, start=offset + 1):
         begun = _begin_entry(line, number)
         if begun is None and entry is not None:
-            entry = replace(entry, message=f"{entry.message}\n{line}", next_offset=number)
+            entry = replace(entry, next_offset=number)
+            # What is beyond would be cut off again.
+            if length <= LONGEST_TEXT:
+                parts.append(line)
+                length += len(line)
             continue
         if entry is not None:
-            yield entry
+            yield finished(entry)
         entry = begun or LogEntry(timestamp=None, level="INFO", message=line, next_offset=number)
+        parts, length = [entry.message], len(entry.message)
     if entry is not None:
-        yield entry
+        yield finished(entry)
 
 
 def split_lines(body: bytes) -> list[str]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from airflow_provider_agenty.api.errors import UnexpectedAnswerError
 from airflow_provider_agenty.api.jobs import Job, holds_job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
 from airflow_provider_agenty.api.transport import Answer, Transport
+from airflow_provider_agenty.api.validation import clean_text
 
 RESULT_PAGE = 2500
 """The most rows Agenty gives in one page of a result; it may give fewer."""
 
 LOG_PAGE = 2500
 JOB_PAGE = 1000
+_TELLING_LINES = 10
 
 PAGES_AHEAD = 12
 """How many pages of a result are fetched at once, and so how many are in memory."""
@@ -58,24 +61,21 @@ def iter_jobs(transport: Transport, *, agent_id: str | None, limit: int = JOB_PA
     """
     Yield the jobs of an agent, or of the account, as they are listed: newest first.
 
-    Jobs that are started meanwhile move the pages on; no job is yielded twice.
+    Jobs that are started meanwhile move the pages on; no job is yielded twice. The list ends where a page has nothing
+    new: a server may go on for ever.
 
     :param transport: Where to ask.
     :param agent_id: The agent; ``None``: all.
     :param limit: How many to ask for at once.
     """
     seen: set[int] = set()
-    offset = 0
-    while True:
+    offset: int | None = 0
+    while offset is not None:
         page = read_job_page(transport, agent_id=agent_id, limit=limit, offset=offset)
-        for values in page.rows:
-            job = Job.from_answer(values)
-            if job.job_id not in seen:
-                seen.add(job.job_id)
-                yield job
-        offset = page.end
-        if not page.rows or offset >= page.total:
-            return
+        new = [job for job_id, job in page.jobs.items() if job_id not in seen]
+        seen |= page.jobs.keys()
+        yield from new
+        offset = page.next_offset if new else None
 
 
 @dataclass(frozen=True)
@@ -83,81 +83,45 @@ class JobPage:
     """
     One page of the list of jobs.
 
-    :param jobs: The jobs in it, by id.
+    :param jobs: The jobs in it by id, in the order of the list.
+    :param total: How many jobs the list has in all.
     :param next_offset: Where the next page begins; ``None`` if there is none.
     """
 
     jobs: Mapping[int, Job]
+    total: int
     next_offset: int | None
 
+    @property
+    def is_newest_first(self) -> bool:
+        """Whether each job is older than the one before it, as Agenty lists them."""
+        return all(newer > older for newer, older in pairwise(self.jobs))
 
-def look_at_jobs(transport: Transport, *, limit: int, offset: int) -> JobPage:
+
+def read_job_page(
+    transport: Transport, *, agent_id: str | None, limit: int, offset: int = 0, skips_odd_rows: bool = False
+) -> JobPage:
     """
-    Return what one page of the list of all jobs shows, newest first.
-
-    :param transport: Where to ask.
-    :param limit: How many jobs to ask for.
-    :param offset: How many to skip.
-    """
-    page = Page.from_answer(_read_list(transport, None, limit=limit, offset=offset), offset=offset)
-    # An odd row is passed over: it must not hide all others from one who looks again and again.
-    jobs = [Job.from_answer(row) for row in page.rows if holds_job(row)]
-    is_last = not page.rows or page.end >= page.total
-    return JobPage({job.job_id: job for job in jobs}, None if is_last else page.end)
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """
-    What one page of the list of jobs shows of the jobs that were looked for.
-
-    :param jobs: Those that it shows, by id.
-    :param next_offset: Where the next page begins; ``None`` if the others will not be further on.
-    """
-
-    jobs: Mapping[int, Job]
-    next_offset: int | None
-
-
-def look_for_jobs(transport: Transport, job_ids: Collection[int], *, limit: int, offset: int) -> Sighting:
-    """
-    Look for some jobs in one page of the list of all jobs.
-
-    :param transport: Where to ask.
-    :param job_ids: The jobs.
-    :param limit: How many jobs to ask for.
-    :param offset: How many to skip.
-    """
-    # An odd row is passed over: its job is not seen, and asked for by itself.
-    page = Page.from_answer(_read_list(transport, None, limit=limit, offset=offset), offset=offset)
-    listed = {int(row["job_id"]): row for row in page.rows if holds_job(row)}
-    # The newest come first: what is newer than the oldest of this page will not come later.
-    is_last = not page.rows or page.end >= page.total or min(listed, default=0) <= min(job_ids)
-    jobs = {job_id: Job.from_answer(listed[job_id]) for job_id in job_ids if job_id in listed}
-    return Sighting(jobs, None if is_last else page.end)
-
-
-def read_job_page(transport: Transport, *, agent_id: str | None, limit: int, offset: int = 0) -> Page:
-    """
-    Return one page of the list of jobs (``GET /jobs``), newest first.
+    Return one page of the list of jobs (``GET /jobs``).
 
     :param transport: Where to ask.
     :param agent_id: The agent; ``None``: all.
     :param limit: How many to ask for.
     :param offset: How many to skip.
+    :param skips_odd_rows: Whether a row that is no job is passed over, for one who looks again and again: it must not
+        hide all others. Default: it is an error.
     """
-    answer = _read_list(transport, agent_id, limit=limit, offset=offset)
-    page = Page.from_answer(answer, offset=offset)
-    if not all(holds_job(values) for values in page.rows):
-        raise answer.unexpected("holds a job without job_id or status")
-    return page
-
-
-def _read_list(transport: Transport, agent_id: str | None, *, limit: int, offset: int) -> Answer:
     parameters: dict[str, Any] = {"offset": offset, "limit": limit}
     if agent_id is not None:
         parameters["agent_id"] = agent_id
-    return transport.read("/jobs", parameters)
+    answer = transport.read("/jobs", parameters)
+    page = Page.from_answer(answer, offset=offset)
+    rows = [values for values in page.rows if holds_job(values)]
+    if len(rows) < len(page.rows) and not skips_odd_rows:
+        raise answer.unexpected("holds a job without job_id or status")
+    jobs = [answer.read_job(values) for values in rows]
+    is_last = not page.rows or page.end >= page.total
+    return JobPage({job.job_id: job for job in jobs}, page.total, None if is_last else page.end)
 
 
 def read_result_total(transport: Transport, job_id: int, *, collection: int, modified: bool) -> int:
@@ -270,17 +234,25 @@ def iter_logs(transport: Transport, job_id: int, *, offset: int) -> Iterator[Log
     :param job_id: The job.
     :param offset: How many lines to skip.
     """
-    return read_entries(_iter_log_lines(transport, job_id, offset), offset=offset)
+    return read_entries(
+        _iter_log_lines(transport, job_id, offset),
+        offset=offset,
+        clean=lambda text: clean_text(text, key=transport.settings.key, lines=True),
+    )
 
 
 def _iter_log_lines(transport: Transport, job_id: int, offset: int) -> Iterator[str]:
-    # Nothing says how many lines there are, and the server may give fewer than asked for: the end is an empty page.
+    # Nothing says how many lines there are, and the server may give fewer than asked for: the end is an empty page, or
+    # one that begins like the page before, from a server that skips no lines.
+    beginning: list[str] = []
     while True:
         answer = transport.read(f"/jobs/{job_id}/logs", {"offset": offset, "limit": LOG_PAGE})
-        if answer.is_html:
+        # A log may hold the pages that were scraped: what is further down may well begin like one.
+        if answer.says_html or (offset == 0 and answer.is_whole_page):
             raise answer.unexpected("is HTML, not a log")
         lines = split_lines(answer.body)
-        if not lines:
+        if not lines or lines[:_TELLING_LINES] == beginning:
             return
+        beginning = lines[:_TELLING_LINES]
         yield from lines
         offset += len(lines)

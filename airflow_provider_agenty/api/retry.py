@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import tenacity
 
+from airflow_provider_agenty.api.deadline import seconds_left
 from airflow_provider_agenty.api.errors import UnavailableError
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class RetryPolicy:
     """
-    Exponential backoff with full jitter, bounded in number and time.
+    Exponential backoff with full jitter, bounded in number and time, and never beyond a deadline in force.
 
     :param max_attempts: How often a call is made, the first time counted.
     :param first_wait: The longest wait before the second attempt, in seconds; it doubles with each further one.
@@ -52,7 +51,11 @@ class RetryPolicy:
         :raises ApiError: what the last attempt raised.
         """
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.max_attempts) | tenacity.stop_before_delay(self.total),
+            stop=(
+                tenacity.stop_after_attempt(self.max_attempts)
+                | tenacity.stop_before_delay(self.total)
+                | _StopAtDeadline()
+            ),
             wait=self._seconds_to_wait,
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, UnavailableError) and again_if(error)),
             before_sleep=_log_wait,
@@ -72,26 +75,9 @@ class RetryPolicy:
         return min(asked, self.longest_asked_wait) + min(backoff, 1.0)
 
 
-def read_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
-    """
-    Return how many seconds a ``Retry-After`` header asks to wait.
-
-    :param value: The header, a number of seconds or an HTTP date; ``None`` where there is none.
-    :param now: The moment to count from. Default: the current one.
-    :return: The seconds, at least 0; ``None`` if the header says nothing that can be understood.
-    """
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max((moment - (now or datetime.now(UTC))).total_seconds(), 0.0)
+class _StopAtDeadline(tenacity.stop.stop_base):
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        return retry_state.upcoming_sleep >= seconds_left()
 
 
 def _log_wait(state: tenacity.RetryCallState) -> None:

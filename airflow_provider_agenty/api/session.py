@@ -1,15 +1,27 @@
-"""The one way to open HTTP sessions: timeouts always set, the key only to its own host, no netrc."""
+"""
+The one way to open HTTP sessions: timeouts always set, the key only to its own host, no netrc, nothing in any log.
+
+A session reads answers until the deadline in force (see :mod:`airflow_provider_agenty.api.deadline`) and no longer.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.client
+import io
+import logging
+import math
+import time
+from contextvars import ContextVar
 from typing import Any
-from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from airflow_provider_agenty import __version__
+from airflow_provider_agenty.api.deadline import seconds_left
 from airflow_provider_agenty.api.settings import Settings, origin
 
 KEY_HEADER = "X-Agenty-ApiKey"
@@ -46,13 +58,78 @@ class NoAuth(AuthBase):
         return request
 
 
+class _ReaderWithDeadline(io.RawIOBase):
+    """What comes over a connection, until a deadline: a read timeout alone begins anew with each byte."""
+
+    def __init__(self, raw: Any, connection: Any, seconds: float) -> None:
+        self._raw = raw
+        self._connection = connection
+        self._ends = time.monotonic() + seconds
+        self._timeout = connection.gettimeout()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline of the request has passed")
+        self._connection.settimeout(left if self._timeout is None else min(self._timeout, left))
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.settimeout(self._timeout)  # it may be used again
+        self._raw.close()
+        super().close()
+
+
+class _ResponseWithDeadline(http.client.HTTPResponse):
+    """An answer that is read until the deadline in force when it begins, from its status line to its last byte."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        seconds = seconds_left()
+        if not math.isinf(seconds):
+            self.fp = io.BufferedReader(_ReaderWithDeadline(self.fp.detach(), sock, seconds))
+
+
+@functools.cache
+def _reading_with_deadline(connection_class: type[Any]) -> type[Any]:
+    return type(connection_class.__name__, (connection_class,), {"response_class": _ResponseWithDeadline})
+
+
+class AdapterWithDeadline(HTTPAdapter):
+    """Reads answers until the deadline in force, whether they come directly or through a proxy of any kind."""
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the pool for a request, whose connections read with a deadline."""
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = _reading_with_deadline(type(pool).ConnectionCls)
+        return pool
+
+
+_asking: ContextVar[bool] = ContextVar("agenty_asking", default=False)
+
+
+def _is_not_asking(_: logging.LogRecord) -> bool:
+    return not _asking.get()
+
+
+# At DEBUG it writes each address that is asked, and so the key in a query and the signature of a link. Airflow masks
+# them in a task's log, and nobody does where the record is printed elsewhere.
+for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_is_not_asking)
+
+
 class Session(requests.Session):
     """
     A :class:`requests.Session` with the settings of a connection.
 
     Timeouts, TLS and proxies of the connection apply to each request that does not name its own; they win
     over the environment's, which apply where the connection says nothing. With the key, no redirect is
-    followed to another host.
+    followed: what a client takes for the same host, the one that sends may take for another.
 
     :param settings: The settings.
     :param authenticated: Whether requests to the API's host carry the key; a URL may then be a path
@@ -66,7 +143,7 @@ class Session(requests.Session):
         self.auth = KeyAuth(settings) if authenticated else NoAuth()
         self.headers["User-Agent"] = USER_AGENT
         for scheme in ("https://", "http://"):
-            self.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+            self.mount(scheme, AdapterWithDeadline(pool_maxsize=CONNECTIONS))
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request, as :meth:`requests.Session.request` does, with the connection's defaults."""
@@ -83,16 +160,17 @@ class Session(requests.Session):
             verify = settings.verify
         return super().merge_environment_settings(url, {**settings.proxies, **(proxies or {})}, stream, verify, cert)
 
-    def get_redirect_target(self, response: requests.Response) -> str | None:
-        """Return where a redirect leads; with a key, only if it does not lead away from the host that was asked."""
-        target = super().get_redirect_target(response)
-        if target is None or not self._authenticated:
-            return target
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a prepared request, as :meth:`requests.Session.send` does, without a line in urllib3's log."""
+        token = _asking.set(True)
         try:
-            leads_away = origin(urljoin(response.url, target)) != origin(response.url)
-        except ValueError:
-            leads_away = True
-        return None if leads_away else target
+            return super().send(request, **kwargs)
+        finally:
+            _asking.reset(token)
+
+    def get_redirect_target(self, response: requests.Response) -> str | None:
+        """Return where a redirect leads; with a key nowhere."""
+        return None if self._authenticated else super().get_redirect_target(response)
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:  # noqa: ARG002
         """Authenticate the request that follows a redirect, never with what netrc holds."""

@@ -59,7 +59,7 @@ def newest_job(transport: Transport, agent_id: str) -> Job | None:
     :param agent_id: The agent.
     """
     page = read_job_page(transport, agent_id=agent_id, limit=1)
-    return Job.from_answer(page.rows[0]) if page.rows else None
+    return next(iter(page.jobs.values()), None)
 
 
 def newest_job_id(transport: Transport, agent_id: str) -> int:
@@ -92,11 +92,10 @@ def _newest_jobs(transport: Transport, agent_id: str, *, is_older: Callable[[Job
     offset = 0
     while True:
         page = read_job_page(transport, agent_id=agent_id, limit=LOOKED_AT, offset=offset)
-        listed = [Job.from_answer(values) for values in page.rows]
-        jobs |= {job.job_id: job for job in listed}
-        offset = page.end
-        if not listed or offset >= page.total or any(is_older(job) for job in listed):
+        jobs |= page.jobs
+        if page.next_offset is None or any(is_older(job) for job in page.jobs.values()):
             return list(jobs.values())
+        offset = page.next_offset
 
 
 def _only_candidate(agent_id: str, candidates: list[Job]) -> Job | None:

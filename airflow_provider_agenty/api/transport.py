@@ -1,8 +1,7 @@
-"""One request and its answer: sent, classified, decoded, retried where that is harmless."""
+"""One request and its answer: sent, read within its bounds, classified, decoded, retried where that is harmless."""
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import ssl
@@ -11,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 
+from airflow_provider_agenty.api.deadline import seconds_left, time_limit
 from airflow_provider_agenty.api.errors import (
+    AnswerTooLargeError,
     ApiError,
     AuthenticationError,
     NotFoundError,
@@ -24,18 +25,30 @@ from airflow_provider_agenty.api.errors import (
     UnexpectedAnswerError,
 )
 from airflow_provider_agenty.api.jobs import Job, holds_job
-from airflow_provider_agenty.api.retry import RetryPolicy, read_retry_after
+from airflow_provider_agenty.api.retry import RetryPolicy
 from airflow_provider_agenty.api.session import Session
 from airflow_provider_agenty.api.settings import Settings
+from airflow_provider_agenty.api.validation import (
+    LARGEST_ANSWER,
+    LONGEST_NAME,
+    clean_text,
+    read_json,
+    read_retry_after,
+)
+
+READ_TIMEOUTS_PER_REQUEST = 4
+"""A request as a whole takes at most the connect timeout and so many read timeouts."""
 
 _SHOWN_CHARACTERS = 200
-_QUERY = re.compile(r"\?[\w.~%-]+=[^\s\"'<>]*")
-_UNSENDABLE = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema,
-    requests.exceptions.InvalidHeader,
-)
+_LOOKED_AT = 16 * 1024
+_BEHIND_HOST = re.compile(r"(\w{1,10}:(?:\\?/){2}[^/\\\s\"'<>?#]{1,300})[^\s\"'<>]+")
+_LONGEST_MESSAGE = 1_000
+_MOST_DETAILS = 20
+_READ_AT_ONCE = 256 * 1024
+# A step of decompression makes up to a thousand bytes of each.
+_COMPRESSED_READ_AT_ONCE = 8 * 1024
+# Others, and several at once, could make far more of each byte.
+_ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 
 
 @dataclass(frozen=True)
@@ -56,15 +69,34 @@ class Answer:
 
     def json(self) -> Any:
         """
-        Return the decoded body.
+        Return the decoded body, as :func:`~airflow_provider_agenty.api.validation.read_json` does.
 
         :raises UnexpectedAnswerError: if the body is not JSON.
         """
         try:
-            return json.loads(self.body)
+            return read_json(self.body, key=self.key)
         except ValueError:
             pass
         raise self.unexpected("is not JSON")
+
+    def clean(self, text: str) -> str:
+        """
+        Return a text of the answer for people, as :func:`~airflow_provider_agenty.api.validation.clean_text` does.
+
+        :param text: The text.
+        """
+        return clean_text(text, key=self.key)
+
+    def read_job(self, values: Any) -> Job:
+        """
+        Return a job in the decoded body.
+
+        :param values: The body, or the part of it that is the job.
+        :raises UnexpectedAnswerError: if it is none.
+        """
+        if not holds_job(values):
+            raise self.unexpected("holds no job: job_id or status is missing")
+        return Job.from_answer(values, clean=self.clean)
 
     def job(self, job_id: int | None = None) -> Job:
         """
@@ -73,10 +105,7 @@ class Answer:
         :param job_id: The job that was asked for. Default: any.
         :raises UnexpectedAnswerError: if the body holds no job, or another one.
         """
-        values = self.json()
-        if not holds_job(values):
-            raise self.unexpected("holds no job: job_id or status is missing")
-        job = Job.from_answer(values)
+        job = self.read_job(self.json())
         if job_id is not None and job.job_id != job_id:
             raise self.unexpected(f"holds another job, {job.job_id}")
         return job
@@ -85,14 +114,19 @@ class Answer:
     def holds_job(self) -> bool:
         """Whether the body holds a job, whatever the status says."""
         try:
-            return holds_job(json.loads(self.body))
+            return holds_job(read_json(self.body))
         except ValueError:
             return False
 
     @property
-    def is_html(self) -> bool:
-        """Whether the body is a web page, such as the one a proxy asks for a login with."""
-        return "html" in self.headers.get("Content-Type", "").lower() or self.body.lstrip()[:1] == b"<"
+    def says_html(self) -> bool:
+        """Whether the headers say that the body is a web page, such as the one a proxy asks for a login with."""
+        return "html" in self.headers.get("Content-Type", "").lower()
+
+    @property
+    def is_whole_page(self) -> bool:
+        """Whether the body begins as a web page does."""
+        return self.body[:_SHOWN_CHARACTERS].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
     def unexpected(self, what: str) -> UnexpectedAnswerError:
         """
@@ -101,19 +135,14 @@ class Answer:
         :param what: The rest of the sentence that begins with "the answer".
         """
         return UnexpectedAnswerError(
-            f"{self.call}: the answer (HTTP {self.status}) {what}. It begins: {self.beginning()!r}"
+            f"{self.call}: the answer (HTTP {self.status}) {what}. It begins: '{self.beginning()}'"
         )
 
     def beginning(self) -> str:
-        """Return the first characters of the body."""
-        return self.redact(self.body.decode("utf-8", errors="replace"))[:_SHOWN_CHARACTERS]
-
-    def redact(self, text: str) -> str:
-        """Return a text of the answer without the key, which a server may repeat, and without signatures of links."""
-        for secret in (self.key, quote(self.key, safe="")):
-            if secret:
-                text = text.replace(secret, "***")
-        return _QUERY.sub("?***", text)
+        """Return the first characters of the body, of a URL in it no more than the host."""
+        # As much as is looked at, so that no secret is cut in two.
+        text = self.body[:_LOOKED_AT].decode("utf-8", errors="replace")
+        return clean_text(_BEHIND_HOST.sub(r"\1/***", text), key=self.key, longest=_SHOWN_CHARACTERS)
 
 
 class Transport:
@@ -174,14 +203,51 @@ class Transport:
         self, method: str, path: str, *, parameters: Mapping[str, Any] | None = None, body: Any = None
     ) -> Answer:
         handled = sys.exception()
-        try:
-            response = self.session.request(method, path, params=parameters, json=body, allow_redirects=method == "GET")
-        except (requests.RequestException, OSError) as error:
-            failure = describe_failure(error, method, path, self.settings, handled)
-        else:
-            return Answer(method, path, response.status_code, response.headers, response.content, self.settings.key)
+        settings = self.settings
+        with time_limit(settings.connect_timeout + READ_TIMEOUTS_PER_REQUEST * settings.read_timeout):
+            if not seconds_left():
+                raise UnavailableError(
+                    f"{method} {path}: not asked, there is no time left", kind="timeout", acted_on=False, passing=False
+                )
+            request = None
+            try:
+                request = self.session.prepare_request(
+                    requests.Request(
+                        method,
+                        settings.base_url + path,
+                        params=parameters,
+                        json=body,
+                        headers={"Accept-Encoding": "gzip, deflate"},
+                    )
+                )
+                return self._receive(method, path, request)
+            except AnswerTooLargeError:
+                raise
+            # An odd answer makes requests, urllib3 and http.client raise what they do not document.
+            except Exception as error:
+                failure = describe_failure(error, method, path, settings, handled, sent=request is not None)
         # Raised out here: the text of requests' exception holds the URL, and so perhaps the key.
         raise failure
+
+    def _receive(self, method: str, path: str, request: requests.PreparedRequest) -> Answer:
+        settings = self.settings
+        options = self.session.merge_environment_settings(request.url, {}, True, None, None)
+        left = seconds_left()
+        timeout = (min(settings.connect_timeout, left), min(settings.read_timeout, left))
+        response = self.session.send(request, timeout=timeout, allow_redirects=False, **options)
+        with response:
+            encoding = response.headers.get("Content-Encoding", "").strip().lower()
+            if encoding not in _ENCODINGS:
+                raise requests.exceptions.ContentDecodingError
+            body = bytearray()
+            for piece in response.iter_content(_COMPRESSED_READ_AT_ONCE if encoding else _READ_AT_ONCE):
+                body += piece
+                if len(body) > LARGEST_ANSWER:
+                    raise AnswerTooLargeError(
+                        f"{method} {path}: the answer (HTTP {response.status_code}) is larger than "
+                        f"{LARGEST_ANSWER // 1024**2} MiB, which is the most that is read of one"
+                    )
+        return Answer(method, path, response.status_code, response.headers, bytes(body), settings.key)
 
     def _accept(self, answer: Answer) -> Answer:
         """Return the answer if it is one, raise what it means otherwise."""
@@ -194,7 +260,7 @@ def read_refusal(answer: Answer) -> ApiError:
     """Return the error that an answer other than 2xx stands for."""
     status = answer.status
     if 300 <= status < 400:
-        host = _host_of(answer.headers.get("Location", "")) or "somewhere else"
+        host = answer.clean(_host_of(answer.headers.get("Location", "")) or "somewhere else")[:LONGEST_NAME]
         return UnexpectedAnswerError(
             f"{answer.call}: the answer (HTTP {status}) is a redirect to {host}, which is not followed so that the key "
             "stays with the API. Check the connection's host"
@@ -242,39 +308,46 @@ def _phrase(status: int) -> str:
 def _read_complaint(answer: Answer) -> tuple[str, tuple[str, ...]]:
     """Return Agenty's message and its details, in whichever of their shapes they came."""
     try:
-        complaint = json.loads(answer.body)
+        complaint = read_json(answer.body, key=answer.key)
     except ValueError:
-        return ("" if answer.is_html else " ".join(answer.beginning().split())), ()
+        is_page = answer.says_html or answer.body[:_SHOWN_CHARACTERS].lstrip()[:1] == b"<"
+        return ("" if is_page else answer.beginning()), ()
     if not isinstance(complaint, Mapping):
         return "", ()
-    message = next((str(complaint[name]) for name in ("message", "error_message", "error") if complaint.get(name)), "")
-    details = tuple(answer.redact(detail)[:1000] for detail in _read_details(complaint.get("details")))
-    return answer.redact(message)[:1000], details[:20]
+    texts = (complaint.get(name) for name in ("message", "error_message", "error"))
+    message = next((text for text in texts if isinstance(text, str) and text), "")
+    details = [text for text in _read_details(complaint.get("details")) if isinstance(text, str) and text]
+    return _shortened(answer, message), tuple(_shortened(answer, detail) for detail in details[:_MOST_DETAILS])
 
 
-def _read_details(details: Any) -> Iterator[str]:
+def _shortened(answer: Answer, text: str) -> str:
+    return clean_text(text, key=answer.key, longest=_LONGEST_MESSAGE)
+
+
+def _read_details(details: Any) -> Iterator[Any]:
     items = details.values() if isinstance(details, Mapping) else details if isinstance(details, list) else ()
     for item in items:
-        text = item.get("error_message") or item.get("message") if isinstance(item, Mapping) else item
-        if isinstance(text, str) and text:
-            yield text
+        yield item.get("error_message") or item.get("message") if isinstance(item, Mapping) else item
 
 
 def describe_failure(
-    error: requests.RequestException | OSError,
+    error: Exception,
     method: str,
     path: str,
     settings: Settings,
     handled: BaseException | None = None,
+    *,
+    sent: bool,
 ) -> UnavailableError:
     """
     Say in words why there is no answer.
 
-    :param error: What requests raised; its text is not repeated, since it may hold the key.
+    :param error: What was raised; its text is not repeated, since it may hold the key.
     :param method: The HTTP method.
     :param path: The path, without the query.
     :param settings: The settings that were used.
     :param handled: What the caller was handling before the request, and is no part of what happened to it.
+    :param sent: Whether the request could be made, so that it may have been sent.
     """
     call = f"{method} {path}"
     host = urlsplit(settings.base_url).hostname
@@ -283,25 +356,19 @@ def describe_failure(
     def found(*types: type[BaseException]) -> bool:
         return any(isinstance(cause, types) for cause in causes)
 
-    if isinstance(error, _UNSENDABLE):
+    if not sent or isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return UnavailableError(
             f"{call}: the request could not be made ({type(error).__name__}). Check host and proxies of the connection",
             kind="connection",
             acted_on=False,
             passing=False,
         )
-    if not isinstance(error, requests.RequestException):
+    if type(error) is OSError:
+        # What requests says of a CA bundle that is not there: its path.
         return UnavailableError(
             f"{call}: {error}. Check verify in the connection's extra, or REQUESTS_CA_BUNDLE in the environment",
             kind="tls",
             acted_on=False,
-            passing=False,
-        )
-    if isinstance(error, requests.exceptions.TooManyRedirects):
-        return UnavailableError(
-            f"{call}: {host} answers with one redirect after another. Check the connection's host",
-            kind="connection",
-            acted_on=True,
             passing=False,
         )
     if isinstance(error, requests.exceptions.ProxyError):
@@ -340,6 +407,14 @@ def describe_failure(
         )
     if any(type(cause).__name__ == "NewConnectionError" for cause in causes):
         return UnavailableError(f"{call}: no connection to {host} could be made", kind="connection", acted_on=False)
+    if not seconds_left():
+        return UnavailableError(
+            f"{call}: the answer of {host} was not complete in time (timeout). Where answers take longer, raise "
+            "timeout in the connection's extra",
+            kind="timeout",
+            acted_on=True,
+            waited_for_answer=True,
+        )
     if isinstance(error, requests.exceptions.Timeout) or found(TimeoutError):
         return UnavailableError(
             f"{call}: no answer from {host} within {settings.read_timeout:g} s (timeout). Where answers take longer, "
@@ -353,6 +428,13 @@ def describe_failure(
             f"{call}: the TLS connection to {host} failed. Check the connection's host and port: what answers there "
             "may speak no TLS",
             kind="tls",
+            acted_on=True,
+        )
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return UnavailableError(
+            f"{call}: the answer of {host} is compressed in a way that can't be undone. Check the connection's host, "
+            "and whether a proxy stands between",
+            kind="connection",
             acted_on=True,
         )
     return UnavailableError(

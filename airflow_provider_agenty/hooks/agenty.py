@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from functools import cached_property
@@ -17,11 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_agenty.api import errors, identifiers, inputs, paging, starting, stopping
+from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.jobs import Job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry
-from airflow_provider_agenty.api.paging import JobPage, Sighting
-from airflow_provider_agenty.api.retry import RetryPolicy
+from airflow_provider_agenty.api.paging import JobPage
 from airflow_provider_agenty.api.session import Session
 from airflow_provider_agenty.api.settings import Settings
 from airflow_provider_agenty.api.transport import Transport
@@ -52,6 +51,12 @@ if TYPE_CHECKING:
 
 LAST_LOG_ENTRIES = 50
 
+LAST_LOG_SECONDS = 60.0
+"""How long a log is read for its last entries."""
+
+TEST_SECONDS = 60.0
+"""How long the test of a connection may take."""
+
 
 class AgentyHook(BaseHook):
     """
@@ -72,6 +77,11 @@ class AgentyHook(BaseHook):
     def __init__(self, agenty_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.agenty_conn_id = agenty_conn_id
+        self._retries = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be copied and pickled, used or not, without the key: a copy reads the connection anew."""
+        return type(self), (self.agenty_conn_id,), {"_retries": self._retries}
 
     # The form, before Airflow 3.2
 
@@ -121,13 +131,14 @@ class AgentyHook(BaseHook):
             extra = None
         if not isinstance(extra, dict):
             raise errors.InvalidInputError(f"The extra of connection {self.agenty_conn_id!r} is not a JSON object.")
-        return Settings.from_fields(
+        settings = Settings.from_fields(
             host=connection.host,
             port=connection.port,
             schema=connection.schema,
             password=password,
             extra=extra,
         )
+        return settings if self._retries else dataclasses.replace(settings, max_attempts=1)
 
     @property
     def base_url(self) -> str:
@@ -149,23 +160,15 @@ class AgentyHook(BaseHook):
         """
         return self._transport.session
 
-    def with_one_attempt(self, seconds: float = math.inf) -> AgentyHook:
+    def without_retries(self) -> AgentyHook:
         """
-        Return a hook that asks once, for who asks again anyway, or has no time to.
+        Return a hook that asks once, for callers with a loop of their own, or no time for another attempt.
 
         It has the same settings, which it does not read again, and a session of its own.
-
-        :param seconds: How long connecting, and waiting for the answer, may take at most. Default: as the connection
-            says.
         """
-        settings = self.settings
         hook = AgentyHook(self.agenty_conn_id)
-        hook.settings = dataclasses.replace(
-            settings,
-            connect_timeout=min(settings.connect_timeout, seconds),
-            read_timeout=min(settings.read_timeout, seconds),
-            max_attempts=1,
-        )
+        hook._retries = False
+        hook.settings = dataclasses.replace(self.settings, max_attempts=1)
         return hook
 
     def close(self) -> None:
@@ -183,18 +186,13 @@ class AgentyHook(BaseHook):
         """
         Say whether Agenty can be reached with this connection (``GET /jobs?limit=1``).
 
-        The request goes the way of all others, once, and costs no credit.
+        The request goes the way of all others, once, costs no credit, and takes a minute at most.
 
         :return: Whether it worked, and a sentence that says what is wrong if not.
         """
         try:
-            with translation():
-                transport = Transport(self.settings)
-                transport.retry_policy = RetryPolicy(max_attempts=1)
-                try:
-                    page = paging.read_job_page(transport, agent_id=None, limit=1)
-                finally:
-                    transport.close()
+            with self.without_retries() as hook, time_limit(TEST_SECONDS):
+                page = hook.list_job_page(limit=1)
         except AgentyError as error:
             return False, str(error)
         jobs = "1 job" if page.total == 1 else f"{page.total} jobs"
@@ -359,27 +357,15 @@ class AgentyHook(BaseHook):
         return paging.iter_jobs(self._transport, agent_id=agent_id)
 
     @translated
-    def look_at_jobs(self, *, limit: int, offset: int = 0) -> JobPage:
+    def list_job_page(self, *, limit: int, offset: int = 0) -> JobPage:
         """
-        Return one page of the list of all jobs, newest first (``GET /jobs``).
+        Return one page of the list of all jobs, for one who looks again and again (``GET /jobs``).
 
         :param limit: How many jobs to ask for, at most 1000.
         :param offset: How many to skip. Default 0.
-        :return: The jobs in it, and where the next page begins.
+        :return: The jobs in it, and where the next page begins. A row that is no job is passed over.
         """
-        return paging.look_at_jobs(self._transport, limit=limit, offset=offset)
-
-    @translated
-    def look_for_jobs(self, job_ids: Collection[int], *, limit: int, offset: int = 0) -> Sighting:
-        """
-        Look for some jobs in one page of the list of all jobs, newest first (``GET /jobs``).
-
-        :param job_ids: The jobs.
-        :param limit: How many jobs to ask for, at most 1000.
-        :param offset: How many to skip. Default 0.
-        :return: Those of them that are there, and where to look further.
-        """
-        return paging.look_for_jobs(self._transport, job_ids, limit=limit, offset=offset)
+        return paging.read_job_page(self._transport, agent_id=None, limit=limit, offset=offset, skips_odd_rows=True)
 
     @translated_iterator
     def iter_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> Iterator[dict[str, Any]]:
@@ -429,16 +415,19 @@ class AgentyHook(BaseHook):
         """
         Return the last entries of a job's log, oldest first; none if it can't be read (``GET /jobs/{job_id}/logs``).
 
-        It is for telling why a job failed, which must not fail itself.
+        It is for telling why a job failed, which must not fail itself. After a minute of reading, those are returned
+        that were the last so far.
 
         :param job_id: The job.
         :param count: How many. Default 50.
         """
+        entries: deque[LogEntry] = deque(maxlen=count)
         try:
-            return list(deque(self.iter_logs(job_id), maxlen=count))
+            with time_limit(LAST_LOG_SECONDS):
+                entries.extend(self.iter_logs(job_id))
         except AgentyError as error:
-            self.log.warning("The log of job %s could not be read: %s", job_id, error)
-            return []
+            self.log.warning("The log of job %s could not be read to its end: %s", job_id, error)
+        return list(entries)
 
     def wait_for_job(
         self,

@@ -188,19 +188,22 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             raise AgentyInputError(str(error)) from None
 
     def _look(self, job_id: int, context: Context) -> Outcome | None:
+        from airflow_provider_agenty.api.deadline import time_limit
         from airflow_provider_agenty.waiting import JobWatch
 
         if self._watch is None:
             self._watch = JobWatch(job_id, max_failed_ratio=self.max_failed_ratio, log=self.log)
         if not self.deferrable:
             self.await_job(job_id, context)
-        try:
-            job = self.hook.get_job(job_id)
-        except AgentyError as error:
-            return self._watch.miss(error)
-        AgentyAgentLink.persist(context, job)
-        if job.is_terminal or self._remembers_the_copy(job, context):
-            self.follow_log(job, context)
+        # Airflow looks at its clock between two looks only.
+        with time_limit(self.timeout):
+            try:
+                job = self.hook.get_job(job_id)
+            except AgentyError as error:
+                return self._watch.miss(error)
+            AgentyAgentLink.persist(context, job)
+            if job.is_terminal or self._remembers_the_copy(job, context):
+                self.follow_log(job, context)
         return self._watch.see(job)
 
     def _remembers_the_copy(self, job: Job, context: Context) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.errors import InvalidInputError
 from airflow_provider_agenty.api.identifiers import check_job_id
 from airflow_provider_agenty.api.jobs import Job
@@ -25,6 +26,7 @@ from airflow_provider_agenty.triggers.poller import JobPoller
 from airflow_provider_agenty.waiting import (
     JOB_XCOM,
     POLL_ERROR,
+    REST_OF_LOG_SECONDS,
     SECONDS_BETWEEN_TURNS,
     STOP_SECONDS,
     SUCCESS,
@@ -40,6 +42,10 @@ T = TypeVar("T")
 
 _LOG_THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agenty-logs")
 """Logs are copied in threads of their own: a slow server must not keep busy those that other triggers need."""
+
+
+LOG_SECONDS = 60.0
+"""How long one of these threads may be busy with one log at a time."""
 
 
 class AgentyJobTrigger(BaseTrigger):
@@ -83,6 +89,7 @@ class AgentyJobTrigger(BaseTrigger):
         self.stream_logs = stream_logs
         self.log_offset = log_offset
         self.end_from_trigger = end_from_trigger
+        self._copy: LogCopy | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the trigger's class and arguments, from which Airflow makes it anew."""
@@ -120,35 +127,39 @@ class AgentyJobTrigger(BaseTrigger):
         )
 
     async def _copying_the_log(self, waiting: Coroutine[Any, Any, Outcome]) -> Outcome:
-        """Copy the job's log beside the wait, and what is left of it after the job's end."""
+        """Copy the job's log beside the wait, and what is left of it after the job's end, for ten minutes at most."""
         over = asyncio.Event()
         copying = asyncio.create_task(self._keep_copying(over))
         try:
             outcome = await waiting
             over.set()
-            return dataclasses.replace(outcome, log_offset=await copying)
+            if outcome.job is not None and outcome.job.is_terminal:
+                await asyncio.wait([copying], timeout=REST_OF_LOG_SECONDS)
+                if copying.done():
+                    copying.result()
+                elif self._copy is not None:
+                    self._copy.tell_of_rest()
+            return dataclasses.replace(outcome, log_offset=self._copy.offset if self._copy else self.log_offset)
         finally:
             copying.cancel()
 
-    async def _keep_copying(self, over: asyncio.Event) -> int:
-        """Return how many lines are copied, once the job is over and all of them are."""
+    async def _keep_copying(self, over: asyncio.Event) -> None:
+        """Copy lines until the job is over and all of them are copied."""
         kept = LogOffset(self.task_instance, self.job_id)
         self.log_offset = max(self.log_offset, await kept.read())
-        copy: LogCopy | None = None
         with contextlib.ExitStack() as opened:
             while not over.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(jittered(self.poll_interval)):
                         await over.wait()
-                if copy is None:
+                if self._copy is None:
                     try:
                         hook = opened.enter_context(await open_hook(self.agenty_conn_id))
                     except Exception as error:
                         self.log.warning("The log of job %d can't be read now, trying again: %s", self.job_id, error)
                         continue
-                    copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset)
-                await self._catch_up(copy, kept, over)
-        return copy.offset if copy else self.log_offset
+                    self._copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset)
+                await self._catch_up(self._copy, kept, over)
 
     async def _catch_up(self, copy: LogCopy, kept: LogOffset, over: asyncio.Event) -> None:
         """Copy what is new; of a job that is over all that is left."""
@@ -176,11 +187,16 @@ class AgentyJobTrigger(BaseTrigger):
         from airflow_provider_agenty.hooks.agenty import AgentyHook
 
         # Airflow gives a trigger 30 s to be killed.
-        with AgentyHook(self.agenty_conn_id).with_one_attempt(STOP_SECONDS) as hook:
+        with AgentyHook(self.agenty_conn_id).without_retries() as hook, time_limit(STOP_SECONDS):
             return hook.stop_job(self.job_id)
 
 
 async def _in_log_thread(call: Callable[[], T]) -> T:
     """Call something in the context of the trigger, by which its log lines find their task."""
+
+    def limited() -> T:
+        with time_limit(LOG_SECONDS):
+            return call()
+
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_LOG_THREADS, contextvars.copy_context().run, call)
+    return await loop.run_in_executor(_LOG_THREADS, contextvars.copy_context().run, limited)

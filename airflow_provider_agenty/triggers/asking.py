@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,7 +15,7 @@ from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, Age
 
 if TYPE_CHECKING:
     from airflow_provider_agenty.api.jobs import Job
-    from airflow_provider_agenty.api.paging import JobPage, Sighting
+    from airflow_provider_agenty.api.paging import JobPage
     from airflow_provider_agenty.hooks.agenty import AgentyHook
 
 log = logging.getLogger(__name__)
@@ -69,24 +69,14 @@ class Asking:
         """
         return await self._call(lambda hook: hook.get_job(job_id))
 
-    async def look_for_jobs(self, job_ids: Collection[int], limit: int, offset: int) -> Sighting:
+    async def list_job_page(self, limit: int, offset: int) -> JobPage:
         """
-        Look for some jobs in one page of the list of all jobs, newest first.
-
-        :param job_ids: The jobs.
-        :param limit: How many jobs to ask for.
-        :param offset: How many to skip.
-        """
-        return await self._call(lambda hook: hook.look_for_jobs(job_ids, limit=limit, offset=offset))
-
-    async def look_at_jobs(self, limit: int, offset: int) -> JobPage:
-        """
-        Return one page of the list of all jobs, newest first.
+        Return one page of the list of all jobs.
 
         :param limit: How many jobs to ask for.
         :param offset: How many to skip.
         """
-        return await self._call(lambda hook: hook.look_at_jobs(limit=limit, offset=offset))
+        return await self._call(lambda hook: hook.list_job_page(limit=limit, offset=offset))
 
     async def _call(self, ask: Callable[[AgentyHook], T]) -> T:
         try:
@@ -119,7 +109,7 @@ class Asking:
         async with self._opening:
             if self._hook is None or self._hook is refused:
                 self.close()
-                self._hook = (await open_hook(self._agenty_conn_id)).with_one_attempt()
+                self._hook = (await open_hook(self._agenty_conn_id)).without_retries()
             return self._hook
 
     def close(self) -> None:

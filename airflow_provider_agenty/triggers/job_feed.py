@@ -19,7 +19,13 @@ from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, Age
 from airflow_provider_agenty.triggers.asking import Asking
 from airflow_provider_agenty.triggers.listing import Listing
 from airflow_provider_agenty.triggers.seen_jobs import SeenJobs
-from airflow_provider_agenty.triggers.shared_poll import JOBS_PER_PAGE, SharedPoll
+from airflow_provider_agenty.triggers.shared_poll import (
+    JOBS_PER_PAGE,
+    MOST_ASKED_SINGLY,
+    MOST_PAGES,
+    SharedPoll,
+    Turns,
+)
 from airflow_provider_agenty.waiting import FINAL_ERRORS
 
 if TYPE_CHECKING:
@@ -50,6 +56,8 @@ class JobFeed(SharedPoll):
         self._next: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._trouble = _Trouble(agenty_conn_id)
         self._newest_is_missing = False
+        self._is_endless = False
+        self._turns = Turns()
 
     def join(self, seen: SeenJobs) -> None:
         """
@@ -122,24 +130,24 @@ class JobFeed(SharedPoll):
         somebody_begins = len(known) < len(self._watchers)
         pending = {job_id for seen in self._watchers for job_id in seen.pending}
         limit = JOBS_PER_PAGE if somebody_begins else min(2 * len(pending) + 20, JOBS_PER_PAGE)
-        jobs: dict[int, Job] = {}
-        offset: int | None = 0
-        further_pages = 0
-        while offset is not None:
-            page = await asking.look_at_jobs(limit, offset)
-            jobs |= page.jobs
-            complete_after = _complete_after(page, jobs)
-            limit, offset = JOBS_PER_PAGE, page.next_offset
-            unseen = pending - jobs.keys()
-            if complete_after > min(known, default=math.inf):
+        shown = _Shown()
+        offset = further_pages = 0
+        for _ in range(MOST_PAGES):
+            next_offset = shown.add(await asking.list_job_page(limit, offset))
+            if next_offset is None:
+                break
+            limit, offset = JOBS_PER_PAGE, next_offset
+            if shown.complete_after > min(known, default=math.inf) or not shown.is_newest_first:
                 continue
             # All that is new is there. Pages are read on as long as they may be cheaper than asking for each job.
-            if further_pages >= len(unseen) or complete_after < min(unseen):
+            unseen = pending - shown.jobs.keys()
+            if further_pages >= len(unseen) or shown.complete_after < min(unseen):
                 break
             further_pages += 1
-        self._notice_missing_newest(jobs, known)
-        singly, gone = await self._ask_singly(asking, pending - jobs.keys())
-        return Listing(jobs | singly, gone, complete_after, somebody_begins)
+        self._notice_odd_list(shown, known)
+        singly, gone = await self._ask_singly(asking, self._turns.take(pending - shown.jobs.keys(), MOST_ASKED_SINGLY))
+        reaches_back = somebody_begins and not math.isinf(shown.complete_after)
+        return Listing(shown.jobs | singly, gone, shown.complete_after, reaches_back)
 
     async def _ask_singly(self, asking: Asking, job_ids: Collection[int]) -> tuple[dict[int, Job], set[int]]:
         """Return the jobs, and which of them are no more. One that can't be asked for now is asked for next time."""
@@ -159,8 +167,8 @@ class JobFeed(SharedPoll):
                 log.warning("Job %d could not be asked for, trying again: %s", job_id, answer)
         return jobs, gone
 
-    def _notice_missing_newest(self, jobs: Collection[int], known: Collection[int]) -> None:
-        is_missing = bool(known) and max(jobs, default=0) < max(known)
+    def _notice_odd_list(self, shown: _Shown, known: Collection[int]) -> None:
+        is_missing = bool(known) and max(shown.jobs, default=0) < max(known)
         if is_missing and not self._newest_is_missing:
             log.warning(
                 "Job %d was the newest of connection %r, and the list ends at job %d now. If the connection leads to "
@@ -168,9 +176,18 @@ class JobFeed(SharedPoll):
                 "docs/event-driven.md)",
                 max(known),
                 self._agenty_conn_id,
-                max(jobs, default=0),
+                max(shown.jobs, default=0),
             )
         self._newest_is_missing = is_missing
+        is_endless = math.isinf(shown.complete_after)
+        if is_endless and not self._is_endless:
+            log.warning(
+                "The list of jobs of connection %r is not in its order, newest first, and did not end within %d pages: "
+                "watchers may miss new jobs until it does",
+                self._agenty_conn_id,
+                MOST_PAGES,
+            )
+        self._is_endless = is_endless
 
     # The end
 
@@ -184,10 +201,25 @@ class JobFeed(SharedPoll):
             told.set_exception(error)
 
 
-def _complete_after(page: JobPage, jobs: Collection[int]) -> float:
-    if page.next_offset is None:
-        return 0
-    return min(jobs) - 1 if jobs else math.inf
+class _Shown:
+    """What the pages of the list have shown so far. Their order is looked at: by it is told what is still missing."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.is_newest_first = True
+        self.complete_after = math.inf
+
+    def add(self, page: JobPage) -> int | None:
+        """Take in a page, and return where the next one begins; ``None`` if there is none, or this had nothing new."""
+        new = page.jobs.keys() - self.jobs.keys()
+        if new and not (page.is_newest_first and max(new) < min(self.jobs, default=math.inf)):
+            self.is_newest_first = False
+        self.jobs |= page.jobs
+        if page.next_offset is None:
+            self.complete_after = 0
+        else:
+            self.complete_after = min(self.jobs, default=math.inf) - 1 if self.is_newest_first else math.inf
+        return page.next_offset if new else None
 
 
 class _Trouble:

@@ -19,7 +19,13 @@ from typing import TypeVar
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError
 from airflow_provider_agenty.triggers.asking import Asking
-from airflow_provider_agenty.triggers.shared_poll import JOBS_PER_PAGE, SharedPoll
+from airflow_provider_agenty.triggers.shared_poll import (
+    JOBS_PER_PAGE,
+    MOST_ASKED_SINGLY,
+    MOST_PAGES,
+    SharedPoll,
+    Turns,
+)
 from airflow_provider_agenty.waiting import JobWatch, Outcome
 
 T = TypeVar("T")
@@ -103,6 +109,7 @@ class JobPoller(SharedPoll):
         super().__init__(agenty_conn_id, poll_interval)
         self._waiters: dict[int, set[Waiter]] = {}
         self._asked_singly: dict[int, asyncio.Task[None]] = {}
+        self._turns = Turns()
 
     async def wait(self, watch: JobWatch) -> Outcome:
         """
@@ -135,25 +142,34 @@ class JobPoller(SharedPoll):
     async def _round(self, asking: Asking) -> None:
         """Ask for each job that is watched, in as few requests as it takes."""
         unseen = self._waiters.keys() - self._asked_singly.keys()
-        limit, offset, pages = min(2 * len(unseen) + 20, JOBS_PER_PAGE), 0, 0
-        # Pages are read on as long as they may be cheaper than asking for each of the others.
-        while pages < len(unseen) and len(unseen) > 1:
-            try:
-                sighting = await asking.look_for_jobs(frozenset(unseen), limit, offset)
-            except AgentyError as error:
-                await self._miss(unseen, error)
-                return
-            pages += 1
-            unseen -= sighting.jobs.keys()
-            await self._see(sighting.jobs)
-            if sighting.next_offset is None:
-                break
-            limit, offset = JOBS_PER_PAGE, sighting.next_offset
-        for job_id in unseen:
+        try:
+            await self._look_in_the_list(asking, unseen)
+        except AgentyError as error:
+            await self._miss(unseen, error)
+            return
+        for job_id in self._turns.take(unseen, MOST_ASKED_SINGLY - len(self._asked_singly)):
             # Not waited for: one job whose answer is slow must not hold up the others.
             task = asyncio.create_task(self._ask_singly(asking, job_id))
             self._asked_singly[job_id] = task
             task.add_done_callback(functools.partial(self._was_asked_singly, job_id))
+
+    async def _look_in_the_list(self, asking: Asking, unseen: set[int]) -> None:
+        """Tell of the jobs that the list shows, and take them out of those that are still unseen."""
+        limit, offset, pages = min(2 * len(unseen) + 20, JOBS_PER_PAGE), 0, 0
+        listed: set[int] = set()
+        # Pages are read on as long as they may be cheaper than asking for each of the others.
+        while pages < min(len(unseen), MOST_PAGES) and len(unseen) > 1:
+            page = await asking.list_job_page(limit, offset)
+            pages += 1
+            found = {job_id: page.jobs[job_id] for job_id in unseen & page.jobs.keys()}
+            unseen.difference_update(found)
+            await self._see(found)
+            has_nothing_new = listed >= page.jobs.keys()
+            is_older = page.is_newest_first and min(page.jobs, default=0) <= min(unseen, default=0)
+            if page.next_offset is None or has_nothing_new or is_older:
+                return
+            listed |= page.jobs.keys()
+            limit, offset = JOBS_PER_PAGE, page.next_offset
 
     async def _ask_singly(self, asking: Asking, job_id: int) -> None:
         try:

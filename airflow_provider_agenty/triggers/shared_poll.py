@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Self, cast
 from weakref import WeakKeyDictionary
@@ -24,6 +25,33 @@ LONGEST_ASKED_WAIT = 300.0
 """How long Agenty may make a poll wait by ``Retry-After``, in seconds."""
 
 JOBS_PER_PAGE = 1000
+
+MOST_PAGES = 50
+"""How many pages of the list of jobs one round reads at most."""
+
+MOST_ASKED_SINGLY = 100
+"""How many jobs that the list does not show are asked for by themselves at a time."""
+
+
+class Turns:
+    """Takes a few of many jobs at a time, so that each has its turn."""
+
+    def __init__(self) -> None:
+        self._had_one: dict[int, None] = {}
+
+    def take(self, job_ids: Collection[int], most: int) -> list[int]:
+        """
+        Return those that never had a turn, or had it the longest time ago.
+
+        :param job_ids: The jobs to choose from.
+        :param most: How many.
+        """
+        had_one = [job_id for job_id in self._had_one if job_id in job_ids]
+        queue = [*(job_id for job_id in job_ids if job_id not in self._had_one), *had_one]
+        self._had_one = dict.fromkeys([*had_one, *queue[:most]])
+        for job_id in queue[:most]:
+            self._had_one[job_id] = self._had_one.pop(job_id)
+        return queue[:most]
 
 
 class SharedPoll(ABC):

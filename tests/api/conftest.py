@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +36,8 @@ class Listener:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b'{"total": 0, "limit": 1, "offset": 0, "returned": 0, "result": []}'
+    drip: float = 0.0
+    """Seconds between two bytes of an answer, its first line included."""
 
     @property
     def everything(self) -> str:
@@ -58,6 +61,9 @@ def listener() -> Iterator[Listener]:
             noted.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
             length = int(self.headers.get("Content-Length") or 0)
             self.rfile.read(length)
+            if noted.drip:
+                self.drip()
+                return
             self.send_response(noted.status)
             for name, value in {"Content-Length": str(len(noted.body)), **noted.headers}.items():
                 self.send_header(name, value)
@@ -65,6 +71,15 @@ def listener() -> Iterator[Listener]:
             self.wfile.write(noted.body)
 
         do_POST = do_CONNECT = do_GET  # noqa: N815
+
+        def drip(self) -> None:
+            self.close_connection = True
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5000\r\n\r\n" + b"x" * 5000:
+                try:
+                    self.wfile.write(bytes([byte]))
+                except OSError:
+                    return
+                time.sleep(noted.drip)
 
         def log_message(self, *arguments: Any) -> None:
             pass

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_agenty.api.errors import UnexpectedAnswerError
-from airflow_provider_agenty.api.jobs import Job, read_moment
+from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.validation import read_moment
 
 STARTED = """{
 "job_id": 3689994, "account_id": 59703, "agent_id": "45l0wewqzk", "type": "scraping", "status": "submitted",
@@ -269,7 +270,7 @@ def test_a_job_is_frozen() -> None:
 
 @pytest.mark.parametrize(
     ("total", "processed", "expected"),
-    [(120, 30, 0.25), (120, 0, 0.0), (10, 12, 1.0), (10, -1, 0.0), (0, 0, None), (None, 3, None), (10, None, None)],
+    [(120, 30, 0.25), (120, 0, 0.0), (10, 12, None), (10, -1, 0.0), (0, 0, None), (None, 3, None), (10, None, None)],
 )
 def test_progress_lies_between_0_and_1_or_is_not_known(
     total: int | None, processed: int | None, expected: float | None

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_agenty.api.errors import NotFoundError, UnavailableError
-from airflow_provider_agenty.api.retry import RetryPolicy, read_retry_after
+from airflow_provider_agenty.api.retry import RetryPolicy
+from airflow_provider_agenty.api.validation import read_retry_after
 from airflow_provider_agenty.exceptions import (
     AgentyError,
     AgentyNotFoundError,

@@ -1,0 +1,318 @@
+"""
+The border where an answer of Agenty becomes our data: its size, depth, text, numbers and times are bounded here.
+
+Behind it nothing is checked again. What comes out can be logged, put into XCom and sent with a trigger's event.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+LARGEST_ANSWER = 64 * 1024 * 1024
+"""The most bytes that are read of one answer, after a ``Content-Encoding`` was undone."""
+
+LONGEST_TEXT = 4_000
+"""The most characters of a text that goes on to logs, XCom and events."""
+
+LONGEST_NAME = 100
+"""The most characters of what names something: a state, a type, a host."""
+
+DEEPEST_JSON = 50
+SHORTEST_SECRET = 5
+"""A shorter key is not looked for in texts: it would be found in ordinary words."""
+
+_LARGEST_INTEGER = 2**63 - 1
+_LARGEST_JOB_ID = 2**53 - 1  # the largest that JSON carries safely; Python's hashes repeat not far above it
+_LONGEST_MOMENT = 64
+
+_AGENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_DURATION = re.compile(r"(?:(\d{1,6})\.)?(\d{1,6}):(\d{2}):(\d{2})(?:\.(\d+))?")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# What a terminal obeys, ends a line, or turns the direction of writing around.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_UNSAFE_IN_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_END = r"[^\s\"'<>]*"
+_SECRETS_OF_LINKS = (
+    (re.compile(rf"(\?|%3F)(?=[\w.~%-]{{1,100}}?(?:=|%3D)){_END}", re.IGNORECASE), r"\1***"),
+    (re.compile(r"//[^/\s\"'<>@]+@"), "//***@"),
+    (
+        re.compile(
+            rf"\b(x-(?:amz|goog)-[\w-]{{1,40}}|sig(?:nature)?|api_?key|(?:access_?)?token)={_END}", re.IGNORECASE
+        ),
+        r"\1=***",
+    ),
+)
+_SHORTER = "… (shortened)"
+
+Clean = Callable[[str], str]
+
+
+def read_json(body: bytes, *, key: str = "") -> Any:
+    """
+    Decode an answer, with all texts in it free of the key and of halves of surrogate pairs.
+
+    A number that 64 bits can't hold becomes ``None``, and so does what JSON does not have, such as ``NaN``.
+
+    :param body: The bytes.
+    :param key: The API key, which a server may repeat.
+    :raises ValueError: if it is no JSON in UTF-8, or nested too deep.
+    """
+    text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    try:
+        values = json.loads(text, parse_int=_read_digits, parse_float=_read_fraction, parse_constant=_none)
+    except RecursionError:
+        values = None
+        too_deep = True
+    else:
+        too_deep = _is_deeper(values, DEEPEST_JSON)
+    if too_deep:
+        raise ValueError("nested too deep")
+    # An escape may hide either of the two.
+    if "\\" in text or any(form in text for form in _forms_of(key)):
+        return _map_texts(values, lambda found: hide_key(whole_characters(found), key))
+    return values
+
+
+def _read_digits(digits: str) -> int | None:
+    # Converting thousands of digits takes quadratic time.
+    number = int(digits) if len(digits) <= 20 else _LARGEST_INTEGER + 1
+    return number if abs(number) <= _LARGEST_INTEGER else None
+
+
+def _read_fraction(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _none(_: str) -> None:
+    return None
+
+
+def _is_deeper(values: Any, levels: int) -> bool:
+    level = [values]
+    for _ in range(levels):
+        level = [
+            child
+            for each in level
+            for child in (each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+            if type(child) in (dict, list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _map_texts(values: Any, change: Clean) -> Any:
+    if isinstance(values, str):
+        return change(values)
+    if isinstance(values, list):
+        return [_map_texts(each, change) for each in values]
+    if isinstance(values, dict):
+        return {change(name): _map_texts(each, change) for name, each in values.items()}
+    return values
+
+
+def whole_characters(text: str) -> str:
+    """
+    Return a text that can be written as UTF-8: U+FFFD stands for each half of a surrogate pair.
+
+    :param text: Any text.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _LONE_SURROGATE.sub("\ufffd", text)
+    return text
+
+
+@functools.lru_cache(maxsize=64)
+def _forms_of(key: str) -> tuple[str, ...]:
+    """Return the ways in which a key may be written, the longest first; none for what is too short to be looked for."""
+    if len(key) < SHORTEST_SECRET:
+        return ()
+    in_json = json.dumps(key)[1:-1]
+    quoted = {quote(key, safe=""), quote(key), quote_plus(key)}
+    in_lower_case = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
+    return tuple(sorted({key, in_json, in_json.replace("/", "\\/"), *quoted, *in_lower_case}, key=len, reverse=True))
+
+
+def hide_key(text: str, key: str) -> str:
+    """
+    Return a text with ``***`` in place of the API key, also where that is quoted for a URL or for JSON.
+
+    :param text: The text.
+    :param key: The key.
+    """
+    for form in _forms_of(key):
+        text = text.replace(form, "***")
+    return text
+
+
+def clean_text(text: str, *, key: str = "", longest: int = LONGEST_TEXT, lines: bool = False) -> str:
+    r"""
+    Return a text for people: bounded, control characters shown (``\x1b``), without the key and secrets of links.
+
+    :param text: The text, from an answer.
+    :param key: The API key.
+    :param longest: The most characters. Default 4,000.
+    :param lines: Whether it may have several lines. Default: a line end is shown as ``\n``.
+    """
+    # Cut first: what follows takes time with each character. A secret must not be cut in two, hence the margin.
+    if len(text) > 2 * longest + 4_000:
+        text = text[: 2 * longest + 4_000]
+    text = hide_key(whole_characters(text), key)
+    if text.isalnum() and text.isascii():
+        return text[:longest]
+    for pattern, replacement in _SECRETS_OF_LINKS:
+        text = pattern.sub(replacement, text)
+    text = (_UNSAFE if lines else _UNSAFE_IN_LINE).sub(_shown, text)
+    return text if len(text) <= longest else text[: longest - len(_SHORTER)] + _SHORTER
+
+
+def _shown(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+def read_text(value: Any, clean: Clean) -> str | None:
+    """
+    Return a text field; ``None`` if it is empty, or no text at all.
+
+    :param value: What came.
+    :param clean: Makes it one that can go on.
+    """
+    if isinstance(value, str):
+        return clean(value) if value else None
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def read_name(value: Any, clean: Clean) -> str | None:
+    """
+    Return a short text that names something, such as a type.
+
+    :param value: What came.
+    :param clean: Makes it one that can go on.
+    """
+    name = read_text(value, clean)
+    return name[:LONGEST_NAME] if name else None
+
+
+def read_agent_id(value: Any) -> str | None:
+    """
+    Return the id of an agent; ``None`` if it is none: ids end up in paths and addresses.
+
+    :param value: What came.
+    """
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return text if isinstance(text, str) and _AGENT_ID.fullmatch(text) else None
+
+
+def read_integer(value: Any) -> int | None:
+    """
+    Return a whole number of at most 64 bits, which may come as text; ``None`` if it is none.
+
+    :param value: What came.
+    """
+    if isinstance(value, bool) or (isinstance(value, str) and len(value) > LONGEST_NAME):
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) <= _LARGEST_INTEGER else None
+
+
+def read_job_id(value: Any) -> int | None:
+    """
+    Return the id of a job; ``None`` if it is none.
+
+    :param value: What came.
+    """
+    number = read_integer(value)
+    return number if number is not None and 0 < number <= _LARGEST_JOB_ID else None
+
+
+def read_boolean(value: Any) -> bool | None:
+    """
+    Return what is true or false, which may come as 0 and 1 or as text; ``None`` if it is neither.
+
+    :param value: What came.
+    """
+    known = {"true": True, "1": True, "false": False, "0": False}
+    return known.get(str(value).strip().lower()) if isinstance(value, str | int) else None
+
+
+# Each poll reads the same times of the same jobs again.
+_remembered = functools.lru_cache(maxsize=16_384)
+
+
+def read_moment(value: Any) -> datetime | None:
+    """
+    Return a time as Agenty writes it, aware (UTC); ``None`` if it is none.
+
+    :param value: What came, with up to seven fractional digits.
+    """
+    return _moment_of(value) if isinstance(value, str) and 0 < len(value) <= _LONGEST_MOMENT else None
+
+
+@_remembered
+def _moment_of(text: str) -> datetime | None:
+    try:
+        # What is beyond microseconds is cut off.
+        moment = datetime.fromisoformat(text.strip())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def read_duration(value: Any) -> timedelta | None:
+    """
+    Return a duration, which Agenty writes as ``HH:MM:SS``; ``None`` if it is none.
+
+    :param value: What came.
+    """
+    return _duration_of(value) if isinstance(value, str) and len(value) <= _LONGEST_MOMENT else None
+
+
+@_remembered
+def _duration_of(text: str) -> timedelta | None:
+    matched = _DURATION.fullmatch(text.strip())
+    if not matched:
+        return None
+    days, hours, minutes, seconds, fraction = matched.groups(default="0")
+    return timedelta(
+        days=int(days),
+        hours=int(hours),
+        minutes=int(minutes),
+        seconds=int(seconds),
+        microseconds=int(fraction[:6].ljust(6, "0")),
+    )
+
+
+def read_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
+    """
+    Return how many seconds a ``Retry-After`` header asks to wait.
+
+    :param value: The header, a number of seconds or an HTTP date; ``None`` where there is none.
+    :param now: The moment to count from. Default: the current one.
+    :return: The seconds, at least 0; ``None`` if the header says nothing that can be understood.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text[:LONGEST_NAME])
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max((moment - (now or datetime.now(UTC))).total_seconds(), 0.0)
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
