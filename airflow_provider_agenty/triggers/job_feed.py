@@ -124,6 +124,7 @@ class JobFeed(SharedPoll):
         limit = JOBS_PER_PAGE if somebody_begins else min(2 * len(pending) + 20, JOBS_PER_PAGE)
         jobs: dict[int, Job] = {}
         offset: int | None = 0
+        complete_after = math.inf
         further_pages = 0
         while offset is not None:
             page = await asking.look_at_jobs(limit, offset)
