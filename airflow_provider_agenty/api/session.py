@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from airflow_provider_agenty import __version__
-from airflow_provider_agenty.api.settings import Settings, origin
+from airflow_provider_agenty.api.settings import Settings, is_loopback, origin
 
 KEY_HEADER = "X-Agenty-ApiKey"
 KEY_PARAMETER = "apikey"
@@ -81,7 +81,16 @@ class Session(requests.Session):
         settings = self._settings
         if verify is None and settings.verify is not True:
             verify = settings.verify
-        return super().merge_environment_settings(url, {**settings.proxies, **(proxies or {})}, stream, verify, cert)
+        merged = super().merge_environment_settings(url, {**settings.proxies, **(proxies or {})}, stream, verify, cert)
+        if is_loopback(urlsplit(url).hostname):
+            # A proxy would be sent the key in clear, and could not reach this machine's loopback anyway.
+            merged["proxies"] = {}
+        return merged
+
+    def rebuild_proxies(self, prepared_request: requests.PreparedRequest, proxies: Any) -> Any:
+        """Choose the proxy of a request that follows a redirect: none to this machine."""
+        chosen = super().rebuild_proxies(prepared_request, proxies)  # type: ignore[no-untyped-call]
+        return {} if is_loopback(urlsplit(prepared_request.url or "").hostname) else chosen
 
     def get_redirect_target(self, response: requests.Response) -> str | None:
         """Return where a redirect leads; with a key, only if it does not lead away from the host that was asked."""
