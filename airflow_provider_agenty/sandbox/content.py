@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_BYTES = 512 * 1024
+# A quoted field with what stands behind its closing quote, or a plain one, and what ends it.
+_FIELD = re.compile(r'(?:"([^"]*(?:""[^"]*)*)(?:"([^,\r\n]*)|\Z)|([^,\r\n]*))(,|\r\n|\r|\n|\Z)')
 
 
 class Content(ABC):
@@ -209,11 +212,22 @@ class RepeatedCsv(Content):
 
 def parse_csv(lines: Iterable[str]) -> Iterator[dict[str, str]]:
     """Yield the records of a CSV as dicts; a record shorter than the header has fewer keys, as at Agenty."""
-    records = csv.reader(lines)
+    records = _records("".join(lines))
     header = next(records, [])
     for record in records:
         if record:
             yield dict(zip(header, record, strict=False))
+
+
+def _records(text: str) -> Iterator[list[str]]:
+    """Yield what ``csv.reader`` does, which refuses long fields: its limit is one for the whole process, not ours."""
+    record: list[str] = []
+    for match in _FIELD.finditer(text):
+        quoted, behind, plain, end = match.groups()
+        record.append(plain if quoted is None else quoted.replace('""', '"') + (behind or ""))
+        if end != ",":
+            yield [] if quoted is None and record == [""] else record
+            record = []
 
 
 def content_from(source: object) -> Content:
