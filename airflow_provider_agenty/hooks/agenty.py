@@ -110,7 +110,8 @@ class AgentyHook(BaseHook):
                 # Airflow also says so of one that it can't parse.
                 f"There is no connection {conn_id!r} that Airflow can read. Create one of type Agenty "
                 f"under Admin, Connections, or set AIRFLOW_CONN_{conn_id.upper()} in the environment of all of "
-                "Airflow's processes, to a URI or to JSON whose extra is a JSON object, without quotes around it."
+                "Airflow's processes, to a URI or to JSON whose extra is a JSON object, without quotes or an encoding "
+                "around it."
             )
         password = connection.password
         if password and password.strip():

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -200,12 +201,11 @@ def control_application(commands: Commands, key: str) -> App:
     """
 
     async def endpoint(request: Request) -> Response:
-        refusal = _refusal(request, key)
-        if refusal is not None:
-            status, message = refusal
-            return _answer({"error": "PermissionError", "message": message}, status)
         body = await request.body()
         try:
+            if refusal := _refusal(request, key):
+                status, message = refusal
+                return _answer({"error": "PermissionError", "message": message}, status)
             arguments = _arguments_from(body)
             # In a thread: a job's rows may take a while to read, and requests must go on meanwhile.
             result = await asyncio.to_thread(commands.run, request.path_params.get("name", "info"), arguments)
@@ -226,7 +226,7 @@ def control_application(commands: Commands, key: str) -> App:
 def _refusal(request: Request, key: str) -> tuple[int, str] | None:
     # The key alone would do. The rest is what a page in a browser of this machine can't send: it reaches loopback too,
     # under a name of its own that leads there, or without being asked for permission first.
-    if not is_loopback(request.url.hostname):
+    if not is_loopback(urlsplit("//" + request.headers.get("host", "")).hostname):
         return 403, "Sandboxes are controlled from their own machine, under a name such as 127.0.0.1 or localhost."
     if not same_key(request.headers.get(KEY_HEADER, ""), key):
         return 401, "Controlling the sandbox needs its key, in the header X-Agenty-ApiKey."

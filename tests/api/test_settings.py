@@ -476,6 +476,21 @@ def test_plain_http_to_a_host_that_is_a_secret_does_not_repeat_it() -> None:
     assert SECRET not in refusal(host=f"http://{SECRET}")
 
 
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_quotes_are_spoken_of_where_airflow_can_not_read_what_is_in_them(
+    monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    # Airflow takes what has several addresses in it for no URI at all.
+    proxies = {"http": f"http://user:{SECRET}@proxy.example:1", "https": "http://proxy.example:1"}
+    connection = json.dumps({**json.loads(SECRET_JSON), "extra": {"proxies": proxies}})
+    monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", f"{mark}{connection}{mark}")
+    worked, said = AgentyHook().test_connection()
+
+    assert not worked
+    assert "without quotes or an encoding around it" in said
+    assert SECRET not in said
+
+
 @pytest.mark.parametrize("value", ["[" * 100_000, "/" + "x" * 5_000, "a\0b"])
 @pytest.mark.parametrize("field", ["auth", "timeout", "proxies", "verify", "max_attempts"])
 def test_a_field_that_is_deep_or_long_is_refused_like_any_other(field: str, value: str) -> None:

@@ -134,6 +134,10 @@ def test_nothing_is_told_under_a_name_that_leads_here(sandbox, host):
     assert (status, answer["error"]) == (403, "PermissionError")
 
 
+def test_a_name_that_is_none_is_refused(sandbox):
+    assert control(sandbox, "/_sandbox/info", method="GET", Host="[")[0] in (400, 403)
+
+
 @pytest.mark.parametrize("host", ["localhost", "localhost:80", "[::1]:8000", "127.0.0.1"])
 def test_this_machine_has_several_names(sandbox, host):
     assert control(sandbox, "/_sandbox/info", method="GET", Host=host)[0] == 200
