@@ -129,6 +129,7 @@ class Commands:
 
     def set_status(self, job_id: int, status: str, **fields: Any) -> None:
         """Hold a job in a state."""
+        answers.to_json(fields)  # What JSON can't say is refused here: each list of jobs would fail with it.
         self._account.put(self._find(job_id), status, fields)
 
     def script(self, statuses: list[Any], agent_id: str | None = None) -> None:
@@ -136,11 +137,13 @@ class Commands:
         steps = [{"status": each} if isinstance(each, str) else dict(each) for each in statuses]
         if not steps or not all(isinstance(step.get("status"), str) for step in steps):
             raise ValueError("A script is a list of states, or of objects with a status, and not empty.")
+        answers.to_json(steps)
         self._account.script(agent_id, steps)
 
     def plan(self, agent_id: str | None = None, times: int | None = None, log: Any = (), **plan: Any) -> None:
         """Say how coming jobs go."""
         entries = [(level, message) for level, message in log]
+        answers.to_json(plan)
         self._account.plan(agent_id, times, Plan(log=entries, **plan))
 
     def add_log(self, job_id: int, message: str, level: str = "INFO") -> None:

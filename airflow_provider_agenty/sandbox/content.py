@@ -75,7 +75,7 @@ class CsvBytes(Content):
         writer = csv.DictWriter(text, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-        return cls(text.getvalue().encode())
+        return cls(_encoded(text.getvalue()))
 
     @property
     def size(self) -> int:
@@ -87,7 +87,7 @@ class CsvBytes(Content):
 
     @cached_property
     def _rows(self) -> list[dict[str, str]]:
-        return list(parse_csv(io.StringIO(self.data.decode("utf-8-sig", "replace"), newline="")))
+        return list(parse_csv([_decoded(self.data)]))
 
     @property
     def row_count(self) -> int:
@@ -139,8 +139,7 @@ class CsvFile(Content):
     def _rows(self) -> list[dict[str, str]]:
         etag = self.etag
         if self._parsed is None or self._parsed[0] != etag:
-            with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                self._parsed = etag, list(parse_csv(file))
+            self._parsed = etag, list(parse_csv([_decoded(self.path.read_bytes())]))
         return self._parsed[1]
 
 
@@ -230,6 +229,18 @@ def _records(text: str) -> Iterator[list[str]]:
             record = []
 
 
+def _encoded(text: str) -> bytes:
+    # Half of an emoji gets the bytes that it would have, so that a test can give one.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8-sig", "replace")
+
+
 def content_from(source: object) -> Content:
     """
     Make a content of what a caller gave.
@@ -242,7 +253,7 @@ def content_from(source: object) -> Content:
     if isinstance(source, bytes | bytearray | memoryview):
         return CsvBytes(bytes(source))
     if isinstance(source, str):
-        return CsvBytes(source.encode())
+        return CsvBytes(_encoded(source))
     if isinstance(source, list | tuple):
         return CsvBytes.from_rows(source)
     raise TypeError(

@@ -44,3 +44,27 @@ def test_a_long_cell_is_served_whatever_limit_the_process_has(new_client, tmp_pa
         answer = client.get(f"/jobs/{client.start().json()['job_id']}/result")
     assert answer.json()["result"] == [{"page": long}]
     assert csv.field_size_limit() == before
+
+
+def test_text_that_is_none_is_in_the_result_as_json_can_say_it(client, controls):
+    controls.set_agent(BOOKS, [{"name": "half: \ud83d"}])
+    job_id = controls.add_older_jobs(BOOKS, 1)[0]
+    answer = client.get(f"/jobs/{job_id}/result")
+    assert b'"half: \\ud83d"' in answer.content
+    assert answer.json()["result"] == [{"name": "half: \ud83d"}]
+    exported = client.session.get(client.link(job_id), headers={"X-Agenty-ApiKey": None}, timeout=10)
+    assert exported.content == b"name\r\nhalf: \xed\xa0\xbd\r\n"
+
+
+def test_text_that_is_none_can_be_an_input(client, sandbox):
+    client.put(f"/inputs/{BOOKS}", {"type": "url", "data": ["https://example.com/\ud83d"]})
+    job_id = client.start().json()["job_id"]
+    sandbox.set_status(job_id, "completed")
+    assert client.get(f"/jobs/{job_id}/result").json()["result"][0]["url"] == "https://example.com/\ud83d"
+    assert client.get(f"/inputs/{BOOKS}").json()["data"] == ["https://example.com/\ud83d"]
+
+
+def test_bytes_that_are_no_utf_8_are_replaced_in_the_result(client, sandbox):
+    sandbox.set_agent(BOOKS, b"name\ncaf\xe9 \xed\xa0\xbd\n")
+    job_id = sandbox.add_older_jobs(BOOKS, 1)[0]
+    assert client.get(f"/jobs/{job_id}/result").json()["result"][0]["name"].startswith("caf\ufffd")

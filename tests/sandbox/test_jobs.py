@@ -340,3 +340,15 @@ def test_text_that_is_none_is_in_the_log_too(controls, client):
 def test_other_text_is_sent_as_it_is(client, sandbox):
     sandbox.plan(outcome="aborted", error="£ 😀", seconds=0)
     assert "£ 😀".encode() in client.get(f"/jobs/{client.start().json()['job_id']}").content
+
+
+@pytest.mark.parametrize("value", [object(), b"bytes", 10**5000, {1, 2}], ids=["object", "bytes", "digits", "set"])
+def test_what_json_can_not_say_is_refused_where_it_is_given(sandbox, client, value):
+    job_id = client.start().json()["job_id"]
+    with pytest.raises((TypeError, ValueError)):
+        sandbox.set_status(job_id, "running", error=value)
+    with pytest.raises((TypeError, ValueError)):
+        sandbox.script([{"status": "running", "error": value}])
+    with pytest.raises((TypeError, ValueError)):
+        sandbox.plan(error=value)
+    assert client.get("/jobs").status_code == 200
