@@ -352,3 +352,10 @@ def test_what_json_can_not_say_is_refused_where_it_is_given(sandbox, client, val
     with pytest.raises((TypeError, ValueError)):
         sandbox.plan(error=value)
     assert client.get("/jobs").status_code == 200
+
+
+def test_the_log_of_a_job_with_more_pages_than_can_be_logged_ends(sandbox, client):
+    sandbox.plan(pages=HUGE, seconds=0)
+    job_id = client.start().json()["job_id"]
+    assert client.get(f"/jobs/{job_id}").json()["pages_total"] == HUGE
+    assert "Running page 1 of" in client.get(f"/jobs/{job_id}/logs").text
