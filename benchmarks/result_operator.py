@@ -96,7 +96,7 @@ def compare(options, url, folder):
     hook = AgentyHook()
     job_id = hook.start_job(AGENT).job_id
     hook.wait_for_job(job_id, poll_interval=0.1)
-    RemoteSandbox(url).fault("GET", "/jobs/**", delay_before=options.latency, times=None)
+    RemoteSandbox(url, hook.settings.key).fault("GET", "/jobs/**", delay_before=options.latency, times=None)
     path = str(Path(folder, "landed"))
     WAYS["download_result, parquet"](hook, job_id, path)
     times = {name: [] for name in WAYS}

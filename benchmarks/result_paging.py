@@ -83,7 +83,7 @@ def compare(options, url):
     hook = AgentyHook()
     job_id = hook.start_job(AGENT).job_id
     hook.wait_for_job(job_id, poll_interval=0.1)
-    RemoteSandbox(url).fault("GET", "/jobs/{id}/result", delay_before=options.latency, times=None)
+    RemoteSandbox(url, hook.settings.key).fault("GET", "/jobs/{id}/result", delay_before=options.latency, times=None)
     with_pages_ahead(hook, job_id)
     times = {one_page_after_another: [], with_pages_ahead: []}
     for _ in range(options.runs):

@@ -15,6 +15,7 @@ import math
 import time
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -22,7 +23,7 @@ from requests.auth import AuthBase
 
 from airflow_provider_agenty import __version__
 from airflow_provider_agenty.api.deadline import seconds_left
-from airflow_provider_agenty.api.settings import Settings, origin
+from airflow_provider_agenty.api.settings import Settings, is_loopback, origin
 
 KEY_HEADER = "X-Agenty-ApiKey"
 KEY_PARAMETER = "apikey"
@@ -162,6 +163,9 @@ class Session(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, as :meth:`requests.Session.send` does, without a line in urllib3's log."""
+        if is_loopback(urlsplit(request.url or "").hostname):
+            # A proxy would be sent the key in clear, and could not reach this machine's loopback anyway.
+            kwargs["proxies"] = {}
         token = _asking.set(True)
         try:
             return super().send(request, **kwargs)

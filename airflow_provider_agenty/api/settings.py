@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,6 +24,11 @@ _PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "soc
 _KEY = re.compile(r"[!-~]+")
 _PATH = re.compile(r"[A-Za-z0-9._~/-]+")
 _LONGEST_LABEL = 63
+_EXTRA_FIELDS = ("auth", "timeout", "proxies", "verify", "max_attempts")
+
+# Airflow reads what is neither JSON nor a URI as the path of a URI, without its first character.
+_PART_OF_A_CONNECTION = re.compile(r"onn_type|genty:?//|_CONN_\w+=|^\s*(\w+\s+)?\w+=.*(\{|//)", re.DOTALL)
+_OPENING = re.compile(r"""[\s\\\ufeff\u200b]*["'`\u2018-\u201d{]""")
 
 
 @dataclass(frozen=True)
@@ -66,21 +72,28 @@ class Settings:
         :param host: The base URL, with or without scheme, port and path. Default ``https://api.agenty.com/v2``.
         :param port: The port, unless the host names it.
         :param schema: ``http`` or ``https``: the scheme. Anything else: the path.
-        :param extra: ``auth``, ``timeout``, ``proxies``, ``verify``, ``max_attempts``.
-        :raises InvalidInputError: naming the field that can't be used.
+        :param extra: ``auth``, ``timeout``, ``proxies``, ``verify``, ``max_attempts``. A name that is missing is read
+            from ``extra__agenty__auth`` and so on.
+        :raises InvalidInputError: naming the field that can't be used. Its value, which may be a key put into the
+            wrong field, is not repeated.
         """
-        values = {name: value for name, value in (extra or {}).items() if value not in (None, "")}
-        connect_timeout, read_timeout = _read_timeout(values.get("timeout"))
-        return cls(
-            base_url=_read_base_url(host, port, schema),
-            key=_read_key(password),
-            authentication=_read_authentication(values.get("auth", "header")),
-            connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
-            proxies=_read_proxies(values.get("proxies")),
-            verify=_read_verify(values.get("verify", True)),
-            max_attempts=_read_max_attempts(values.get("max_attempts", DEFAULT_MAX_ATTEMPTS)),
-        )
+        values = _read_extra(extra or {})
+        try:
+            connect_timeout, read_timeout = _read_timeout(values.get("timeout"))
+            return cls(
+                base_url=_read_base_url(host, port, schema),
+                key=_read_key(password),
+                authentication=_read_authentication(values.get("auth", "header")),
+                connect_timeout=connect_timeout,
+                read_timeout=read_timeout,
+                proxies=_read_proxies(values.get("proxies")),
+                verify=_read_verify(values.get("verify", True)),
+                max_attempts=_read_max_attempts(values.get("max_attempts", DEFAULT_MAX_ATTEMPTS)),
+            )
+        except InvalidInputError as error:
+            refusal = error
+        fields = {"host": host, "port": port, "schema": schema, "password": password}
+        raise _misread_connection(fields, extra or {}) or refusal
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
@@ -101,13 +114,42 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+def _read_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are set. Airflow 2 kept them under longer names, and its form still shows those."""
+    values = {}
+    for name in _EXTRA_FIELDS:
+        for key in (f"extra__agenty__{name}", name):
+            if extra.get(key) not in (None, ""):
+                values[name] = extra[key]
+    return values
+
+
+def _misread_connection(fields: Mapping[str, Any], extra: Mapping[str, Any]) -> InvalidInputError | None:
+    """Return the refusal of a connection that Airflow put whole into one of its fields, if it seems to be one."""
+    texts = {name: str(value) for name, value in fields.items() if value is not None}
+    misread = [name for name, text in texts.items() if _is_misread(text)]
+    if any(_PART_OF_A_CONNECTION.search(text) for item in extra.items() for text in item if isinstance(text, str)):
+        misread.append("extra")
+    if not misread:
+        return None
+    return InvalidInputError(
+        f"The connection's {misread[0]} can't be used: are there quotes or an encoding around it, or is a whole "
+        "connection in it? Give Airflow the JSON or the URI alone, encoded once, without NAME= before it and without "
+        "quotes around it (docker's --env-file keeps them)."
+    )
+
+
+def _is_misread(text: str) -> bool:
+    return _OPENING.match(text) is not None or _PART_OF_A_CONNECTION.search(text) is not None
+
+
 def _read_key(password: str | None) -> str:
     key = (password or "").strip()
     if not key:
         raise InvalidInputError(
             "The connection has no API key. Put the key, made in Agenty under Settings, API keys, into its password."
         )
-    if not _KEY.fullmatch(key):
+    if not _KEY.fullmatch(key) or _is_misread(key):
         raise InvalidInputError(
             "The API key in the connection's password holds a character that no key has (a space, a line break, "
             "or one outside ASCII). Copy it again."
@@ -130,8 +172,8 @@ def _read_base_url(host: str | None, port: int | str | None, schema: str | None)
     path = parts.path.strip("/") or path.strip("/") or "v2"
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise InvalidInputError(
-            f"The connection's host asks for plain http to {parts.hostname}, where anybody on the way could read the "
-            "API key. Use https; http is for this machine alone."
+            "The connection's host asks for plain http to another machine: anybody on the way could read the API key. "
+            "Use https; http is for this machine alone."
         )
     if number == {"http": 80, "https": 443}[parts.scheme]:
         number = None
@@ -142,7 +184,8 @@ def _read_base_url(host: str | None, port: int | str | None, schema: str | None)
 def _check_path(path: str) -> str:
     if not _PATH.fullmatch(path) or ".." in path:
         raise InvalidInputError(
-            f"The connection's schema {path!r} is neither http, nor https, nor the path of the API, such as v2."
+            "The connection's schema is neither http, nor https, nor the path of the API, such as v2. Correct it, or "
+            "leave it empty."
         )
     return path
 
@@ -152,13 +195,9 @@ def _split_host(host: str, scheme: str) -> SplitResult:
         if host.count(":") > 1 and not host.startswith("["):
             host = f"[{host}]"
         host = f"{scheme}://{host}"
-    refusal = InvalidInputError(
-        "The connection's host is not a URL that can be used. It looks like https://api.agenty.com/v2: a host with, "
-        "if need be, scheme http or https, port and path, and neither user, query nor fragment."
-    )
-    try:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(host)
-        valid = (
+        if (
             parts.scheme.lower() in {"http", "https"}
             and _is_host_name(parts.hostname)
             and "@" not in parts.netloc
@@ -166,12 +205,12 @@ def _split_host(host: str, scheme: str) -> SplitResult:
             and not parts.fragment
             and not re.search(r"[\s\\]", host)
             and parts.port != 0
-        )
-    except ValueError:
-        valid = False
-    if not valid:
-        raise refusal
-    return parts
+        ):
+            return parts
+    raise InvalidInputError(
+        "The connection's host is not a URL that can be used. It looks like https://api.agenty.com/v2: a host with, "
+        "if need be, scheme http or https, port and path, and neither user, query nor fragment."
+    )
 
 
 def _is_host_name(name: str | None) -> bool:
@@ -193,22 +232,20 @@ def _read_port(port: int | str | None) -> int | None:
         return None
     number = _to_number(port)
     if number is None or number != int(number) or not 0 < number < 65536:
-        raise InvalidInputError(f"The connection's port {port!r} is not a number from 1 to 65535.")
+        raise InvalidInputError("The connection's port is not a number from 1 to 65535.")
     return int(number)
 
 
 def _read_authentication(value: Any) -> str:
     text = str(value).strip().lower()
     if text not in AUTHENTICATIONS:
-        raise InvalidInputError(
-            f"auth {value!r} in the connection's extra is not known: it is 'header' (the default) or 'query'."
-        )
+        raise InvalidInputError("auth in the connection's extra is not known. It is 'header' (the default) or 'query'.")
     return text
 
 
 def _read_timeout(value: Any) -> tuple[float, float]:
     refusal = InvalidInputError(
-        f"timeout {value!r} in the connection's extra can't be used. It is a number of seconds above 0, or "
+        "timeout in the connection's extra can't be used. It is a number of seconds above 0, or "
         '{"connect": 10, "read": 60}.'
     )
     value = _from_json(value)
@@ -230,7 +267,6 @@ def _read_timeout(value: Any) -> tuple[float, float]:
 
 
 def _read_proxies(value: Any) -> dict[str, str]:
-    # A proxy's URL may hold a password: the refusal does not repeat it.
     refusal = InvalidInputError(
         "proxies in the connection's extra can't be used. It is the URL of a proxy, or one by scheme: "
         '{"https": "http://proxy.example:3128"}.'
@@ -265,10 +301,10 @@ def _read_verify(value: Any) -> bool | str:
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.lower() in known:
         return known[text.lower()]
-    if not Path(text).exists():
+    # pathlib raises where a text is too long for a path.
+    if not os.path.exists(text):  # noqa: PTH110
         raise InvalidInputError(
-            f"verify {text!r} in the connection's extra is neither true, false nor the path of a CA bundle that "
-            "exists here."
+            "verify in the connection's extra is neither true, false nor the path of a CA bundle that exists here."
         )
     return text
 
@@ -276,9 +312,7 @@ def _read_verify(value: Any) -> bool | str:
 def _read_max_attempts(value: Any) -> int:
     number = _to_number(value)
     if number is None or number != int(number) or number < 1:
-        raise InvalidInputError(
-            f"max_attempts {value!r} in the connection's extra is not a whole number of at least 1."
-        )
+        raise InvalidInputError("max_attempts in the connection's extra is not a whole number of at least 1.")
     return int(number)
 
 
@@ -288,7 +322,7 @@ def _from_json(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
@@ -297,6 +331,6 @@ def _to_number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if number == number and abs(number) != float("inf") else None

@@ -165,7 +165,9 @@ def start_job(
     :raises ApiError: if Agenty refused the start; then nothing was started.
     """
     policy = policy or POLICY
-    for attempts_left in reversed(range(policy.attempts)):
+    attempts_left = policy.attempts
+    while True:
+        attempts_left -= 1
         prepare()
         try:
             return _send_start(transport, agent_id)
@@ -182,9 +184,9 @@ def start_job(
             return job
         if isinstance(lost, _AcceptedWithoutJobError):
             raise _unknown_outcome(agent_id, f"{lost}, and Agenty's list of jobs shows no new one")
-        if attempts_left:
-            log.warning("Agent %s has no new job: the start did not arrive. Sending it again", agent_id)
-    raise lost
+        if not attempts_left:
+            raise lost
+        log.warning("Agent %s has no new job: the start did not arrive. Sending it again", agent_id)
 
 
 class _AcceptedWithoutJobError(UnavailableError):
@@ -220,14 +222,14 @@ def look_for_started_job(
     :raises AmbiguousStartError: if several jobs may be it, or the list of jobs can't be read.
     """
     policy = policy or POLICY
-    wait, waited, looks = policy.first_wait, 0.0, 0
+    wait, waited, looks, unknown = policy.first_wait, 0.0, 0, ""
     while True:
         try:
             job = find_started_job(transport, agent_id, newer_than=newer_than)
         except AmbiguousStartError:
             raise
         except ApiError as error:
-            unknown = error
+            unknown = str(error)
             break
         looks += 1
         if job is not None or (looks >= policy.looks and waited >= patience):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -112,12 +113,15 @@ class AgentyHook(BaseHook):
             connection = self.get_connection(self.agenty_conn_id)
         except AirflowNotFoundException:
             connection = None
+        # What is no name may be a connection, given in place of its name.
+        conn_id = self.agenty_conn_id if re.fullmatch(r"[\w.-]{1,250}", self.agenty_conn_id) else "…"
         if connection is None:
             raise errors.InvalidInputError(
-                # Airflow 3.0 and 3.1 also say so of one that they can't parse.
-                f"There is no connection {self.agenty_conn_id!r} that Airflow can read. Create one of type Agenty "
-                f"under Admin, Connections, or set AIRFLOW_CONN_{self.agenty_conn_id.upper()} in the environment of "
-                "all of Airflow's processes, to a URI or to JSON whose extra is a JSON object."
+                # Airflow also says so of one that it can't parse.
+                f"There is no connection {conn_id!r} that Airflow can read. Create one of type Agenty "
+                f"under Admin, Connections, or set AIRFLOW_CONN_{conn_id.upper()} in the environment of all of "
+                "Airflow's processes, to a URI or to JSON whose extra is a JSON object, without quotes or an encoding "
+                "around it."
             )
         password = connection.password
         if password and password.strip():
@@ -130,7 +134,7 @@ class AgentyHook(BaseHook):
         except Exception:
             extra = None
         if not isinstance(extra, dict):
-            raise errors.InvalidInputError(f"The extra of connection {self.agenty_conn_id!r} is not a JSON object.")
+            raise errors.InvalidInputError(f"The extra of connection {conn_id!r} is not a JSON object.")
         settings = Settings.from_fields(
             host=connection.host,
             port=connection.port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Iterator
 from typing import Protocol
@@ -101,12 +102,10 @@ class Deflate:
 
 def _inflate(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
     while data and not stream.eof:
-        damaged = False
-        try:
+        piece = None
+        with contextlib.suppress(zlib.error):
             piece = stream.decompress(data, _PIECE)
-        except zlib.error:
-            damaged = True
-        if damaged:
+        if piece is None:
             raise DamagedEncoding("its compressed content is damaged")
         if piece:
             yield piece

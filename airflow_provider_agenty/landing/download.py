@@ -243,7 +243,7 @@ class HttpDownload:
         self._host = parts.hostname or self._host
         for secret in secrets_in(parts):
             self._secret(secret)
-        trouble = None
+        answer = trouble = None
         try:
             request = self._session.prepare_request(
                 requests.Request(
@@ -263,7 +263,7 @@ class HttpDownload:
             answer = self._session.send(request, timeout=self._timeout, allow_redirects=False, **settings)
         except (requests.RequestException, OSError, ValueError) as error:
             trouble = describe_trouble(error)
-        return (None, trouble) if trouble else (answer, None)
+        return answer, trouble
 
     def _after_failure(self, trouble: str, retry_after: float | None = None) -> None:
         self._failures += 1

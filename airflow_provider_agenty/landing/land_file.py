@@ -52,7 +52,8 @@ def land(
     length = getattr(source, "length", None)
     room_needed = None if destination.compressed else length
     with destination.stage(length=room_needed, spool_folder=spool_folder) as staged:
-        while True:
+        content: Content | None = None
+        while content is None:
             try:
                 content = receive(
                     chunks,

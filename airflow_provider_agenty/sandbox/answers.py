@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty.sandbox.account import ACCOUNT_ID
 from airflow_provider_agenty.sandbox.job import clock_time, seven_digits, whole_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow_provider_agenty.sandbox.job import Job
 
 QUIRKS = {
@@ -92,6 +95,16 @@ def job_listed(job: Job, now: float) -> dict[str, Any]:
         if ended is not None:
             answer["run_duration"] = clock_time(int(ended) - int(started))
     return answer | job.fields
+
+
+def to_json(body: Any) -> bytes:
+    """Return JSON in UTF-8; half of an emoji, which UTF-8 does not have, as the escape that it is."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def to_text(lines: Iterable[str]) -> bytes:
+    """Return lines in UTF-8; half of an emoji as the bytes that it would have, which no reader takes for text."""
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
 
 
 def with_quirks(answer: dict[str, Any], quirks: frozenset[str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +158,7 @@ class JobsApi:
         limit = _number(query, "limit", MOST_ROWS, least=1, most=MOST_ROWS)
         offset = _number(query, "offset", 0)
         lines = job.log(self._account.now())[offset : offset + limit]
-        return PlainTextResponse("".join(f"{line}\n" for line in lines))
+        return PlainTextResponse(answers.to_text(lines))
 
     async def _export(self, request: Request) -> Response:
         query = request.state.query
@@ -221,8 +220,7 @@ class JobsApi:
     def _json(self, body: dict[str, Any], status: int = 200) -> Response:
         if "wrapped" in self._options.quirks and (status == 200 or "job_id" in body):
             body = {"data": body}
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        return Response(text, status, media_type="application/json; charset=utf-8")
+        return Response(answers.to_json(body), status, media_type="application/json; charset=utf-8")
 
     async def _error(self, _request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only

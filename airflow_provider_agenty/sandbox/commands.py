@@ -6,16 +6,18 @@ import asyncio
 import base64
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from airflow_provider_agenty.api.settings import is_loopback
 from airflow_provider_agenty.sandbox import answers
 from airflow_provider_agenty.sandbox.agent import Agent, Plan
 from airflow_provider_agenty.sandbox.content import content_from
 from airflow_provider_agenty.sandbox.faults import Fault, path_pattern
-from airflow_provider_agenty.sandbox.front import CONTROL_PREFIX
+from airflow_provider_agenty.sandbox.front import CONTROL_PREFIX, KEY_HEADER, same_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,22 +127,24 @@ class Commands:
         self._need_agent(agent_id)
         return [job.job_id for job in self._account.add_older(agent_id, count, status=status, apart=apart)]
 
-    def set_status(self, job_id: int, status: str, fields: dict[str, Any] | None = None) -> None:
+    def set_status(self, job_id: int, status: str, **fields: Any) -> None:
         """Hold a job in a state."""
-        self._account.put(self._find(job_id), status, dict(fields or {}))
+        answers.to_json(fields)  # What JSON can't say is refused here: each list of jobs would fail with it.
+        self._account.put(self._find(job_id), status, fields)
 
     def script(self, statuses: list[Any], agent_id: str | None = None) -> None:
         """Give the next job a script."""
         steps = [{"status": each} if isinstance(each, str) else dict(each) for each in statuses]
         if not steps or not all(isinstance(step.get("status"), str) for step in steps):
             raise ValueError("A script is a list of states, or of objects with a status, and not empty.")
+        answers.to_json(steps)
         self._account.script(agent_id, steps)
 
-    def plan(self, agent_id: str | None = None, times: int | None = None, plan: dict[str, Any] | None = None) -> None:
+    def plan(self, agent_id: str | None = None, times: int | None = None, log: Any = (), **plan: Any) -> None:
         """Say how coming jobs go."""
-        described = dict(plan or {})
-        described["log"] = [(level, message) for level, message in described.get("log", ())]
-        self._account.plan(agent_id, times, Plan(**described))
+        entries = [(level, message) for level, message in log]
+        answers.to_json(plan)
+        self._account.plan(agent_id, times, Plan(log=entries, **plan))
 
     def add_log(self, job_id: int, message: str, level: str = "INFO") -> None:
         """Write into a job's log."""
@@ -152,7 +156,7 @@ class Commands:
         agent = self._account.agents.get(agent_id) or Agent(agent_id, {})
         self._account.set_agent(agent.with_content(collection, content))
 
-    def downloads(self, options: dict[str, Any]) -> None:
+    def downloads(self, **options: Any) -> None:
         """Change how files are served."""
         self._options.set(**options)
 
@@ -191,19 +195,27 @@ class Commands:
             raise LookupError(f"The sandbox has no agent {agent_id}.")
 
 
-def control_application(commands: Commands) -> App:
-    """Return what answers below ``/_sandbox``: ``GET`` or ``POST /_sandbox/<command>``, arguments as a JSON object."""
+def control_application(commands: Commands, key: str) -> App:
+    """
+    Return what answers below ``/_sandbox``: ``GET`` or ``POST /_sandbox/<command>``, arguments as a JSON object.
+
+    :param commands: the commands.
+    :param key: the API key, without which nothing is told or done.
+    """
 
     async def endpoint(request: Request) -> Response:
         body = await request.body()
         try:
+            if refusal := _refusal(request, key):
+                status, message = refusal
+                return _answer({"error": "PermissionError", "message": message}, status)
             arguments = _arguments_from(body)
             # In a thread: a job's rows may take a while to read, and requests must go on meanwhile.
             result = await asyncio.to_thread(commands.run, request.path_params.get("name", "info"), arguments)
         except (LookupError, TypeError, ValueError) as error:
             problem = {"error": type(error).__name__, "message": str(error.args[0] if error.args else error)}
-            return JSONResponse(problem, 404 if isinstance(error, LookupError) else 400)
-        return JSONResponse({"result": result})
+            return _answer(problem, 404 if isinstance(error, LookupError) else 400)
+        return _answer({"result": result})
 
     methods = ["GET", "POST"]
     return Starlette(
@@ -212,6 +224,23 @@ def control_application(commands: Commands) -> App:
             Route(CONTROL_PREFIX + "/{name}", endpoint, methods=methods),
         ]
     )
+
+
+def _refusal(request: Request, key: str) -> tuple[int, str] | None:
+    # The key alone would do. The rest is what a page in a browser of this machine can't send: it reaches loopback too,
+    # under a name of its own that leads there, or without being asked for permission first.
+    if not is_loopback(urlsplit("//" + request.headers.get("host", "")).hostname):
+        return 403, "Sandboxes are controlled from their own machine, under a name such as 127.0.0.1 or localhost."
+    if not same_key(request.headers.get(KEY_HEADER, ""), key):
+        return 401, "Controlling the sandbox needs its key, in the header X-Agenty-ApiKey."
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "POST" and kind != "application/json":
+        return 415, "The arguments must be sent as JSON, with Content-Type: application/json."
+    return None
+
+
+def _answer(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(answers.to_json(body), status, media_type="application/json")
 
 
 def _arguments_from(body: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_BYTES = 512 * 1024
+# A quoted field with what stands behind its closing quote, or a plain one, and what ends it.
+_FIELD = re.compile(r'(?:"([^"]*(?:""[^"]*)*)(?:"([^,\r\n]*)|\Z)|([^,\r\n]*))(,|\r\n|\r|\n|\Z)')
 
 
 class Content(ABC):
@@ -72,7 +75,7 @@ class CsvBytes(Content):
         writer = csv.DictWriter(text, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-        return cls(text.getvalue().encode())
+        return cls(_encoded(text.getvalue()))
 
     @property
     def size(self) -> int:
@@ -84,7 +87,7 @@ class CsvBytes(Content):
 
     @cached_property
     def _rows(self) -> list[dict[str, str]]:
-        return list(parse_csv(io.StringIO(self.data.decode("utf-8-sig", "replace"), newline="")))
+        return list(parse_csv([_decoded(self.data)]))
 
     @property
     def row_count(self) -> int:
@@ -136,8 +139,7 @@ class CsvFile(Content):
     def _rows(self) -> list[dict[str, str]]:
         etag = self.etag
         if self._parsed is None or self._parsed[0] != etag:
-            with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                self._parsed = etag, list(parse_csv(file))
+            self._parsed = etag, list(parse_csv([_decoded(self.path.read_bytes())]))
         return self._parsed[1]
 
 
@@ -209,11 +211,34 @@ class RepeatedCsv(Content):
 
 def parse_csv(lines: Iterable[str]) -> Iterator[dict[str, str]]:
     """Yield the records of a CSV as dicts; a record shorter than the header has fewer keys, as at Agenty."""
-    records = csv.reader(lines)
+    records = _records("".join(lines))
     header = next(records, [])
     for record in records:
         if record:
             yield dict(zip(header, record, strict=False))
+
+
+def _records(text: str) -> Iterator[list[str]]:
+    """Yield what ``csv.reader`` does, which refuses long fields: its limit is one for the whole process, not ours."""
+    record: list[str] = []
+    for match in _FIELD.finditer(text):
+        quoted, behind, plain, end = match.groups()
+        record.append(plain if quoted is None else quoted.replace('""', '"') + (behind or ""))
+        if end != ",":
+            yield [] if quoted is None and record == [""] else record
+            record = []
+
+
+def _encoded(text: str) -> bytes:
+    # Half of an emoji gets the bytes that it would have, so that a test can give one.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8-sig", "replace")
 
 
 def content_from(source: object) -> Content:
@@ -228,7 +253,7 @@ def content_from(source: object) -> Content:
     if isinstance(source, bytes | bytearray | memoryview):
         return CsvBytes(bytes(source))
     if isinstance(source, str):
-        return CsvBytes(source.encode())
+        return CsvBytes(_encoded(source))
     if isinstance(source, list | tuple):
         return CsvBytes.from_rows(source)
     raise TypeError(

@@ -69,7 +69,7 @@ class Controls(ABC):
     download_url: str
 
     @abstractmethod
-    def _command(self, name: str, **arguments: Any) -> Any:
+    def _command(self, name: str, /, **arguments: Any) -> Any:
         """Run one of the commands of :class:`~airflow_provider_agenty.sandbox.commands.Commands`."""
 
     # The connection
@@ -186,7 +186,7 @@ class Controls(ABC):
         :param fields: fields of the job object that are to have these values from now on, as in
             ``pages_processed=3`` or ``error="…"``.
         """
-        self._command("set_status", job_id=job_id, status=status, fields=fields)
+        self._command("set_status", job_id=job_id, status=status, **fields)
 
     def script(self, statuses: Sequence[str | Mapping[str, Any]], *, agent_id: str | None = None) -> None:
         """
@@ -221,15 +221,17 @@ class Controls(ABC):
         :param seconds: time from start to end; ``None``: the sandbox's own.
         :param log: further log lines, (level, message) each; a message may have several lines.
         """
-        plan = {
-            "outcome": outcome,
-            "pages": pages,
-            "failed_pages": failed_pages,
-            "error": error,
-            "seconds": seconds,
-            "log": [list(entry) for entry in log],
-        }
-        self._command("plan", agent_id=agent_id, times=times, plan=plan)
+        self._command(
+            "plan",
+            agent_id=agent_id,
+            times=times,
+            outcome=outcome,
+            pages=pages,
+            failed_pages=failed_pages,
+            error=error,
+            seconds=seconds,
+            log=[list(entry) for entry in log],
+        )
 
     def add_log(self, job_id: int, message: str, *, level: str = "INFO") -> None:
         """
@@ -260,7 +262,7 @@ class Controls(ABC):
         :param options: fields of :class:`~airflow_provider_agenty.sandbox.options.DownloadOptions`:
             ``ranges``, ``etag``, ``encoding``, ``length``, ``link_seconds``.
         """
-        self._command("downloads", options=options)
+        self._command("downloads", **options)
 
     def expire_links(self) -> None:
         """Let all links expire that have been given out so far."""

@@ -12,7 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow_provider_agenty.sandbox import wire
+from airflow_provider_agenty.sandbox import answers, wire
 from airflow_provider_agenty.sandbox.content import CsvBytes
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Downloads:
         if job is None:
             return None
         if claim["kind"] == "logs":
-            return CsvBytes("".join(f"{line}\n" for line in job.log(self._account.now())).encode())
+            return CsvBytes(answers.to_text(job.log(self._account.now())))
         return self._account.result(job, claim["collection"], modified=claim["modified"])
 
     async def _serve(self, content: Content, scope: Scope, receive: Receive, send: Send) -> None:

@@ -102,7 +102,7 @@ class Sandbox(Controls):
         api = FrontDoor(
             "api",
             JobsApi(self._account, options, self._links).application(),
-            control=control_application(self._commands),
+            control=control_application(self._commands, self.key),
             **around,  # type: ignore[arg-type]
         )
         downloads = FrontDoor(
@@ -164,5 +164,5 @@ class Sandbox(Controls):
             "agents": self.agent_ids,
         }
 
-    def _command(self, name: str, **arguments: Any) -> Any:
+    def _command(self, name: str, /, **arguments: Any) -> Any:
         return self._commands.run(name, arguments)

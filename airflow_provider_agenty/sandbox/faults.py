@@ -349,5 +349,5 @@ def _encoded(body: Any) -> tuple[bytes, str]:
         return body, "application/octet-stream"
     if isinstance(body, str):
         kind = "text/html" if body.lstrip().startswith("<") else "text/plain"
-        return body.encode(), f"{kind}; charset=utf-8"
+        return body.encode("utf-8", "backslashreplace"), f"{kind}; charset=utf-8"
     return json.dumps(body).encode(), "application/json; charset=utf-8"

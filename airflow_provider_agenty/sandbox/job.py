@@ -35,6 +35,7 @@ PASSED = {
 }
 # A job that does not complete breaks off when half of its pages are done.
 ABORTED_AT = 0.5
+MOST_LOGGED_PAGES = 100_000
 
 
 @dataclass(eq=False)
@@ -230,7 +231,7 @@ class Job:
     def _page_log(self, running: float) -> Iterator[tuple[float, str, str]]:
         left = next((at for at, _ in self.history if at > running), running)
         good = self.pages - self.plan.failed_pages
-        for page in range(self.pages):
+        for page in range(min(self.pages, MOST_LOGGED_PAGES)):
             at = running + self._running_seconds * page / self.pages
             if at > left:
                 return

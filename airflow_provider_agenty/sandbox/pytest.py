@@ -36,7 +36,8 @@ def agenty_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
     Jobs take a tenth of a second, agents are the samples. Change that with
     ``@pytest.mark.agenty_sandbox(agents=…, seconds=…)``, any argument of :class:`Sandbox`; or with an indirect
-    parameter: a dict of such arguments, or a folder of agents. A relative folder counts from the test's file.
+    parameter: a dict of such arguments, or a folder of agents. A relative folder counts from the test's file. It serves
+    one test; docs/sandbox.md shows a fixture that several share.
     """
     with Sandbox(**_options(request)) as sandbox:
         monkeypatch.setenv(CONNECTION_VARIABLE, sandbox.connection_json)

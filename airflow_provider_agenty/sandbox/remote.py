@@ -9,12 +9,17 @@ from urllib.parse import urlsplit
 
 from airflow_provider_agenty.sandbox.commands import encode_arguments
 from airflow_provider_agenty.sandbox.controls import Controls
-from airflow_provider_agenty.sandbox.front import CONTROL_PREFIX
+from airflow_provider_agenty.sandbox.front import CONTROL_PREFIX, KEY_HEADER
 
 if TYPE_CHECKING:
     import ssl
 
-_ERRORS: dict[str, type[Exception]] = {"LookupError": LookupError, "TypeError": TypeError, "ValueError": ValueError}
+_ERRORS: dict[str, type[Exception]] = {
+    "LookupError": LookupError,
+    "PermissionError": PermissionError,
+    "TypeError": TypeError,
+    "ValueError": ValueError,
+}
 
 
 class RemoteSandbox(Controls):
@@ -22,21 +27,23 @@ class RemoteSandbox(Controls):
     The sandbox at an address, with the same methods as :class:`Sandbox`.
 
     :param url: its address, with or without ``/v2``.
+    :param key: its API key.
     :param timeout: seconds that a control call may take.
     :param context: TLS context for an ``https`` address; ``None``: Python's default.
     :raises OSError: it cannot be reached.
+    :raises PermissionError: the key is not its key.
     """
 
-    def __init__(self, url: str, *, timeout: float = 30.0, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, key: str, *, timeout: float = 30.0, context: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         self._secure = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port
         self._timeout = timeout
         self._context = context
+        self.key = key
         about = self._command("info")
         self.url: str = about["url"]
         self.download_url: str = about["download_url"]
-        self.key: str = about["key"]
         self.forbidden_key: str = about["forbidden_key"]
         self._connection: dict[str, Any] = about["connection"]
 
@@ -45,7 +52,7 @@ class RemoteSandbox(Controls):
         """The Airflow connection to it."""
         return dict(self._connection)
 
-    def _command(self, name: str, **arguments: Any) -> Any:
+    def _command(self, name: str, /, **arguments: Any) -> Any:
         connection = (
             http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
             if self._secure
@@ -53,7 +60,8 @@ class RemoteSandbox(Controls):
         )
         try:
             body = json.dumps(encode_arguments(arguments))
-            connection.request("POST", f"{CONTROL_PREFIX}/{name}", body, {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", KEY_HEADER: self.key}
+            connection.request("POST", f"{CONTROL_PREFIX}/{name}", body, headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
         finally:

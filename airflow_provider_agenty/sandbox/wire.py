@@ -55,9 +55,8 @@ def reset(transport: asyncio.Transport) -> None:
 def close(transport: asyncio.Transport) -> None:
     """End a connection in the ordinary way, after what has been written."""
     # A process that was forked meanwhile, as Airflow does for a task, has a copy of the socket: closing ours would
-    # not end the connection as long as that process lives.
-    if transport.get_write_buffer_size() == 0:
-        connection = transport.get_extra_info("socket")
+    # not end the connection as long as that process lives. A shutdown would drop what is not written yet.
+    connection = transport.get_extra_info("socket") if transport.get_write_buffer_size() == 0 else None
     # A transport that is closed already has none.
     if connection is not None:
         shut_down(connection)

@@ -231,71 +231,12 @@ def test_the_session_without_a_key_sends_no_key_even_to_the_api(sandbox: Sandbox
     assert [request.key_in for request in sandbox.requests] == [None]
 
 
-# Proxies and certificates
-
-
-def test_the_proxy_of_the_environment_is_used(
-    sandbox: Sandbox, hook: AgentyHook, listener: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", listener.url)
-    monkeypatch.setenv("http_proxy", listener.url)
-    next(hook.list_jobs(), None)
-
-    assert [path.partition("?")[0] for _, path, _ in listener.requests] == [f"{sandbox.url}/jobs"]
-    assert sandbox.requests == []
-
-
-def test_no_proxy_of_the_environment_is_used(
-    sandbox: Sandbox, hook: AgentyHook, listener: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", listener.url)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    next(hook.list_jobs(), None)
-
-    assert listener.requests == []
-    assert len(sandbox.requests) == 1
-
-
-@pytest.mark.parametrize("form", ["text", "scheme", "all"])
-@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
-def test_the_proxy_of_the_connection_wins_over_the_environment(
-    sandbox: Sandbox,
-    connect: Any,
-    listener: Any,
-    closed_port: int,
-    monkeypatch: pytest.MonkeyPatch,
-    form: str,
-    variable: str,
-) -> None:
-    monkeypatch.setenv(variable, f"http://127.0.0.1:{closed_port}")
-    proxies = {"text": listener.url, "scheme": {"http": listener.url}, "all": {"all": listener.url}}[form]
-    next(connect({"proxies": proxies, "max_attempts": 1}).list_jobs(), None)
-
-    assert len(listener.requests) == 1
-    assert sandbox.requests == []
-
-
-def test_the_proxy_of_the_connection_is_used_for_downloads_too(
-    sandbox: Sandbox, connect: Any, listener: Any, finished_job: int
-) -> None:
-    settings = connect({"proxies": listener.url}).settings
-    with Session(settings, authenticated=False) as session:
-        request = session.prepare_request(_get(f"{sandbox.download_url}/file"))
-        chosen = session.merge_environment_settings(request.url, {}, True, None, None)
-        session.send(request, timeout=10, **chosen)
-
-    assert [path for _, path, _ in listener.requests] == [f"{sandbox.download_url}/file"]
+# Certificates
 
 
 def test_verify_of_the_connection_applies_to_downloads_too(connect: Any) -> None:
     with Session(connect({"verify": False}).settings, authenticated=False) as session:
         assert session.merge_environment_settings("https://127.0.0.1/", {}, True, None, None)["verify"] is False
-
-
-def _get(url: str) -> Any:
-    import requests
-
-    return requests.Request("GET", url)
 
 
 @pytest.fixture

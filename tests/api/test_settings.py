@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -145,10 +146,7 @@ def test_a_host_that_is_no_url_is_refused(host: str) -> None:
     "host", ["api.agenty.com", "10.0.0.1", "localhost.example", "127.0.0.1.example", "[2001:db8::7]"]
 )
 def test_plain_http_is_refused_but_for_this_machine(host: str) -> None:
-    said = refusal(host=f"http://{host}")
-
-    assert "plain http" in said
-    assert host.strip("[]") in said
+    assert "plain http" in refusal(host=f"http://{host}")
     assert "plain http" in refusal(host=host, schema="http")
 
 
@@ -336,6 +334,173 @@ def test_the_objects_in_a_json_connection_are_read(monkeypatch: pytest.MonkeyPat
     assert settings.verify is False
 
 
+# Names of Airflow 2
+
+LEGACY = {
+    "auth": ("query", "authentication", "query"),
+    "timeout": (7, "read_timeout", 7.0),
+    "proxies": ({"https": "http://proxy.example:1"}, "proxies", {"https": "http://proxy.example:1"}),
+    "verify": ("false", "verify", False),
+    "max_attempts": (2, "max_attempts", 2),
+}
+
+
+@pytest.mark.parametrize("name", LEGACY)
+@pytest.mark.parametrize("plain", ["missing", "empty", "null"])
+def test_a_field_under_its_long_name_counts_where_the_plain_name_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, name: str, plain: str
+) -> None:
+    value, attribute, expected = LEGACY[name]
+    extra = {f"extra__agenty__{name}": value, **{"missing": {}, "empty": {name: ""}, "null": {name: None}}[plain]}
+    settings = read_from_airflow(monkeypatch, json.dumps({"conn_type": "agenty", "password": KEY, "extra": extra}))
+
+    assert getattr(settings, attribute) == expected
+
+
+def test_the_plain_name_wins_over_the_long_one() -> None:
+    assert read(extra={"verify": False, "extra__agenty__verify": "true"}).verify is False
+
+
+def test_a_field_under_its_long_name_is_checked_too() -> None:
+    assert "timeout" in refusal(extra={"extra__agenty__timeout": "soon"})
+
+
+# What is not repeated
+
+SECRET = "f93cbe395912e826f7550f207a5cad7d"
+SECRET_JSON = json.dumps({"conn_type": "agenty", "password": SECRET, "host": "https://api.agenty.com/v2"})
+SECRET_URI = f"agenty://:{SECRET}@api.agenty.com/v2?timeout=30"
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        f"'{SECRET_JSON}'",
+        f'"{SECRET_JSON}"',
+        f"`{SECRET_JSON}`",
+        f"\u201c{SECRET_JSON}\u201d",
+        f" '{SECRET_JSON}'\n",
+        json.dumps(SECRET_JSON),
+        json.dumps(json.dumps(SECRET_JSON)),
+        json.dumps([json.loads(SECRET_JSON)]),
+        quote(SECRET_JSON, safe=""),
+        f"'{SECRET_URI}'",
+        f'"{SECRET_URI}"',
+        json.dumps(json.dumps(SECRET_URI)),
+        quote(SECRET_URI, safe=""),
+        f"\ufeff{SECRET_JSON}",
+        f"\ufeff{SECRET_URI}",
+        f"\u200b{SECRET_JSON}",
+        *(
+            f"{name}={mark}{value}{mark}"
+            for name in ("AIRFLOW_CONN_AGENTY_DEFAULT", "export AIRFLOW_CONN_AGENTY_DEFAULT", "AGENTY")
+            for value in (SECRET_JSON, SECRET_URI)
+            for mark in ("", "'", '"')
+        ),
+        f"AIRFLOW_CONN_AGENTY_DEFAULT={SECRET}",
+        f"conn_type: agenty\npassword: {SECRET}\n",
+        f"conn_type=agenty;password={SECRET}",
+    ],
+)
+def test_a_connection_that_airflow_misreads_is_told_without_what_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, connection: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", connection)
+    worked, said = AgentyHook().test_connection()
+
+    assert not worked
+    assert "are there quotes or an encoding around it" in said
+    assert "--env-file" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        SECRET,
+        f":{SECRET}",
+        f"agenty:/:{SECRET}@api.agenty.com/v2",
+        f"agenty://{SECRET}@",
+        f"agenty://{SECRET}",
+        f"agenty://:x@h:{SECRET}/",
+        f"agenty://https://x:{SECRET}@https://api.agenty.com/v2",
+        f"agenty://:ab/{SECRET}@api.agenty.com/v2",
+        f"agenty://:ab?{SECRET}@api.agenty.com/v2",
+        SECRET_JSON.replace('"', '\\"'),
+        repr(json.loads(SECRET_JSON)),
+        SECRET_JSON[:-5],
+        json.dumps({"agenty_default": json.loads(SECRET_JSON)}),
+        json.dumps({"conn_type": "agenty", "password": "x", "port": SECRET}),
+        json.dumps({"conn_type": "agenty", "password": "x", "apikey": SECRET}),
+        json.dumps({"conn_type": "agenty", "password": "x", "extra": SECRET}),
+        json.dumps({"conn_type": "agenty", "password": "x", "extra": [SECRET]}),
+        json.dumps({"conn_type": "agenty", "password": SECRET_JSON}),
+        json.dumps({"conn_type": "agenty", "password": SECRET_URI}),
+        json.dumps({"conn_type": "agenty", "password": f'"{SECRET}"'}),
+        json.dumps({"conn_type": "agenty", "extra": SECRET_JSON}),
+    ],
+)
+def test_a_connection_that_is_none_is_told_without_what_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, connection: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", connection)
+    worked, said = AgentyHook().test_connection()
+
+    assert not worked
+    assert "connection" in said
+    assert SECRET not in said
+
+
+TEXTS = [SECRET_JSON, SECRET_URI, f"'{SECRET}'"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((field, value) for field in ("host", "schema") for value in TEXTS),
+        *(
+            (field, value)
+            for field in ("port", "auth", "timeout", "proxies", "verify", "max_attempts")
+            for value in (*TEXTS, SECRET, {"a": SECRET}, [SECRET], 10**400)
+        ),
+    ],
+)
+def test_no_refusal_repeats_the_value_of_a_field(field: str, value: Any) -> None:
+    said = refusal(**({field: value} if field in ("host", "port", "schema") else {"extra": {field: value}}))
+
+    assert SECRET not in said
+    assert field in said or "connection's extra" in said
+
+
+def test_plain_http_to_a_host_that_is_a_secret_does_not_repeat_it() -> None:
+    assert SECRET not in refusal(host=f"http://{SECRET}")
+
+
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_quotes_are_spoken_of_where_airflow_can_not_read_what_is_in_them(
+    monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    # Airflow takes what has several addresses in it for no URI at all.
+    proxies = {"http": f"http://user:{SECRET}@proxy.example:1", "https": "http://proxy.example:1"}
+    connection = json.dumps({**json.loads(SECRET_JSON), "extra": {"proxies": proxies}})
+    monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", f"{mark}{connection}{mark}")
+    worked, said = AgentyHook().test_connection()
+
+    assert not worked
+    assert "without quotes or an encoding around it" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "/" + "x" * 5_000, "a\0b"])
+@pytest.mark.parametrize("field", ["auth", "timeout", "proxies", "verify", "max_attempts"])
+def test_a_field_that_is_deep_or_long_is_refused_like_any_other(field: str, value: str) -> None:
+    assert field in refusal(extra={field: value})
+
+
+def test_a_good_key_is_not_blamed_for_a_field_that_is_wrong() -> None:
+    assert "timeout" in refusal(password="a2V5==", extra={"timeout": "soon"})
+
+
 # What the hook makes of it
 
 
@@ -374,3 +539,11 @@ def test_an_unknown_connection_is_named_with_what_to_do() -> None:
 
 def test_making_a_hook_reads_no_connection() -> None:
     assert AgentyHook("agenty_elsewhere").agenty_conn_id == "agenty_elsewhere"
+
+
+@pytest.mark.parametrize("conn_id", [SECRET_URI, SECRET_JSON, f"'{SECRET}'", SECRET * 10])
+def test_a_connection_id_that_is_no_name_is_not_repeated(conn_id: str) -> None:
+    with pytest.raises(AgentyInputError, match="no connection '…'") as refused:
+        AgentyHook(conn_id).get_job(7)
+
+    assert SECRET not in str(refused.value)

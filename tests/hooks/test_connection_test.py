@@ -67,9 +67,7 @@ def failures(
             ["TLS connection to 127.0.0.1 failed"],
         ),
         "proxy": (
-            lambda: connect(
-                {"proxies": f"http://127.0.0.1:{closed_port}"}, host=tls_sandbox.url, password=tls_sandbox.key
-            ),
+            lambda: connect({"proxies": f"http://127.0.0.1:{closed_port}"}, host="https://agenty.example"),
             ["proxy", "proxies", "HTTPS_PROXY"],
         ),
         "timeout": (lambda: connect({"timeout": {"read": 0.2}}), ["no answer from 127.0.0.1 within 0.2 s", "timeout"]),

@@ -101,7 +101,7 @@ def test_a_job_that_is_not_done_in_time_is_an_error_that_says_how_far_it_is(sand
     sandbox.set_status(job_id, "running", pages_total=120, pages_processed=37)
 
     with pytest.raises(AgentyTimeoutError, match=rf"Job {job_id} is not done in time.*running: 37/120 pages") as raised:
-        wait(hook, job_id, timeout=0.1)
+        wait(hook, job_id, timeout=2)
 
     assert raised.value.job is not None
     assert raised.value.job.status == "running"

@@ -63,7 +63,7 @@ def client(sandbox):
 @pytest.fixture(params=["embedded", "remote"])
 def controls(request, sandbox):
     """The test-facing methods, called in this process and over the control routes."""
-    return sandbox if request.param == "embedded" else RemoteSandbox(sandbox.url)
+    return sandbox if request.param == "embedded" else RemoteSandbox(sandbox.url, sandbox.key)
 
 
 @pytest.fixture

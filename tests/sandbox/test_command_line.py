@@ -50,6 +50,10 @@ def address(banner):
     return re.search(r"^Address: (\S+)$", banner, re.MULTILINE)[1]
 
 
+def remote(banner):
+    return RemoteSandbox(address(banner), re.search(r"^Key: (\S+)$", banner, re.MULTILINE)[1])
+
+
 def test_the_banner_has_all_one_needs():
     with running("--seconds", "0.05") as (_, banner):
         line = re.search(r"^AIRFLOW_CONN_AGENTY_DEFAULT=(.+)$", banner, re.MULTILINE)[1]
@@ -57,7 +61,7 @@ def test_the_banner_has_all_one_needs():
         assert connection["host"] == address(banner)
         assert f"Key: {connection['password']}\n" in banner
         assert "cannot know" in banner
-        sandbox = RemoteSandbox(address(banner))
+        sandbox = remote(banner)
         assert sandbox.connection == connection
         headers = {"X-Agenty-ApiKey": connection["password"]}
         answer = requests.post(
@@ -71,7 +75,7 @@ def test_the_banner_has_all_one_needs():
 def test_it_ends_at_once_and_cleanly_whatever_is_going_on(number, tmp_path):
     (tmp_path / "q1w2e3r4t5.csv").write_bytes(b"a\n" + b"1\n" * 5_000_000)
     with running("--agents", str(tmp_path), "--seconds", "0") as (process, banner):
-        sandbox = RemoteSandbox(address(banner))
+        sandbox = remote(banner)
         session = requests.Session()
         session.headers["X-Agenty-ApiKey"] = sandbox.key
         job_id = session.post(f"{sandbox.url}/jobs/start", json={"agent_id": "q1w2e3r4t5"}, timeout=10).json()["job_id"]
@@ -157,8 +161,8 @@ def test_it_speaks_tls(tmp_path):
         assert sandbox.connection["extra"] == {"verify": str(certificate)}
         answer = requests.get(f"{sandbox.url}/jobs", headers=headers, verify=str(certificate), timeout=10)
         assert answer.status_code == 200
-        remote = RemoteSandbox(sandbox.url, context=ssl.create_default_context(cafile=certificate))
-        remote.fault("GET", "/jobs", drop="before", reset=True)
+        controls = RemoteSandbox(sandbox.url, sandbox.key, context=ssl.create_default_context(cafile=certificate))
+        controls.fault("GET", "/jobs", drop="before", reset=True)
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{sandbox.url}/jobs", headers=headers, verify=str(certificate), timeout=10)
 

@@ -160,6 +160,12 @@ class TestAnswers:
         controls.fault("GET", "/jobs", body=b"\xff\xfe\x00")
         assert client.get("/jobs").content == b"\xff\xfe\x00"
 
+    def test_text_that_is_none(self, client, controls):
+        controls.fault("GET", "/jobs", body={"message": "half: \ud83d"}, status=500)
+        assert client.get("/jobs").json() == {"message": "half: \ud83d"}
+        controls.fault("GET", "/jobs", body='{"message": "half: \ud83d"}', status=500)
+        assert client.get("/jobs").json() == {"message": "half: \ud83d"}
+
     def test_a_redirect(self, client, controls):
         controls.fault("GET", "/jobs", redirect="http://127.0.0.1:9/elsewhere")
         answer = client.get("/jobs", allow_redirects=False)
@@ -245,6 +251,17 @@ class TestBodies:
         with pytest.raises(urllib3.exceptions.ProtocolError):
             answer.raw.read(1)
         assert fetch(link).content == whole
+
+    def test_cut_while_much_is_still_to_be_written(self, controls, new_client, caplog):
+        controls.set_agent(BOOKS, "a\n" + "1\n" * 6_000_000)
+        link = new_client(controls).link(controls.add_older_jobs(BOOKS, 1)[0])
+        controls.download_fault(cut=10_000_000)
+        answer = requests.get(link, stream=True, timeout=10)
+        time.sleep(0.2)
+        assert len(answer.raw.read(10_000_000)) == 10_000_000
+        with pytest.raises(urllib3.exceptions.ProtocolError):
+            answer.raw.read(1)
+        assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
     def test_cut_with_a_reset(self, controls, link):
         controls.download_fault(cut=100, reset=True)

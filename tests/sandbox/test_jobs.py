@@ -296,3 +296,66 @@ def test_an_unknown_job_is_named(controls, command):
 def test_a_plan_that_cannot_be_is_refused(controls, plan):
     with pytest.raises(ValueError, match=r"completed|pages"):
         controls.plan(**plan)
+
+
+HALF = "Could not read: \ud83d"
+HUGE = 2**70
+
+
+def put_bad_text(controls, client, way):
+    """Let a job have half an emoji in its error, and a number that no 64 bits hold."""
+    if way == "plan":
+        controls.plan(outcome="aborted", error=HALF, seconds=0)
+        return client.start().json()["job_id"]
+    if way == "script":
+        controls.script([{"status": "aborted", "error": HALF, "pages_processed": HUGE}])
+        return client.start().json()["job_id"]
+    job_id = client.start().json()["job_id"]
+    controls.set_status(job_id, "aborted", error=HALF, pages_processed=HUGE)
+    return job_id
+
+
+@pytest.mark.parametrize("way", ["plan", "script", "set_status"])
+def test_text_that_is_none_is_sent_as_json_can_say_it(controls, client, way):
+    job_id = put_bad_text(controls, client, way)
+    for path in (f"/jobs/{job_id}", "/jobs", f"/jobs/{job_id}/stop"):
+        answer = client.get(path)
+        assert b'"error":"Could not read: \\ud83d"' in answer.content
+        job = answer.json()
+        assert job.get("result", [job])[0]["error"] == HALF
+    assert [each["error"] for each in controls.jobs] == [controls.job(job_id)["error"]] == [HALF]
+    if way != "plan":
+        assert client.get(f"/jobs/{job_id}").json()["pages_processed"] == HUGE
+
+
+def test_text_that_is_none_is_in_the_log_too(controls, client):
+    job_id = put_bad_text(controls, client, "plan")
+    controls.add_log(job_id, HALF)
+    assert b"Could not read: \xed\xa0\xbd\n" in client.get(f"/jobs/{job_id}/logs").content
+    exported = client.session.get(client.link(job_id, type="logs"), headers={"X-Agenty-ApiKey": None}, timeout=10)
+    assert exported.content == client.get(f"/jobs/{job_id}/logs").content
+    assert any(line.endswith(HALF) for line in controls.log(job_id))
+
+
+def test_other_text_is_sent_as_it_is(client, sandbox):
+    sandbox.plan(outcome="aborted", error="£ 😀", seconds=0)
+    assert "£ 😀".encode() in client.get(f"/jobs/{client.start().json()['job_id']}").content
+
+
+@pytest.mark.parametrize("value", [object(), b"bytes", 10**5000, {1, 2}], ids=["object", "bytes", "digits", "set"])
+def test_what_json_can_not_say_is_refused_where_it_is_given(sandbox, client, value):
+    job_id = client.start().json()["job_id"]
+    with pytest.raises((TypeError, ValueError)):
+        sandbox.set_status(job_id, "running", error=value)
+    with pytest.raises((TypeError, ValueError)):
+        sandbox.script([{"status": "running", "error": value}])
+    with pytest.raises((TypeError, ValueError)):
+        sandbox.plan(error=value)
+    assert client.get("/jobs").status_code == 200
+
+
+def test_the_log_of_a_job_with_more_pages_than_can_be_logged_ends(sandbox, client):
+    sandbox.plan(pages=HUGE, seconds=0)
+    job_id = client.start().json()["job_id"]
+    assert client.get(f"/jobs/{job_id}").json()["pages_total"] == HUGE
+    assert "Running page 1 of" in client.get(f"/jobs/{job_id}/logs").text
