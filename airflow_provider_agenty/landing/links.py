@@ -124,15 +124,17 @@ def secrets_in(link: str) -> list[str]:
     Name what should be masked of a link, should anybody print it.
 
     :param link: the link.
-    :return: its password, and what looks like a secret in its path and query, as it is written and unquoted.
+    :return: its password, what looks like a secret in its path and query, as it is written and unquoted, and a query
+        that holds such a thing as a whole.
     """
     address, _, query = link.partition("#")[0].partition("?")
     server, *values = address.partition("://")[2].split("/")
     password = server.rpartition("@")[0].partition(":")[2]
-    for piece in re.split("[&;]", query):
-        name, _, value = piece.partition("=")
-        values.append(value or name)
+    pieces = [piece.partition("=") for piece in re.split("[&;]", query)]
+    values += [value or name for name, _, value in pieces]
     found = [value for value in (*values, *map(unquote, values)) if _is_secret(value)]
+    if any(secret in query for secret in found):
+        found.append(query)
     if len(password) >= _SHORTEST_PASSWORD_MASKED:
         found += [password, unquote(password)]
     return list(dict.fromkeys(found))
