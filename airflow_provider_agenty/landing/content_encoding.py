@@ -17,9 +17,11 @@ _GZIP_START = b"\x1f\x8b\x08"
 _NOT_PADDING = re.compile(rb"[^\0]")
 
 # Found in the wild on bodies that are as they should be. Stores keep what an uploader named, such as the framing of
-# an upload to S3.
-_NO_COMPRESSION = frozenset(
-    {"", "identity", "none", "aws-chunked", "chunked", "binary", "7bit", "8bit", "ascii", "us-ascii", "utf-8", "utf8"}
+# an upload to S3, or a character set or a media type in the wrong header.
+_NO_COMPRESSION = re.compile(
+    r"aws-chunked|chunked|none|null|raw|plain|text|binary|[78]bit|(us-)?ascii|utf-?(8|16)|iso-8859-\d+|latin-?1"
+    r"|windows-\d+|[\w.+-]+/[\w.+-]+(;.*)?",
+    re.ASCII,
 )
 
 
@@ -174,7 +176,7 @@ def compressions_in(content_encoding: str) -> list[str]:
     :param content_encoding: the header's value; may be empty.
     :return: what it names, less what is known to be no compression.
     """
-    return [name for name in names_in(content_encoding) if name not in _NO_COMPRESSION]
+    return [name for name in names_in(content_encoding) if not _NO_COMPRESSION.fullmatch(name)]
 
 
 def decoder_for(content_encoding: str) -> Decoder:

@@ -356,6 +356,7 @@ class TestEncodings:
             ("aws-chunked,gzip", gzip.compress(CSV)),
             ("utf-8", CSV),
             ("binary", CSV),
+            ("text/csv; charset=utf-8", CSV),
         ],
     )
     def test_that_are_no_compression_are_ignored_with_a_warning(self, host, make_download, caplog, name, body):
