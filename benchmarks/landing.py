@@ -96,7 +96,7 @@ def with_landing(url: str, target: Path, rows: int | None) -> None:
     log = logging.getLogger("benchmark")
     with requests.Session() as session:
         exported = land(
-            HttpDownload(lambda: url, session, expected="The file", log=log),
+            HttpDownload(lambda: url, session, expected="The file", schemes_to_this_machine=("http", "https"), log=log),
             open_destination(str(target), default_name="unused.csv"),
             job_id=1,
             collection=1,

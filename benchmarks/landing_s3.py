@@ -89,7 +89,7 @@ def land_in_s3(url: str, rows: int, folder: str) -> None:
     begun = time.perf_counter()
     with requests.Session() as session:
         land(
-            HttpDownload(lambda: url, session, expected="The file", log=log),
+            HttpDownload(lambda: url, session, expected="The file", schemes_to_this_machine=("http", "https"), log=log),
             open_destination("s3://lake/ours.csv", default_name="unused"),
             job_id=1,
             collection=1,

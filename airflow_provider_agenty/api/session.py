@@ -124,6 +124,11 @@ for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response"
     logging.getLogger(_name).addFilter(_is_not_asking)
 
 
+def _allowed_proxies(url: str | None, proxies: Any) -> Any:
+    # A proxy would be sent the key in clear, and could not reach this machine's loopback anyway.
+    return {} if is_loopback(urlsplit(url or "").hostname) else proxies
+
+
 class Session(requests.Session):
     """
     A :class:`requests.Session` with the settings of a connection.
@@ -159,13 +164,12 @@ class Session(requests.Session):
         settings = self._settings
         if verify is None and settings.verify is not True:
             verify = settings.verify
-        return super().merge_environment_settings(url, {**settings.proxies, **(proxies or {})}, stream, verify, cert)
+        merged = super().merge_environment_settings(url, {**settings.proxies, **(proxies or {})}, stream, verify, cert)
+        return {**merged, "proxies": _allowed_proxies(url, merged["proxies"])}
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a prepared request, as :meth:`requests.Session.send` does, without a line in urllib3's log."""
-        if is_loopback(urlsplit(request.url or "").hostname):
-            # A proxy would be sent the key in clear, and could not reach this machine's loopback anyway.
-            kwargs["proxies"] = {}
+        kwargs["proxies"] = _allowed_proxies(request.url, kwargs.get("proxies"))
         token = _asking.set(True)
         try:
             return super().send(request, **kwargs)

@@ -23,7 +23,7 @@ from airflow_provider_agenty.api.jobs import Job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.paging import JobPage
 from airflow_provider_agenty.api.session import Session
-from airflow_provider_agenty.api.settings import Settings
+from airflow_provider_agenty.api.settings import Settings, is_loopback
 from airflow_provider_agenty.api.transport import Transport
 from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, mask_secret
 from airflow_provider_agenty.connection_form import (
@@ -488,6 +488,8 @@ class AgentyHook(BaseHook):
         :param filename: The file's name in the link. Default: Agenty's own.
         :return: The URL, on another host than the API; it takes no API key.
         """
+        from airflow_provider_agenty.landing.links import secrets_in
+
         job_id = identifiers.check_job_id(job_id)
         parameters = {
             "type": identifiers.check_file_type(file_type),
@@ -501,7 +503,8 @@ class AgentyHook(BaseHook):
         link = (values.get("downloadlink") or values.get("downloadLink")) if isinstance(values, dict) else None
         if not isinstance(link, str) or not _is_url(link):
             raise answer.unexpected("holds no download link")
-        self._hide_link(urlsplit(link).query)
+        for secret in secrets_in(link):
+            mask_secret(secret)
         return link
 
     def download_export(
@@ -580,8 +583,10 @@ class AgentyHook(BaseHook):
                     session,
                     expected=f"The {file_type} of job {job_id}",
                     timeout=(self.settings.connect_timeout, self.settings.read_timeout),
-                    secret=self._hide_link,
+                    secret=mask_secret,
                     may_be_empty=not is_result,
+                    expected_rows=rows,
+                    schemes_to_this_machine=self._schemes_to_this_machine(),
                     log=self.log,
                 ),
                 destination,
@@ -742,11 +747,12 @@ class AgentyHook(BaseHook):
         )
         tell_hook_lineage(self, exported, base_url=self.base_url, agent_id=job.agent_id, log=self.log)
 
-    @staticmethod
-    def _hide_link(query: str) -> None:
-        """Have Airflow's logs hide the signature of a link, in urllib3's lines too."""
-        if query:
-            mask_secret(query)
+    def _schemes_to_this_machine(self) -> tuple[str, ...]:
+        """Say how downloads may lead to this machine: not at all, unless the base URL itself does."""
+        parts = urlsplit(self.base_url)
+        if not is_loopback(parts.hostname):
+            return ()
+        return ("https",) if parts.scheme == "https" else ("https", "http")
 
 
 def _is_url(text: str) -> bool:

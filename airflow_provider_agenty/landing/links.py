@@ -1,55 +1,148 @@
-"""Links that are secrets: what may be asked of them and what may be said about them."""
+"""Links that are secrets: where they may lead, what is sent of them, and what may be said about them."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from urllib.parse import SplitResult, urlsplit
+import re
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import quote, unquote, urljoin
 
 from airflow_provider_agenty.landing.errors import LandingError
 
+_LINK = re.compile(
+    r"(?P<scheme>https?)://(?P<login>[\w.~!$&'()*+,;=:%-]*@)?(?P<host>[\w.~-]{1,253}|\[[\da-f:.]{2,45}\])"
+    r"(?P<port>:\d{0,5})?(?P<target>[/?][^#]*)?(#.*)?",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
+_HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_SENT_AS_THEY_ARE = "".join(map(chr, range(0x21, 0x7F)))  # all that a request line may hold
+_NAMES_OF_THIS_MACHINE = {"localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback"}
 
-def split_link(link: str) -> SplitResult:
+# Airflow replaces a mask wherever it occurs. A short one, a plain word or the name of a file would hide our own
+# messages: the id of an agent, the path of what was landed.
+_SHORTEST_MASK = 16
+_SHORTEST_PASSWORD_MASKED = 8
+_MAY_BE_A_SECRET = re.compile(r"(?=.*\d)(?=.*[A-Za-z])\S*")
+_FILE_NAME = re.compile(r".*\.[A-Za-z0-9]{1,5}(\.gz)?")
+
+
+@dataclass(frozen=True)
+class Link:
+    """
+    A link that may be followed.
+
+    :param text: the link as it came. A secret.
+    :param server: its scheme, login, host and port.
+    :param host: its host, the one thing that may be said of it.
+    :param has_login: whether it names a user.
+    :param target: what is asked of the server: path and query, to the letter.
+    """
+
+    text: str
+    server: str
+    host: str
+    has_login: bool
+    target: str
+
+    def redirected(self, location: str) -> str:
+        """
+        Say where a redirect leads, without changing how it is written.
+
+        :param location: the ``Location`` of the answer.
+        :return: a link, unchecked.
+        """
+        # http.client reads headers as Latin-1.
+        location = quote(location.strip().encode("latin-1", "replace"), safe=_SENT_AS_THEY_ARE)
+        if _HAS_SCHEME.match(location):
+            return location
+        if location.startswith("//"):
+            return f"{self.server.partition(':')[0]}:{location}"
+        if location.startswith("/"):
+            return self.server + location
+        return urljoin(self.server + self.target, location)
+
+
+def read_link(text: str, *, schemes_to_this_machine: Collection[str] = ()) -> Link:
     """
     Take a link apart, if it is one that may be followed.
 
-    :param link: the link.
+    :param text: the link.
+    :param schemes_to_this_machine: the schemes with which it may lead to loopback; default: none.
     :return: its parts.
-    :raises LandingError: if it is none, or if it leads over plain http to another machine. Never quotes it.
+    :raises LandingError: if it is none, leads over plain http to another machine, or to a place where only the
+        worker's own services are. Never quotes it.
     """
-    parts = _split(link)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    found = _LINK.fullmatch(text) if isinstance(text, str) else None
+    if not found or int((found["port"] or "")[1:] or 0) > 65535:
         raise LandingError("The download link is not an http or https URL; it is a secret and is not shown here.")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    scheme, host = found["scheme"].lower(), found["host"].strip("[]").lower()
+    address = _address(host)
+    at_this_machine = _is_this_machine(host, address)
+    if scheme == "http" and not (at_this_machine and "http" in schemes_to_this_machine):
         raise LandingError(
-            f"The download leads to {parts.hostname} over plain http, which anyone on the way can read and change: "
+            f"The download leads to {host} over plain http, which anyone on the way can read and change: "
             "only https is followed. Nothing was asked of that host."
         )
-    return parts
+    if (at_this_machine and scheme not in schemes_to_this_machine) or (
+        address is not None and (address.is_unspecified or address.is_link_local)
+    ):
+        raise LandingError(
+            f"The download leads to {host}, where only services of the worker itself can be: such a link is not "
+            "followed. Nothing was asked of that host."
+        )
+    target = quote(found["target"] or "/", safe=_SENT_AS_THEY_ARE, errors="surrogatepass")
+    return Link(
+        text=text,
+        server=f"{scheme}://{found['login'] or ''}{found['host']}{found['port'] or ''}",
+        host=host,
+        has_login=bool(found["login"]),
+        target=target if target.startswith("/") else f"/{target}",
+    )
 
 
-def _split(link: str) -> SplitResult | None:
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host is, in each spelling that the system takes for one: ``127.1``, ``2130706433``."""
     try:
-        parts = urlsplit(link)
-        parts.port  # noqa: B018 - raises where the port is none
-    except (ValueError, TypeError, AttributeError):
+        found = socket.getaddrinfo(host.rstrip("."), None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        address = ip_address(found[0][4][0])
+    except (OSError, ValueError):
         return None
-    return parts
+    return getattr(address, "ipv4_mapped", None) or address
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _is_this_machine(host: str, address: IPv4Address | IPv6Address | None) -> bool:
+    if address is not None:
+        return address.is_loopback
+    name = host.rstrip(".")
+    return name in _NAMES_OF_THIS_MACHINE or name.endswith(".localhost")
 
 
-def secrets_in(parts: SplitResult) -> list[str]:
+def secrets_in(link: str) -> list[str]:
     """
-    Name what must not be seen of a link.
+    Name what should be masked of a link, should anybody print it.
 
-    :param parts: the link's parts.
-    :return: its query and its password, as far as it has them.
+    :param link: the link.
+    :return: its password, what looks like a secret in its path and query, as it is written and unquoted, and a query
+        that holds such a thing as a whole.
     """
-    return [secret for secret in (parts.query, parts.password) if secret]
+    address, _, query = link.partition("#")[0].partition("?")
+    server, *values = address.partition("://")[2].split("/")
+    password = server.rpartition("@")[0].partition(":")[2]
+    pieces = [piece.partition("=") for piece in re.split("[&;]", query)]
+    values += [value or name for name, _, value in pieces]
+    found = [value for value in (*values, *map(unquote, values)) if _is_secret(value)]
+    if any(secret in query for secret in found):
+        found.append(query)
+    if len(password) >= _SHORTEST_PASSWORD_MASKED:
+        found += [password, unquote(password)]
+    return list(dict.fromkeys(found))
+
+
+def _is_secret(value: str) -> bool:
+    return (
+        len(value) >= _SHORTEST_MASK
+        and _MAY_BE_A_SECRET.fullmatch(value) is not None
+        and not _FILE_NAME.fullmatch(unquote(value))
+    )

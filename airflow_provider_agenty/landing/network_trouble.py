@@ -33,6 +33,7 @@ def describe_trouble(error: BaseException) -> str:
 
 # By name, because importing requests and urllib3 takes longer than all the rest of this package.
 _BY_NAME = {
+    "TooSlow": "less than 64 KiB came in four times the read timeout",
     "NameResolutionError": "the host name could not be resolved",
     "ProxyError": "the proxy did not let it through",
     "ConnectTimeout": "no connection came about in time",

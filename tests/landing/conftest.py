@@ -35,7 +35,8 @@ class Answer:
 
     ``cut_after`` closes the connection after so many bytes of the body; ``reset`` does it rudely. ``length`` is
     what ``Content-Length`` says instead of the truth; ``None`` leaves it out. With ``ranges`` a ``Range`` is
-    honoured while its ``If-Range`` is the ETag or the date of the answer.
+    honoured while its ``If-Range`` is the ETag or the date of the answer. ``drip`` sends a byte each so many seconds.
+    ``raw`` is sent instead of all the rest.
     """
 
     body: bytes = b""
@@ -47,6 +48,8 @@ class Answer:
     reset: bool = False
     ranges: bool = False
     stall: float = 0.0
+    drip: float = 0.0
+    raw: bytes | None = None
 
     def head_and_body(self, request: Request) -> tuple[bytes, bytes]:
         status, headers, body = self.status, dict(self.headers), self.body
@@ -115,7 +118,12 @@ class DownloadHost:
 
     @staticmethod
     def _send(connection: socket.socket, answer: Answer, request: Request) -> None:
-        head, body = answer.head_and_body(request)
+        head, body = answer.head_and_body(request) if answer.raw is None else (answer.raw, b"")
+        if answer.drip:
+            for at in range(len(head + body)):
+                connection.sendall((head + body)[at : at + 1])
+                time.sleep(answer.drip)
+            return
         connection.sendall(head + body[: answer.cut_after])
         if answer.stall:
             time.sleep(answer.stall)
@@ -155,6 +163,7 @@ def make_download(host, session, secrets, monkeypatch) -> Callable[..., HttpDown
             "secret": secrets.append,
             "log": logging.getLogger("landing-test"),
             "timeout": (5.0, 5.0),
+            "schemes_to_this_machine": ("https", "http"),
             **options,
         }
         return HttpDownload(settings.pop("get_link"), settings.pop("session"), **settings)
