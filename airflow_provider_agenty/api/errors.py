@@ -50,6 +50,10 @@ class UnexpectedAnswerError(ApiError):
     """Agenty answered, but not with what its API promises: no JSON, a part missing, a redirect elsewhere."""
 
 
+class AnswerTooLargeError(UnexpectedAnswerError):
+    """The decoded answer is larger than what is read of one."""
+
+
 class UnavailableError(ApiError):
     """
     Agenty could not be reached, or asks to come back later (429, 5xx, network).

@@ -16,7 +16,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_agenty.api import errors, identifiers, inputs, paging, starting, stopping
+from airflow_provider_agenty.api import errors, identifiers, inputs, paging, result_pages, starting, stopping
+from airflow_provider_agenty.api.background import in_background
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.jobs import Job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry
@@ -396,7 +397,7 @@ class AgentyHook(BaseHook):
         """
         job_id = identifiers.check_job_id(job_id)
         collection = identifiers.check_collection(collection)
-        return paging.iter_result(self._transport, job_id, collection=collection, modified=modified)
+        return result_pages.iter_result(self._transport, job_id, collection=collection, modified=modified)
 
     @translated
     def count_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> int:
@@ -407,7 +408,7 @@ class AgentyHook(BaseHook):
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether the result after post-processing is meant, where there is one. Default true.
         """
-        return paging.read_result_total(
+        return result_pages.read_result_total(
             self._transport,
             identifiers.check_job_id(job_id),
             collection=identifiers.check_collection(collection),
@@ -609,6 +610,7 @@ class AgentyHook(BaseHook):
         path: str,
         *,
         format: str = "jsonl",  # noqa: A002 - what users call it
+        column_types: str = "infer",
         collection: int = 1,
         modified: bool = True,
         storage_conn_id: str | None = None,
@@ -630,9 +632,11 @@ class AgentyHook(BaseHook):
             folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.{format}``. A path
             that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't have one. Folders above it
             are made.
-        :param format: ``jsonl`` (default): each row as it came, on a line. ``csv``: with the columns of all rows, in
+        :param format: ``jsonl`` (default): each row on a line, its values as they came. ``csv``: with the columns of all rows, in
             the order in which they first appear. ``parquet``: the same columns, with types where all of a column's
             values agree; needs the extra ``parquet``.
+        :param column_types: ``infer`` (default): the values of this result decide. ``text``: every value is text, so that
+            no later result has another type; numbers keep theirs, null stays null.
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether the result after post-processing is meant, where there is one. Default true.
         :param storage_conn_id: The Airflow connection of the object store. Default: that in the URL, if any, else the
@@ -648,14 +652,12 @@ class AgentyHook(BaseHook):
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
             before is still there.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         from airflow_provider_agenty.landing import land
         from airflow_provider_agenty.landing.formats import encode_pages
 
         job_id = checked(identifiers.check_job_id, job_id)
         collection = checked(identifiers.check_collection, collection)
-        check_format(format, path)
+        check_format(format, path, column_types)
         destination, job = self._open_destination(
             path,
             job_id,
@@ -673,12 +675,17 @@ class AgentyHook(BaseHook):
             beginning: list[list[dict[str, Any]]] = []
             if verify_rows:
                 # While the first page is on its way: each of the two is a whole round trip.
-                with ThreadPoolExecutor(1, thread_name_prefix="agenty-total") as executor:
-                    total = executor.submit(self.count_result, job_id, collection=collection, modified=modified)
-                    beginning.append(next(pages))
+                total = in_background(self.count_result, job_id, collection=collection, modified=modified)
+                beginning.append(next(pages))
                 expected = total.result()
             exported = land(
-                encode_pages(chain(beginning, pages), format, log=self.log, spool_folder=spool_folder),
+                encode_pages(
+                    chain(beginning, pages),
+                    format,
+                    column_types=column_types,
+                    log=self.log,
+                    spool_folder=spool_folder,
+                ),
                 destination,
                 job_id=job_id,
                 collection=collection,
@@ -696,7 +703,9 @@ class AgentyHook(BaseHook):
     ) -> Generator[list[dict[str, Any]], None, None]:
         """Yield the pages of a result; one that can't be read to its end can't be landed."""
         try:
-            yield from paging.iter_result_pages(self._transport, job_id, collection=collection, modified=modified)
+            yield from result_pages.iter_result_pages(
+                self._transport, job_id, collection=collection, modified=modified, keep_numbers=True
+            )
         except errors.UnexpectedAnswerError as error:
             public: AgentyError = AgentyExportError(f"{error} Nothing was landed.")
         except errors.ApiError as error:

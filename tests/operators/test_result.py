@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from airflow_provider_agenty.api import paging
+from airflow_provider_agenty.api import result_pages
 from airflow_provider_agenty.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_agenty.exceptions import (
     AgentyAuthError,
@@ -286,7 +286,7 @@ class TestRows:
         self, agenty_sandbox, finished_job, destination, spool, is_untouched, make_context, monkeypatch, file_format
     ):
         # The total is asked for while the first page is on its way: no fault of the sandbox tells the two apart.
-        monkeypatch.setattr(paging, "read_result_total", lambda *args, **kwargs: 951)
+        monkeypatch.setattr(result_pages, "read_result_total", lambda *args, **kwargs: 951)
         task = land(finished_job, destination, format=file_format, spool_folder=str(spool))
 
         with pytest.raises(AgentyExportError, match="950 rows where the result has 951"):
@@ -362,13 +362,13 @@ class TestWhateverGoesWrong:
         class Alarm(BaseException):
             pass
 
-        read_pages = paging.iter_result_pages
+        read_pages = result_pages.iter_result_pages
 
         def interrupted(*args, **kwargs):
             yield from islice(read_pages(*args, **kwargs), 5)
             raise Alarm
 
-        monkeypatch.setattr(paging, "iter_result_pages", interrupted)
+        monkeypatch.setattr(result_pages, "iter_result_pages", interrupted)
         task = land(finished_job, destination, format=file_format, spool_folder=str(spool))
 
         with pytest.raises(Alarm):
