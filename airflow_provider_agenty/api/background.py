@@ -26,7 +26,7 @@ def in_background(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     def run() -> None:
         try:
             result = function(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
+        except BaseException as error:
             future.set_exception(error)
         else:
             future.set_result(result)

@@ -76,7 +76,7 @@ class _Result:
         self._job_id = job_id
         self._parameters = {"collection": collection, "modified": int(modified)}
         self._keep_numbers = keep_numbers
-        self._has_warned = False
+        self.has_no_numbers = False
         self.is_given_up = False
 
     def read_piece(self, offset: int, count: int, limit: int, total: int) -> _Piece:
@@ -134,12 +134,7 @@ class _Result:
             raise answer.unexpected("holds no page: total or result is missing")
         if not all(isinstance(row, dict) for row in rows):
             raise answer.unexpected("holds a row that is not an object")
-        if decoded.has_no_numbers and not self._has_warned:
-            self._has_warned = True
-            log.warning(
-                "The result of job %d holds NaN or Infinity, which are no numbers in JSON: they are texts now.",
-                self._job_id,
-            )
+        self.has_no_numbers |= decoded.has_no_numbers
         return _Page(rows, offset, total, len(answer.body))
 
     def ended_early(self, page: _Page) -> UnexpectedAnswerError:
@@ -220,3 +215,7 @@ def iter_result_pages(
             yield piece.rows
     finally:
         result.is_given_up = True
+    if result.has_no_numbers:
+        log.warning(
+            "The result of job %d holds NaN or Infinity, which are no numbers in JSON: they are texts now.", job_id
+        )

@@ -632,11 +632,11 @@ class AgentyHook(BaseHook):
             folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.{format}``. A path
             that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't have one. Folders above it
             are made.
-        :param format: ``jsonl`` (default): each row on a line, its values as they came. ``csv``: with the columns of all rows, in
-            the order in which they first appear. ``parquet``: the same columns, with types where all of a column's
-            values agree; needs the extra ``parquet``.
-        :param column_types: ``infer`` (default): the values of this result decide. ``text``: every value is text, so that
-            no later result has another type; numbers keep theirs, null stays null.
+        :param format: ``jsonl`` (default): each row on a line, with its values as they came. ``csv``: with the columns
+            of all rows, in the order in which they first appear. ``parquet``: the same columns, with types where all of
+            a column's values agree; needs the extra ``parquet``.
+        :param column_types: ``infer`` (default): the values of this result decide. ``text``: each value but null is
+            text, so that no later result has other types; numbers keep their text.
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether the result after post-processing is meant, where there is one. Default true.
         :param storage_conn_id: The Airflow connection of the object store. Default: that in the URL, if any, else the

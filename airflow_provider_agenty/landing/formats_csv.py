@@ -61,10 +61,7 @@ def _rows_of(piece: Piece, columns: list[str]) -> Iterable[Iterable[str | None]]
         return repeat((), piece.rows)
     # Where rows have few of the columns, most columns are null in all of a piece.
     return zip(
-        *(
-            map(text_of, piece.columns[name]) if name in piece.columns else repeat(None, piece.rows)
-            for name in columns
-        ),
+        *(map(text_of, piece.columns[name]) if name in piece.columns else repeat(None, piece.rows) for name in columns),
         strict=True,
     )
 

@@ -507,11 +507,11 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
     :param path: Where to (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
         Below a folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.{format}``. A
         path that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't have one.
-    :param format: ``jsonl`` (default): each row on a line, its values as they came. ``csv``: with the columns of all rows, in the
-        order in which they first appear. ``parquet``: the same columns, with types where all of a column's values
-        agree; needs the extra ``parquet``.
-    :param column_types: ``infer`` (default): the values of this result decide. ``text``: every value is text, so that no
-        later result has another type; numbers keep theirs, null stays null.
+    :param format: ``jsonl`` (default): each row on a line, with its values as they came. ``csv``: with the columns of
+        all rows, in the order in which they first appear. ``parquet``: the same columns, with types where all of a
+        column's values agree; needs the extra ``parquet``.
+    :param column_types: ``infer`` (default): the values of this result decide. ``text``: each value but null is text,
+        so that no later result has other types; numbers keep their text.
     :param collection: The collection of the agent (templated), counted from 1. Default 1.
     :param modified: Whether the result after post-processing is meant, where there is one. Default true.
     :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
@@ -568,7 +568,9 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
         if format not in RESULT_FORMATS:
             raise AgentyInputError(f"format {format!r} is not known: it is 'jsonl' (the default), 'csv' or 'parquet'.")
         if column_types not in COLUMN_TYPES:
-            raise AgentyInputError(f"column_types {column_types!r} is not known: it is 'infer' (the default) or 'text'.")
+            raise AgentyInputError(
+                f"column_types {column_types!r} is not known: it is 'infer' (the default) or 'text'."
+            )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
