@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 JOB_ID = 7
 
 Pages = Callable[[int, int, int], bytes]
-"""Makes an answer of the offset, the limit, and how many requests for a page with more than one row there were."""
+"""Makes an answer of the offset, the limit, and how many requests for more than one row there were before."""
 
 
 def page_of(total: int, rows: list[Any] | str) -> bytes:
@@ -26,11 +26,14 @@ class ResultServer:
     """
     Serves a result.
 
+    ``limits`` are those of the requests for more than one row: one alone is what the count asks for.
+
     :param pages: Makes the pages.
     """
 
     def __init__(self, pages: Pages) -> None:
         self.limits: list[int] = []
+        self.requests = 0
         self._pages = pages
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -83,8 +86,9 @@ class ResultServer:
         return Handler
 
     def answer(self, offset: int, limit: int) -> bytes:
-        """Return a page. One row alone is what the count asks for."""
+        """Return a page."""
         with self._lock:
+            self.requests += 1
             number = len(self.limits)
             if limit > 1:
                 self.limits.append(limit)

@@ -25,7 +25,8 @@ PAGES_AHEAD = 12
 """How many pages of a result are fetched at once, and so how many are in memory."""
 
 _PAGE_BYTES = 5 * 1024 * 1024
-"""Where rows are large, so few are asked for at once that a page has about this size."""
+"""Where rows are large, so few are asked for at once that a page has about this size; if one row has more, fewer pages
+are fetched at once."""
 
 _FEWER = 4
 """How many times fewer rows are asked for where the answer was too large."""
@@ -46,9 +47,9 @@ class _Page:
         return self.offset + len(self.rows)
 
     @property
-    def limit(self) -> int:
-        """How many rows to ask for next, if they are as large as these."""
-        return max(1, min(RESULT_PAGE, len(self.rows) * _PAGE_BYTES // self.size))
+    def row_size(self) -> int:
+        """How many bytes a row took."""
+        return self.size // max(1, len(self.rows))
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ class _Piece:
     A part of a result.
 
     :param rows: All of its rows.
-    :param limit: How many rows to ask for next, if they are as large as these.
+    :param row_size: How many bytes one took.
     :param most: How many rows the server gave at once.
     :param was_cut: Whether these were fewer than it was asked for.
     """
 
     rows: list[dict[str, Any]]
-    limit: int
+    row_size: int
     most: int
     was_cut: bool
 
@@ -82,7 +83,7 @@ class _Result:
     def read_piece(self, offset: int, count: int, limit: int, total: int) -> _Piece:
         """Return exactly so many rows, in as many requests as the server makes of it, the first with this limit."""
         rows: list[dict[str, Any]] = []
-        next_limit, most, was_cut = limit, 0, False
+        row_size, most, was_cut = 0, 0, False
         while len(rows) < count and not self.is_given_up:
             page = self.read_page(offset + len(rows), limit, total)
             if not page.rows:
@@ -90,9 +91,9 @@ class _Result:
             rows += page.rows
             if len(page.rows) > most:
                 most, was_cut = len(page.rows), len(page.rows) < limit
-            next_limit = page.limit
-            limit = min(next_limit, max(1, count - len(rows)))
-        return _Piece(rows[:count], next_limit, most, was_cut)
+            row_size = page.row_size
+            limit = min(_rows_at_once(row_size), max(1, count - len(rows)))
+        return _Piece(rows[:count], row_size, most, was_cut)
 
     def read_page(self, offset: int, limit: int, total: int | None = None) -> _Page:
         """Return one page, of fewer rows than the limit where as many are too large; it must fit to the total."""
@@ -200,17 +201,20 @@ def iter_result_pages(
     if offset < total and not page.rows:
         raise result.ended_early(page)
     # A page that is shorter than asked for need not be followed by others like it: each piece is asked for in full.
-    limit = page.limit
+    row_size = page.row_size
+    limit = _rows_at_once(row_size)
     count = min(limit, len(page.rows))
+    del page  # It may be large.
     pending: deque[Future[_Piece]] = deque()
     try:
         while offset < total or pending:
-            while offset < total and len(pending) < PAGES_AHEAD:
+            while offset < total and len(pending) < _pages_at_once(row_size):
                 count = min(count, total - offset)
                 pending.append(in_background(result.read_piece, offset, count, limit, total))
                 offset += count
             piece = pending.popleft().result()
-            limit = piece.limit
+            row_size = piece.row_size
+            limit = _rows_at_once(row_size)
             count = min(limit, max(count, piece.most)) if piece.was_cut else limit
             yield piece.rows
     finally:
@@ -219,3 +223,11 @@ def iter_result_pages(
         log.warning(
             "The result of job %d holds NaN or Infinity, which are no numbers in JSON: they are texts now.", job_id
         )
+
+
+def _rows_at_once(row_size: int) -> int:
+    return max(1, min(RESULT_PAGE, _PAGE_BYTES // max(1, row_size)))
+
+
+def _pages_at_once(row_size: int) -> int:
+    return max(1, min(PAGES_AHEAD, PAGES_AHEAD * _PAGE_BYTES // max(1, row_size)))
