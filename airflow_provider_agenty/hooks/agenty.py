@@ -392,8 +392,9 @@ class AgentyHook(BaseHook):
         :param job_id: The job.
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether to read the result after post-processing, where there is one. Default true.
-        :return: Rows as Agenty gives them: keys are the agent's field names, and may differ from row to row.
-        :raises AgentyError: if Agenty gives fewer rows than it says there are.
+        :return: Rows as Agenty gives them: keys are the agent's field names, and may differ from row to row. A number
+            that fits neither into 64 bits nor into a float is its text, and so are NaN and Infinity.
+        :raises AgentyError: if Agenty gives fewer or more rows than it says there are, or says that of another number.
         """
         job_id = identifiers.check_job_id(job_id)
         collection = identifiers.check_collection(collection)

@@ -262,8 +262,10 @@ class TestWhatCanBeStored:
         assert json.loads(json.dumps(rows, allow_nan=False).encode()) == rows
         msgspec = pytest.importorskip("msgspec", reason="Airflow 3 sends XComs with it")
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(rows)) == rows
-        from airflow.sdk.serde import deserialize, serialize
-
+        try:
+            from airflow.sdk.serde import deserialize, serialize
+        except ImportError:
+            from airflow.serialization.serde import deserialize, serialize
         assert deserialize(json.loads(json.dumps(serialize(rows)))) == rows
 
     @pytest.mark.parametrize("depth", [102, 400, 200_000])
