@@ -22,6 +22,11 @@ def page_of(total: int, rows: list[Any] | str) -> bytes:
     return f'{{"total": {total}, "result": {text}}}'.encode("utf-8", "surrogatepass")
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of a client that has gone."""
+
+
 class ResultServer:
     """
     Serves a result.
@@ -36,7 +41,7 @@ class ResultServer:
         self.requests = 0
         self._pages = pages
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _QuietServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self.connection = json.dumps(
