@@ -1,30 +1,20 @@
-"""Lists and results that come in pages: read by what a page holds, never by what was asked for."""
+"""Lists and logs that come in pages: read by what a page holds, never by what was asked for."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from airflow_provider_agenty.api.errors import UnexpectedAnswerError
 from airflow_provider_agenty.api.jobs import Job, holds_job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
 from airflow_provider_agenty.api.transport import Answer, Transport
 from airflow_provider_agenty.api.validation import clean_text
 
-RESULT_PAGE = 2500
-"""The most rows Agenty gives in one page of a result; it may give fewer."""
-
 LOG_PAGE = 2500
 JOB_PAGE = 1000
 _TELLING_LINES = 10
-
-PAGES_AHEAD = 12
-"""How many pages of a result are fetched at once, and so how many are in memory."""
 
 
 @dataclass(frozen=True)
@@ -122,108 +112,6 @@ def read_job_page(
     jobs = [answer.read_job(values) for values in rows]
     is_last = not page.rows or page.end >= page.total
     return JobPage({job.job_id: job for job in jobs}, page.total, None if is_last else page.end)
-
-
-def read_result_total(transport: Transport, job_id: int, *, collection: int, modified: bool) -> int:
-    """
-    Return how many rows a result has.
-
-    :param transport: Where to ask.
-    :param job_id: The job.
-    :param collection: The collection, counted from 1.
-    :param modified: Whether the result after post-processing is meant.
-    """
-    return _read_result_page(transport, job_id, collection, modified, offset=0, limit=1).total
-
-
-def iter_result(transport: Transport, job_id: int, *, collection: int, modified: bool) -> Iterator[dict[str, Any]]:
-    """
-    Yield the rows of a result in order, as :func:`iter_result_pages` reads them.
-
-    :param transport: Where to ask.
-    :param job_id: The job.
-    :param collection: The collection, counted from 1.
-    :param modified: Whether the result after post-processing is meant.
-    :raises UnexpectedAnswerError: if the server gives fewer rows than it says there are.
-    """
-    with closing(iter_result_pages(transport, job_id, collection=collection, modified=modified)) as pages:
-        for page in pages:
-            yield from page
-
-
-def iter_result_pages(
-    transport: Transport, job_id: int, *, collection: int, modified: bool, pages_ahead: int = PAGES_AHEAD
-) -> Generator[list[dict[str, Any]], None, None]:
-    """
-    Yield the pages of a result in order, with the next ones already on their way.
-
-    The first page tells how many rows the server gives at once, the others are asked for in such pieces.
-
-    :param transport: Where to ask.
-    :param job_id: The job.
-    :param collection: The collection, counted from 1.
-    :param modified: Whether the result after post-processing is meant.
-    :param pages_ahead: How many pages to fetch at once, and to hold in memory.
-    :return: The rows of each page; only the page of an empty result has none.
-    :raises UnexpectedAnswerError: if the server gives fewer rows than it says there are.
-    """
-
-    def read_piece(offset: int, limit: int) -> Page:
-        return _read_result_page(transport, job_id, collection, modified, offset=offset, limit=limit)
-
-    first = read_piece(0, RESULT_PAGE)
-    yield first.rows
-    if first.end >= first.total:
-        return
-    if not first.rows:
-        raise _ended_early(job_id, 0, first.total)
-    size = len(first.rows)
-    pieces = ((offset, min(size, first.total - offset)) for offset in range(first.end, first.total, size))
-    executor = ThreadPoolExecutor(max_workers=pages_ahead, thread_name_prefix="agenty-result")
-    try:
-        pending: deque[Future[list[Any]]] = deque()
-        for offset, count in pieces:
-            pending.append(executor.submit(_read_rows, read_piece, job_id, offset, count, first.total))
-            if len(pending) >= pages_ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _read_rows(read_piece: Callable[[int, int], Page], job_id: int, offset: int, count: int, total: int) -> list[Any]:
-    """Return exactly so many rows, in as many requests as the server makes of it."""
-    rows: list[Any] = []
-    while len(rows) < count:
-        page = read_piece(offset + len(rows), count - len(rows))
-        if page.total < total:
-            raise UnexpectedAnswerError(
-                f"The result of job {job_id} changed while it was read: it had {total} rows and has {page.total} now. "
-                "Read it again."
-            )
-        if not page.rows:
-            raise _ended_early(job_id, offset + len(rows), total)
-        rows += page.rows
-    return rows[:count]
-
-
-def _ended_early(job_id: int, offset: int, total: int) -> UnexpectedAnswerError:
-    return UnexpectedAnswerError(
-        f"The result of job {job_id} ended at row {offset} of {total}: Agenty answered with an empty page. Read it "
-        "again."
-    )
-
-
-def _read_result_page(
-    transport: Transport, job_id: int, collection: int, modified: bool, *, offset: int, limit: int
-) -> Page:
-    parameters = {"offset": offset, "limit": limit, "collection": collection, "modified": int(modified)}
-    answer = transport.read(f"/jobs/{job_id}/result", parameters)
-    page = Page.from_answer(answer, offset=offset)
-    if not all(isinstance(row, dict) for row in page.rows):
-        raise answer.unexpected("holds a row that is not an object")
-    return page
 
 
 def iter_logs(transport: Transport, job_id: int, *, offset: int) -> Iterator[LogEntry]:

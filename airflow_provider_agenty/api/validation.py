@@ -25,7 +25,9 @@ LONGEST_TEXT = 4_000
 LONGEST_NAME = 100
 """The most characters of what names something: a state, a type, a host."""
 
-DEEPEST_JSON = 50
+MOST_NESTED = 100
+"""How deep values may be nested: Airflow, and what reads our files, goes through them by recursion."""
+
 SHORTEST_SECRET = 5
 """A shorter key is not looked for in texts: it would be found in ordinary words."""
 
@@ -72,7 +74,7 @@ def read_json(body: bytes, *, key: str = "") -> Any:
         values = None
         too_deep = True
     else:
-        too_deep = _is_deeper(values, DEEPEST_JSON)
+        too_deep = is_nested_deeper(values, MOST_NESTED)
     if too_deep:
         raise ValueError("nested too deep")
     # An escape may hide either of the two.
@@ -96,9 +98,15 @@ def _none(_: str) -> None:
     return None
 
 
-def _is_deeper(values: Any, levels: int) -> bool:
+def is_nested_deeper(values: Any, most: int) -> bool:
+    """
+    Return whether decoded JSON is nested deeper than so many levels.
+
+    :param values: What was decoded.
+    :param most: The levels.
+    """
     level = [values]
-    for _ in range(levels):
+    for _ in range(most):
         level = [
             child
             for each in level

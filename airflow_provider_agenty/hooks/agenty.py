@@ -16,7 +16,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_agenty.api import errors, identifiers, inputs, paging, starting, stopping
+from airflow_provider_agenty.api import errors, identifiers, inputs, paging, result_pages, starting, stopping
+from airflow_provider_agenty.api.background import in_background
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.jobs import Job, unwrap
@@ -381,12 +382,13 @@ class AgentyHook(BaseHook):
         :param job_id: The job.
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether to read the result after post-processing, where there is one. Default true.
-        :return: Rows as Agenty gives them: keys are the agent's field names, and may differ from row to row.
-        :raises AgentyError: if Agenty gives fewer rows than it says there are.
+        :return: Rows as Agenty gives them: keys are the agent's field names, and may differ from row to row. A number
+            that fits neither into 64 bits nor into a float is its text, and so are NaN and Infinity.
+        :raises AgentyError: if Agenty gives fewer or more rows than it says there are, or says that of another number.
         """
         job_id = identifiers.check_job_id(job_id)
         collection = identifiers.check_collection(collection)
-        return paging.iter_result(self._transport, job_id, collection=collection, modified=modified)
+        return result_pages.iter_result(self._transport, job_id, collection=collection, modified=modified)
 
     @translated
     def count_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> int:
@@ -397,7 +399,7 @@ class AgentyHook(BaseHook):
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether the result after post-processing is meant, where there is one. Default true.
         """
-        return paging.read_result_total(
+        return result_pages.read_result_total(
             self._transport,
             identifiers.check_job_id(job_id),
             collection=identifiers.check_collection(collection),
@@ -607,6 +609,7 @@ class AgentyHook(BaseHook):
         path: str,
         *,
         format: str = "jsonl",  # noqa: A002 - what users call it
+        column_types: str = "infer",
         collection: int = 1,
         modified: bool = True,
         storage_conn_id: str | None = None,
@@ -628,9 +631,11 @@ class AgentyHook(BaseHook):
             folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.{format}``. A path
             that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't have one. Folders above it
             are made.
-        :param format: ``jsonl`` (default): each row as it came, on a line. ``csv``: with the columns of all rows, in
-            the order in which they first appear. ``parquet``: the same columns, with types where all of a column's
-            values agree; needs the extra ``parquet``.
+        :param format: ``jsonl`` (default): each row on a line, with its values as they came. ``csv``: with the columns
+            of all rows, in the order in which they first appear. ``parquet``: the same columns, with types where all of
+            a column's values agree; needs the extra ``parquet``.
+        :param column_types: ``infer`` (default): the values of this result decide. ``text``: each value but null is
+            text, so that no later result has other types; numbers keep their text.
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether the result after post-processing is meant, where there is one. Default true.
         :param storage_conn_id: The Airflow connection of the object store. Default: that in the URL, if any, else the
@@ -646,14 +651,12 @@ class AgentyHook(BaseHook):
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
             before is still there.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         from airflow_provider_agenty.landing import land
         from airflow_provider_agenty.landing.formats import encode_pages
 
         job_id = checked(identifiers.check_job_id, job_id)
         collection = checked(identifiers.check_collection, collection)
-        check_format(format, path)
+        check_format(format, path, column_types)
         destination, job = self._open_destination(
             path,
             job_id,
@@ -671,12 +674,17 @@ class AgentyHook(BaseHook):
             beginning: list[list[dict[str, Any]]] = []
             if verify_rows:
                 # While the first page is on its way: each of the two is a whole round trip.
-                with ThreadPoolExecutor(1, thread_name_prefix="agenty-total") as executor:
-                    total = executor.submit(self.count_result, job_id, collection=collection, modified=modified)
-                    beginning.append(next(pages))
+                total = in_background(self.count_result, job_id, collection=collection, modified=modified)
+                beginning.append(next(pages))
                 expected = total.result()
             exported = land(
-                encode_pages(chain(beginning, pages), format, log=self.log, spool_folder=spool_folder),
+                encode_pages(
+                    chain(beginning, pages),
+                    format,
+                    column_types=column_types,
+                    log=self.log,
+                    spool_folder=spool_folder,
+                ),
                 destination,
                 job_id=job_id,
                 collection=collection,
@@ -694,7 +702,9 @@ class AgentyHook(BaseHook):
     ) -> Generator[list[dict[str, Any]], None, None]:
         """Yield the pages of a result; one that can't be read to its end can't be landed."""
         try:
-            yield from paging.iter_result_pages(self._transport, job_id, collection=collection, modified=modified)
+            yield from result_pages.iter_result_pages(
+                self._transport, job_id, collection=collection, modified=modified, keep_numbers=True
+            )
         except errors.UnexpectedAnswerError as error:
             public: AgentyError = AgentyExportError(f"{error} Nothing was landed.")
         except errors.ApiError as error:

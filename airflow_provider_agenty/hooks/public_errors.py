@@ -99,18 +99,20 @@ def checked(check: Callable[[Any], T], value: Any) -> T:
         return check(value)
 
 
-def check_format(name: str, path: str) -> None:
+def check_format(name: str, path: str, column_types: str) -> None:
     """
     Refuse a format that is not known, or can't be had at a path.
 
     :param name: The format.
     :param path: Where the file is to be.
+    :param column_types: What decides the types of its columns.
     :raises AgentyInputError: saying why not.
     """
     from airflow_provider_agenty.landing import formats
 
     with _in_place_of(formats.FormatError, lambda error: AgentyInputError(str(error))):
         formats.check_format(name, path)
+        formats.check_column_types(column_types)
 
 
 def landing_translation(*, is_open: bool = True) -> AbstractContextManager[None]:

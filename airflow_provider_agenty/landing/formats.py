@@ -14,6 +14,10 @@ FORMATS = ("jsonl", "csv", "parquet")
 """What they are called, which is how the names of their files end too."""
 
 
+COLUMN_TYPES = ("infer", "text")
+"""What decides the types of columns: the values of the result, or nothing, since all of them are text."""
+
+
 class FormatError(ValueError):
     """Rows can't be landed in a format, or not at such a path; nothing was asked for."""
 
@@ -58,8 +62,24 @@ def check_format(name: str, path: str) -> None:
         )
 
 
+def check_column_types(name: str) -> None:
+    """
+    Check what is to decide the types of columns.
+
+    :param name: one of :data:`COLUMN_TYPES`.
+    :raises FormatError: if it is none.
+    """
+    if name not in COLUMN_TYPES:
+        raise FormatError(f"column_types {name!r} is not known: it is 'infer' (the default) or 'text'.")
+
+
 def encode_pages(
-    pages: Iterable[Sequence[Mapping[str, Any]]], name: str, *, log: Log, spool_folder: str | None = None
+    pages: Iterable[Sequence[Mapping[str, Any]]],
+    name: str,
+    *,
+    column_types: str = "infer",
+    log: Log,
+    spool_folder: str | None = None,
 ) -> Encoded:
     """
     Turn rows into the bytes of a file, with memory for some pages of them only.
@@ -67,13 +87,17 @@ def encode_pages(
     CSV and Parquet begin with what the last row may change, the columns and their types. They keep the rows on disk
     until the last one is there.
 
-    :param pages: the rows, page by page, gone through once.
+    :param pages: the rows, page by page, gone through once. A number may be a
+        :class:`~airflow_provider_agenty.number_text.NumberText`; no text has a lone surrogate.
     :param name: a format that :func:`check_format` accepts.
+    :param column_types: ``text`` makes each value a text, as CSV has it anyway.
     :param log: where progress goes.
     :param spool_folder: the local folder to keep rows in; default: the system's folder for temporary files.
     :return: the bytes, an iterable for :func:`~airflow_provider_agenty.landing.land_file.land`.
     """
+    as_text = column_types == "text"
     if name == "jsonl":
-        return JsonLines(pages)
-    encoded = CsvRows if name == "csv" else ParquetRows
-    return encoded(pages, log=log, spool_folder=spool_folder)
+        return JsonLines(pages, as_text=as_text)
+    if name == "csv":
+        return CsvRows(pages, log=log, spool_folder=spool_folder)
+    return ParquetRows(pages, as_text=as_text, log=log, spool_folder=spool_folder)

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any
 
-from airflow_provider_agenty.landing.formats_json import text_of, without_lone_surrogates
+from airflow_provider_agenty.landing.formats_json import text_of
 from airflow_provider_agenty.landing.formats_spool import Piece, row_spool
 from airflow_provider_agenty.log import Log
 
+_MOST_COLUMNS = 10_000
 _VALUES_IN_CHUNK = 10_000
 
 
@@ -35,7 +36,7 @@ class CsvRows:
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the header and the rows, in chunks."""
-        with row_spool(self._spool_folder, self._log) as spool:
+        with row_spool(self._spool_folder, _MOST_COLUMNS, self._log) as spool:
             columns: dict[str, None] = {}
             for piece in spool.keep(self._pages):
                 columns.update(dict.fromkeys(piece.columns))
@@ -58,11 +59,15 @@ class CsvRows:
 def _rows_of(piece: Piece, columns: list[str]) -> Iterable[Iterable[str | None]]:
     if not columns:
         return repeat((), piece.rows)
-    return zip(*(map(text_of, piece.column(name)) for name in columns), strict=True)
+    # Where rows have few of the columns, most columns are null in all of a piece.
+    return zip(
+        *(map(text_of, piece.columns[name]) if name in piece.columns else repeat(None, piece.rows) for name in columns),
+        strict=True,
+    )
 
 
 def _drained(text: io.StringIO) -> bytes:
     chunk = text.getvalue()
     text.seek(0)
     text.truncate()
-    return without_lone_surrogates(chunk).encode()
+    return chunk.encode()

@@ -1,4 +1,4 @@
-"""Rows as JSON Lines: an object on each line, as it came."""
+"""Rows as JSON Lines: an object on each line, its numbers as they came."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+from airflow_provider_agenty.number_text import NumberText
+
+_MARK = "\udc00"
+"""Stands around the text of a number until it is written: half of a surrogate pair, which no text of a row holds."""
 
 
 class JsonLines:
@@ -14,17 +17,22 @@ class JsonLines:
     Rows as UTF-8, each followed by a line feed, its keys in their order.
 
     :param pages: the rows, page by page.
+    :param as_text: whether each value but null is written as text.
     """
 
-    def __init__(self, pages: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+    def __init__(self, pages: Iterable[Sequence[Mapping[str, Any]]], *, as_text: bool) -> None:
         self._pages = pages
+        self._as_text = as_text
         self.rows = 0
 
     def __iter__(self) -> Iterator[bytes]:
         """Give a line for each row, a page at a time."""
         for page in self._pages:
             self.rows += len(page)
-            yield b"".join(map(json_line, page))
+            rows: Iterable[Mapping[str, Any]] = page
+            if self._as_text:
+                rows = ({name: text_of(value) for name, value in row.items()} for row in page)
+            yield b"".join(map(json_line, rows))
 
 
 def json_line(value: Any) -> bytes:
@@ -33,11 +41,7 @@ def json_line(value: Any) -> bytes:
 
     :param value: a row, or anything else that JSON can hold.
     """
-    try:
-        return f"{_encode(value)}\n".encode()
-    except UnicodeEncodeError:
-        # Half of a surrogate pair: JSON can have one, but only as an escape.
-        return f"{json.dumps(value, separators=(',', ':'))}\n".encode()
+    return f"{_json_of(value)}\n".encode()
 
 
 def text_of(value: Any) -> str | None:
@@ -46,19 +50,18 @@ def text_of(value: Any) -> str | None:
 
     :param value: a value out of JSON: text and ``None`` stay as they are, anything else becomes JSON.
     """
-    return value if value is None or isinstance(value, str) else _encode(value)
+    return value if value is None or isinstance(value, str) else _json_of(value)
 
 
-def without_lone_surrogates(text: str) -> str:
-    """
-    Return a text that can be written as UTF-8: halves of surrogate pairs are replaced by U+FFFD.
+def _marked(value: Any) -> str:
+    if isinstance(value, NumberText):
+        return f"{_MARK}{value.text}{_MARK}"
+    raise TypeError(f"{type(value).__name__} is no value of JSON")
 
-    :param text: any text.
-    """
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), default=_marked).encode
+
+
+def _json_of(value: Any) -> str:
+    text = _encode(value)
+    return text.replace(f'"{_MARK}', "").replace(f'{_MARK}"', "") if _MARK in text else text

@@ -8,20 +8,25 @@ from itertools import islice
 from types import NoneType
 from typing import Any
 
-from airflow_provider_agenty.landing.formats_json import text_of, without_lone_surrogates
+from airflow_provider_agenty.landing.formats_json import text_of
 from airflow_provider_agenty.landing.formats_spool import Piece, row_spool
 from airflow_provider_agenty.log import Log
+from airflow_provider_agenty.number_text import NumberText
 
 # Each of these bounds the memory: where rows are small, where there are many columns, where values are large.
 _ROWS_IN_GROUP = 100_000
 _VALUES_IN_GROUP = 2_000_000
 _BYTES_IN_GROUP = 16 * 1024 * 1024  # as JSON
 
+_MOST_COLUMNS = 2_000  # pyarrow takes 50 µs and 2 KB for each of them in each row group
+
+# Readers refuse a file without columns, and one could not tell how many rows it has.
+_NO_COLUMNS = {"no_columns": "string"}
+
 # What a column has been seen to hold, as bits. Null is no bit.
 _BOOLEAN, _INTEGER, _LARGE_INTEGER, _FRACTION, _OTHER = 1, 2, 4, 8, 16
 _KINDS = {NoneType: 0, bool: _BOOLEAN, float: _FRACTION}
 _EXACT_IN_FLOAT = 2**53
-_INT64 = range(-(2**63), 2**63)
 
 
 class ParquetRows:
@@ -31,36 +36,38 @@ class ParquetRows:
     The columns are those of all rows, in the order in which they first appear. What all rows hold decides their types,
     so that no page can change them: ``bool`` if every value is true or false, ``int64`` if every one is a whole number
     that fits, ``double`` if every one is a number that keeps its value there, else ``string``, in which anything but
-    text is JSON. A value that is missing or null is null.
+    text is JSON. A value that is missing or null is null. Rows without any column have one, ``no_columns``, of nulls.
 
     :param pages: the rows, page by page.
+    :param as_text: whether each column is ``string``.
     :param log: where progress goes.
     :param spool_folder: the local folder to keep rows in; default: the system's folder for temporary files.
     """
 
-    def __init__(self, pages: Iterable[Sequence[Mapping[str, Any]]], *, log: Log, spool_folder: str | None) -> None:
+    def __init__(
+        self, pages: Iterable[Sequence[Mapping[str, Any]]], *, as_text: bool, log: Log, spool_folder: str | None
+    ) -> None:
         self._pages = pages
+        self._as_text = as_text
         self._log = log
         self._spool_folder = spool_folder
         self.rows = 0
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the file in chunks of about a row group; the rows are counted by its footer."""
-        with row_spool(self._spool_folder, self._log) as spool:
+        with row_spool(self._spool_folder, _MOST_COLUMNS, self._log) as spool:
             kinds: dict[str, int] = {}
             for piece in spool.keep(self._pages):
                 for name, values in piece.columns.items():
-                    kinds[name] = kinds.get(name, 0) | _kinds(values)
-            yield from self._encoded(spool, kinds)
+                    kinds[name] = kinds.get(name, 0) | (_OTHER if self._as_text else _kinds(values))
+            types = {name: _column_type(kind) for name, kind in kinds.items()} or _NO_COLUMNS
+            yield from self._encoded(spool, types)
 
-    def _encoded(self, pieces: Iterable[Piece], kinds: Mapping[str, int]) -> Iterator[bytes]:
+    def _encoded(self, pieces: Iterable[Piece], types: Mapping[str, str]) -> Iterator[bytes]:
         import pyarrow  # type: ignore[import-untyped]
         from pyarrow import parquet
 
-        types = {name: _column_type(kind) for name, kind in kinds.items()}
-        schema = pyarrow.schema(
-            [(without_lone_surrogates(name), pyarrow.type_for_alias(alias)) for name, alias in types.items()]
-        )
+        schema = pyarrow.schema([(name, pyarrow.type_for_alias(alias)) for name, alias in types.items()])
         footers: list[Any] = []
         file = _Drain()
         with parquet.ParquetWriter(file, schema, metadata_collector=footers) as writer:
@@ -116,7 +123,7 @@ def _groups(pieces: Iterable[Piece], types: Mapping[str, str]) -> Iterator[dict[
             taken = min(left, most_rows - rows)
             for name, kind in types.items():
                 some = islice(values[name], taken)
-                columns[name].extend(map(_utf8_text_of, some) if kind == "string" else some)
+                columns[name].extend(map(text_of if kind == "string" else _number_of, some))
             left -= taken
             rows += taken
             size += piece.size * taken // piece.rows
@@ -128,9 +135,8 @@ def _groups(pieces: Iterable[Piece], types: Mapping[str, str]) -> Iterator[dict[
         yield columns
 
 
-def _utf8_text_of(value: Any) -> str | None:
-    text = text_of(value)
-    return None if text is None else without_lone_surrogates(text)
+def _number_of(value: Any) -> Any:
+    return value.value if isinstance(value, NumberText) else value
 
 
 def _kinds(values: Sequence[Any]) -> int:
@@ -140,15 +146,17 @@ def _kinds(values: Sequence[Any]) -> int:
             whole = [value for value in values if type(value) is int]
             # What is largest decides which types can hold them all.
             kinds |= _kind_of_integer(min(whole)) | _kind_of_integer(max(whole))
+        elif each is NumberText:
+            for held in {type(value.value) for value in values if type(value) is NumberText}:
+                # The only whole one that is kept as its text and can be held is -0.
+                kinds |= {int: _INTEGER, float: _FRACTION, NoneType: _OTHER}[held]
         else:
             kinds |= _KINDS.get(each, _OTHER)
     return kinds
 
 
 def _kind_of_integer(value: int) -> int:
-    if abs(value) <= _EXACT_IN_FLOAT:
-        return _INTEGER
-    return _LARGE_INTEGER if value in _INT64 else _OTHER
+    return _INTEGER if abs(value) <= _EXACT_IN_FLOAT else _LARGE_INTEGER
 
 
 def _column_type(kind: int) -> str:

@@ -16,11 +16,12 @@ from airflow_provider_agenty.landing.formats_json import json_line
 from airflow_provider_agenty.landing.progress import Progress
 from airflow_provider_agenty.landing.staging import make_room, spool_place
 from airflow_provider_agenty.log import Log
+from airflow_provider_agenty.number_text import keep_fraction, keep_integer
 
 # Bounds the memory where rows of a page share few of their columns: they are null in all others.
 _VALUES_IN_PIECE = 500_000
 _BUFFER = 1024 * 1024
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder(parse_int=keep_integer, parse_float=keep_fraction).decode
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,15 @@ class RowSpool:
 
     :param file: the file, empty.
     :param folder: where it is, for messages.
+    :param most_columns: how many columns they may have. Each row has a cell for each of them: rows that all have other
+        keys would take the square of their number.
     :param log: where progress goes.
     """
 
-    def __init__(self, file: IO[bytes], folder: Path, log: Log) -> None:
+    def __init__(self, file: IO[bytes], folder: Path, most_columns: int, log: Log) -> None:
         self._file = file
         self._folder = folder
+        self._most_columns = most_columns
         self._progress = Progress(log, None)
 
     def keep(self, pages: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[Piece]:
@@ -66,9 +70,16 @@ class RowSpool:
 
         :param pages: the rows, page by page.
         :return: what was kept, as soon as it is.
-        :raises LandingError: if the disk is full or fails.
+        :raises LandingError: if the disk is full or fails, or there are too many columns.
         """
+        all_names: set[str] = set()
         for rows, names in chain.from_iterable(map(_pieces, pages)):
+            all_names.update(names)
+            if len(all_names) > self._most_columns:
+                raise LandingError(
+                    f"The rows of the result have more than {self._most_columns} different keys: too many to make "
+                    "columns of them in this format. Nothing was landed. Land it with format='jsonl'."
+                )
             columns = {name: [row.get(name) for row in rows] for name in names}
             line = json_line([len(rows), columns])
             try:
@@ -108,11 +119,12 @@ def _pieces(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Sequence[Mappin
 
 
 @contextlib.contextmanager
-def row_spool(folder: str | None, log: Log) -> Iterator[RowSpool]:
+def row_spool(folder: str | None, most_columns: int, log: Log) -> Iterator[RowSpool]:
     """
     Open a place to keep rows in.
 
     :param folder: the local folder, which is made; default: the system's folder for temporary files.
+    :param most_columns: how many columns the rows may have.
     :param log: where progress goes.
     :return: a context manager giving it.
     :raises LandingError: if nothing can be kept there.
@@ -124,7 +136,7 @@ def row_spool(folder: str | None, log: Log) -> Iterator[RowSpool]:
     except OSError as error:
         raise storage_error(error, "make a file in", place) from error
     try:
-        yield RowSpool(file, place, log)
+        yield RowSpool(file, place, most_columns, log)
     finally:
         # Closing writes what is still in the buffer, which fails once more where the disk is full.
         with contextlib.suppress(OSError):

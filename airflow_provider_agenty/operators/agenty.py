@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 WEEK = 7 * 24 * 3600
 ON_EMPTY = ("land", "fail", "skip")
 RESULT_FORMATS = ("jsonl", "csv", "parquet")
+COLUMN_TYPES = ("infer", "text")
 
 GONE = "gone"
 """Stands for the state of a job that a retry does not go on with, whatever its state."""
@@ -506,9 +507,11 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
     :param path: Where to (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
         Below a folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.{format}``. A
         path that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't have one.
-    :param format: ``jsonl`` (default): each row as it came, on a line. ``csv``: with the columns of all rows, in the
-        order in which they first appear. ``parquet``: the same columns, with types where all of a column's values
-        agree; needs the extra ``parquet``.
+    :param format: ``jsonl`` (default): each row on a line, with its values as they came. ``csv``: with the columns of
+        all rows, in the order in which they first appear. ``parquet``: the same columns, with types where all of a
+        column's values agree; needs the extra ``parquet``.
+    :param column_types: ``infer`` (default): the values of this result decide. ``text``: each value but null is text,
+        so that no later result has other types; numbers keep their text.
     :param collection: The collection of the agent (templated), counted from 1. Default 1.
     :param modified: Whether the result after post-processing is meant, where there is one. Default true.
     :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
@@ -535,6 +538,7 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
         job_id: Any,
         path: str,
         format: str = "jsonl",  # noqa: A002 - what users call it
+        column_types: str = "infer",
         collection: Any = 1,
         modified: bool = True,
         agenty_conn_id: str = DEFAULT_CONNECTION,
@@ -550,6 +554,7 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
         self.job_id = job_id
         self.path = path
         self.format = format
+        self.column_types = column_types
         self.collection = collection
         self.modified = modified
         self.agenty_conn_id = agenty_conn_id
@@ -562,6 +567,10 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
         self.check_landing_parameters()
         if format not in RESULT_FORMATS:
             raise AgentyInputError(f"format {format!r} is not known: it is 'jsonl' (the default), 'csv' or 'parquet'.")
+        if column_types not in COLUMN_TYPES:
+            raise AgentyInputError(
+                f"column_types {column_types!r} is not known: it is 'infer' (the default) or 'text'."
+            )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
@@ -573,6 +582,7 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
             self.job_id,
             self.path,
             format=self.format,
+            column_types=self.column_types,
             collection=self.collection,
             modified=self.modified,
             storage_conn_id=self.storage_conn_id,

@@ -158,7 +158,7 @@ def test_a_time_that_is_none_is_not_known(sandbox: Sandbox, hook: AgentyHook, te
     "body",
     [
         b"[" * 200_000 + b"]" * 200_000,
-        b'{"job_id": 7, "status": "running", "x": ' + b"[" * 60 + b"]" * 60 + b"}",
+        b'{"job_id": 7, "status": "running", "x": ' + b"[" * 110 + b"]" * 110 + b"}",
         b'{"message": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}",
     ],
     ids=["very deep", "deep", "objects"],

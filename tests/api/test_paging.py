@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 
 from airflow_provider_agenty.api import paging
 from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
-from airflow_provider_agenty.exceptions import AgentyError, AgentyNotFoundError, AgentyUnavailableError
+from airflow_provider_agenty.exceptions import AgentyUnavailableError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
 
@@ -94,183 +93,6 @@ def test_a_list_of_jobs_that_ends_before_its_total_ends(sandbox: Sandbox, hook: 
     sandbox.fault("GET", "/jobs", body=page(5), after=1)
 
     assert [job.job_id for job in hook.list_jobs()] == [7]
-
-
-# Results
-
-
-def test_a_result_is_read_page_by_page_in_order(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 4567)
-
-    assert list(hook.iter_result(job_id)) == rows(4567)
-    assert len(requested(sandbox, "/result")) == 5
-
-
-def test_a_result_is_not_asked_for_before_the_first_row_is(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 5)
-    result = hook.iter_result(job_id)
-
-    assert sandbox.requests == []
-    assert next(result) == {"n": "0"}
-
-
-@pytest.mark.parametrize("cap", [1, 7, 1000, 2500])
-@pytest.mark.parametrize("count", [0, 1, 7, 20])
-def test_the_server_decides_how_much_comes_at_once(cap: int, count: int, connect: Any) -> None:
-    with Sandbox(page_cap=cap) as sandbox:
-        job_id = numbers_job(sandbox, count)
-        hook: AgentyHook = connect(host=sandbox.url, password=sandbox.key)
-
-        assert list(hook.iter_result(job_id)) == rows(count)
-        assert len(sandbox.requests) == max(1, -(-count // cap))
-        assert sandbox.requests[0].query["limit"] == "2500"
-
-
-@pytest.mark.agenty_sandbox(page_cap=10)
-def test_a_page_that_is_shorter_than_the_others_is_completed(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 35)
-    sandbox.fault("GET", "/jobs/{id}/result", body=page(35, *rows(35)[10:14]), after=1)
-
-    with_short_page = list(hook.iter_result(job_id))
-
-    assert len(with_short_page) == 35
-    # Which page the fault strikes depends on the order in which the pages that are fetched at once arrive.
-    assert len(requested(sandbox, "/result")) == 5
-
-
-def test_rows_may_have_different_keys_of_any_characters(sandbox: Sandbox, hook: AgentyHook, finished_job: int) -> None:
-    result = [{"Retailer Name": "Köln £", "# Stores": "7"}, {"other": "x"}]
-    sandbox.fault("GET", "/jobs/{id}/result", body=page(2, *result))
-
-    assert list(hook.iter_result(finished_job)) == result
-
-
-@pytest.mark.parametrize("first", [0, 1])
-def test_an_empty_page_before_the_end_is_an_error_and_no_endless_loop(
-    sandbox: Sandbox, hook: AgentyHook, finished_job: int, first: int
-) -> None:
-    sandbox.fault("GET", "/jobs/{id}/result", body=page(3, *rows(first)))
-    sandbox.fault("GET", "/jobs/{id}/result", body=page(3), after=1, times=None)
-
-    result = hook.iter_result(finished_job)
-    assert list(itertools.islice(result, first)) == rows(first)
-    with pytest.raises(AgentyError, match=f"result of job {finished_job} ended at row {first} of 3"):
-        list(result)
-
-    assert len(sandbox.requests) <= 4
-
-
-@pytest.mark.agenty_sandbox(page_cap=10)
-def test_a_result_that_shrinks_while_it_is_read_is_an_error(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 35)
-    sandbox.fault("GET", "/jobs/{id}/result", body=page(12, *rows(12)[10:]), after=1, times=None)
-
-    with pytest.raises(AgentyError, match=f"result of job {job_id} changed while it was read: it had 35 rows"):
-        list(hook.iter_result(job_id))
-
-
-@pytest.mark.agenty_sandbox(page_cap=10)
-def test_the_order_is_kept_when_later_pages_come_first(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 60)
-    held = sandbox.fault("GET", "/jobs/{id}/result", hold="before", after=1)
-
-    def release_when_the_others_have_come() -> None:
-        sandbox.wait_for_request("GET", "/jobs/{id}/result", count=6)
-        held.release()
-
-    thread = threading.Thread(target=release_when_the_others_have_come)
-    thread.start()
-    assert list(hook.iter_result(job_id)) == rows(60)
-    thread.join()
-
-
-@pytest.mark.agenty_sandbox(page_cap=10)
-def test_pages_are_fetched_ahead_but_not_more_than_a_few(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 1000)
-    held = sandbox.fault("GET", "/jobs/{id}/result", hold="before", after=1, times=None)
-    result = hook.iter_result(job_id)
-    consumed: list[dict[str, str]] = []
-    thread = threading.Thread(target=lambda: consumed.extend(result))
-    thread.start()
-    held.wait(paging.PAGES_AHEAD)
-
-    assert held.holding == paging.PAGES_AHEAD
-    assert len(consumed) == 10
-    assert len(requested(sandbox, "/result")) == 1 + paging.PAGES_AHEAD
-
-    held.release()
-    thread.join()
-    assert consumed == rows(1000)
-
-
-@pytest.mark.agenty_sandbox(page_cap=10)
-def test_no_more_pages_are_fetched_than_the_reader_keeps_up_with(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 1000)
-    result = hook.iter_result(job_id)
-
-    list(itertools.islice(result, 31))
-
-    assert len(requested(sandbox, "/result")) <= 4 + paging.PAGES_AHEAD
-    result.close()  # type: ignore[attr-defined]
-
-
-def reading_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("agenty-result")]
-
-
-@pytest.mark.agenty_sandbox(page_cap=10)
-def test_a_reader_that_stops_early_leaves_no_thread(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 1000)
-    result = hook.iter_result(job_id)
-    list(itertools.islice(result, 15))
-    assert reading_threads()
-
-    result.close()  # type: ignore[attr-defined]
-
-    assert reading_threads() == []
-    count = len(sandbox.requests)
-    assert count < 30
-
-
-@pytest.mark.agenty_sandbox(page_cap=10)
-def test_a_reader_that_fails_leaves_no_thread(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 1000)
-    sandbox.fault("GET", "/jobs/{id}/result", status=404, after=3)
-
-    with pytest.raises(AgentyNotFoundError):
-        list(hook.iter_result(job_id))
-
-    assert reading_threads() == []
-
-
-@pytest.mark.agenty_sandbox(page_cap=10)
-def test_a_page_that_fails_for_a_moment_is_read_again(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 60)
-    sandbox.fault("GET", "/jobs/{id}/result", status=503, after=2, times=2)
-
-    assert list(hook.iter_result(job_id)) == rows(60)
-
-
-def test_a_small_result_needs_no_thread(sandbox: Sandbox, hook: AgentyHook, finished_job: int) -> None:
-    result = hook.iter_result(finished_job)
-    next(result)
-
-    assert reading_threads() == []
-
-
-@pytest.mark.parametrize(("modified", "sent"), [(True, "1"), (False, "0")])
-def test_collection_and_modified_are_asked_for(sandbox: Sandbox, hook: AgentyHook, modified: bool, sent: str) -> None:
-    sandbox.set_agent(NUMBERS, rows(3))
-    sandbox.set_agent(NUMBERS, [{"second": "x"}], collection=2)
-    job_id = sandbox.add_older_jobs(NUMBERS, 1)[0]
-
-    assert list(hook.iter_result(job_id, collection=2, modified=modified)) == [{"second": "x"}]
-    assert hook.count_result(job_id, collection=2, modified=modified) == 1
-    assert hook.count_result(job_id) == 3
-    first, second, third = requested(sandbox, "/result")
-    assert (first["collection"], first["modified"]) == ("2", sent)
-    assert (second["collection"], second["modified"], second["limit"]) == ("2", sent, "1")
-    assert (third["collection"], third["modified"]) == ("1", "1")
 
 
 # Logs

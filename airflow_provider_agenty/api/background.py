@@ -1,0 +1,38 @@
+"""Calls in threads that nobody has to wait for: neither who gave them up, nor the end of the process."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_background(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """
+    Call a function in a thread of its own.
+
+    The threads of a :class:`~concurrent.futures.ThreadPoolExecutor` are waited for when the process ends, also those
+    that were given up. These are not.
+
+    :param function: The function, and what it is called with.
+    :return: What will be returned or raised.
+    """
+    future: Future[T] = Future()
+
+    context = contextvars.copy_context()  # with the deadline in force
+
+    def run() -> None:
+        try:
+            result = context.run(function, *args, **kwargs)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name="agenty-result", daemon=True).start()
+    return future
