@@ -26,11 +26,12 @@ PAGES_AHEAD = 12
 
 @dataclass(frozen=True)
 class Page:
-    """A page of a list: what it holds, where it begins and how many there are in all."""
+    """A page of a list: what it holds, where it begins, how many there are in all, and the answer's ``Date``."""
 
     rows: list[Any]
     offset: int
     total: int
+    date: str | None = None
 
     @classmethod
     def from_answer(cls, answer: Answer, *, offset: int) -> Page:
@@ -46,7 +47,7 @@ class Page:
         total = values.get("total") if isinstance(values, Mapping) else None
         if not isinstance(rows, list) or not isinstance(total, int) or isinstance(total, bool) or total < 0:
             raise answer.unexpected("holds no page: total or result is missing")
-        return cls(rows=rows, offset=offset, total=total)
+        return cls(rows=rows, offset=offset, total=total, date=answer.headers.get("Date"))
 
     @property
     def end(self) -> int:
