@@ -252,11 +252,12 @@ def _read_jobs(
     :raises _EndlessListError: if the list goes on for too long, or ends too early.
     """
     listed = _Listed({}, timedelta(0))
-    offset = 0
-    for number in range(1, MAX_PAGES + 1):
+    offset = pages = 0
+    while True:
         page = read_job_page(transport, agent_id=agent_id, limit=limit, offset=offset)
         if not offset:
             listed.clock_ahead = _clock_ahead(page.date)
+        pages += 1
         before = len(listed.jobs)
         for values in page.rows:
             job = Job.from_answer(values)
@@ -264,15 +265,14 @@ def _read_jobs(
         offset = page.end
         if offset == page.total or (offset > page.total and not page.rows):
             return listed
-        is_last = number == MAX_PAGES or len(listed.jobs) == before
+        is_last = pages == MAX_PAGES or len(listed.jobs) == before
         if (is_last or len(listed.jobs) >= at_least) and listed.is_newest_first and until(listed):
             return listed
         if is_last:
-            break
-    raise _EndlessListError(
-        f"Agenty's list of its jobs could not be read to its end: it names {page.total}, {len(listed.jobs)} came in "
-        f"{number} pages"
-    )
+            raise _EndlessListError(
+                f"Agenty's list of its jobs could not be read to its end: it names {page.total}, {len(listed.jobs)} "
+                f"came in {pages} page{'' if pages == 1 else 's'}"
+            )
 
 
 def _clock_ahead(date: str | None) -> timedelta:
