@@ -17,34 +17,20 @@ JOB_PAGE = 1000
 _TELLING_LINES = 10
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page of a list: what it holds, where it begins and how many there are in all."""
+def rows_and_total(values: Any, answer: Answer) -> tuple[list[Any], int]:
+    """
+    Return the rows of a page, and how many the list has in all.
 
-    rows: list[Any]
-    offset: int
-    total: int
-
-    @classmethod
-    def from_answer(cls, answer: Answer, *, offset: int) -> Page:
-        """
-        Read a page out of an answer.
-
-        :param answer: The answer.
-        :param offset: What was asked for.
-        :raises UnexpectedAnswerError: if the answer holds no page.
-        """
-        values = unwrap(answer.json())
-        rows = values.get("result") if isinstance(values, Mapping) else None
-        total = values.get("total") if isinstance(values, Mapping) else None
-        if not isinstance(rows, list) or not isinstance(total, int) or isinstance(total, bool) or total < 0:
-            raise answer.unexpected("holds no page: total or result is missing")
-        return cls(rows=rows, offset=offset, total=total)
-
-    @property
-    def end(self) -> int:
-        """The offset behind the last row."""
-        return self.offset + len(self.rows)
+    :param values: The decoded answer.
+    :param answer: The answer.
+    :raises UnexpectedAnswerError: if it holds no page.
+    """
+    values = unwrap(values)
+    rows = values.get("result") if isinstance(values, Mapping) else None
+    total = values.get("total") if isinstance(values, Mapping) else None
+    if not isinstance(rows, list) or not isinstance(total, int) or isinstance(total, bool) or total < 0:
+        raise answer.unexpected("holds no page: total or result is missing")
+    return rows, total
 
 
 def iter_jobs(transport: Transport, *, agent_id: str | None, limit: int = JOB_PAGE) -> Iterator[Job]:
@@ -74,13 +60,22 @@ class JobPage:
     One page of the list of jobs.
 
     :param jobs: The jobs in it by id, in the order of the list.
-    :param total: How many jobs the list has in all.
-    :param next_offset: Where the next page begins; ``None`` if there is none.
+    :param total: How many jobs the list has in all, as the page says.
+    :param begin: The offset of the page's first row.
+    :param end: The offset behind its last row.
+    :param date: The ``Date`` of the answer.
     """
 
     jobs: Mapping[int, Job]
     total: int
-    next_offset: int | None
+    begin: int
+    end: int
+    date: str | None
+
+    @property
+    def next_offset(self) -> int | None:
+        """Where the next page begins; ``None`` if there is none."""
+        return self.end if self.begin < self.end < self.total else None
 
     @property
     def is_newest_first(self) -> bool:
@@ -105,13 +100,12 @@ def read_job_page(
     if agent_id is not None:
         parameters["agent_id"] = agent_id
     answer = transport.read("/jobs", parameters)
-    page = Page.from_answer(answer, offset=offset)
-    rows = [values for values in page.rows if holds_job(values)]
-    if len(rows) < len(page.rows) and not skips_odd_rows:
+    rows, total = rows_and_total(answer.json(), answer)
+    listed = [values for values in rows if holds_job(values)]
+    if len(listed) < len(rows) and not skips_odd_rows:
         raise answer.unexpected("holds a job without job_id or status")
-    jobs = [answer.read_job(values) for values in rows]
-    is_last = not page.rows or page.end >= page.total
-    return JobPage({job.job_id: job for job in jobs}, page.total, None if is_last else page.end)
+    jobs = {job.job_id: job for job in map(answer.read_job, listed)}
+    return JobPage(jobs, total, offset, offset + len(rows), answer.headers.get("Date"))
 
 
 def iter_logs(transport: Transport, job_id: int, *, offset: int) -> Iterator[LogEntry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from typing import Any
 
 from airflow_provider_agenty.api.background import in_background
 from airflow_provider_agenty.api.errors import AnswerTooLargeError, UnexpectedAnswerError
-from airflow_provider_agenty.api.jobs import unwrap
 from airflow_provider_agenty.api.json_rows import UnreadableRowsError, decode_rows
+from airflow_provider_agenty.api.paging import rows_and_total
 from airflow_provider_agenty.api.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -125,11 +125,7 @@ class _Result:
             decoded = decode_rows(answer.body, keep_numbers=self._keep_numbers)
         except UnreadableRowsError as error:
             raise answer.unexpected(str(error)) from None
-        values = unwrap(decoded.values)
-        rows = values.get("result") if isinstance(values, Mapping) else None
-        total = values.get("total") if isinstance(values, Mapping) else None
-        if not isinstance(rows, list) or not isinstance(total, int) or isinstance(total, bool) or total < 0:
-            raise answer.unexpected("holds no page: total or result is missing")
+        rows, total = rows_and_total(decoded.values, answer)
         if not all(isinstance(row, dict) for row in rows):
             raise answer.unexpected("holds a row that is not an object")
         self.has_no_numbers |= decoded.has_no_numbers

@@ -12,22 +12,36 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 from airflow_provider_agenty.api.errors import (
     AmbiguousStartError,
     ApiError,
+    AuthenticationError,
+    InvalidInputError,
+    NotFoundError,
+    RequestError,
     UnavailableError,
     UnexpectedAnswerError,
 )
 from airflow_provider_agenty.api.jobs import Job
-from airflow_provider_agenty.api.paging import read_job_page
+from airflow_provider_agenty.api.paging import JOB_PAGE, read_job_page
 from airflow_provider_agenty.api.transport import Transport
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT = 100
-"""How many of the agent's jobs are asked for at once when a start is looked for."""
+NEWEST_PAGE = 100
+"""How many of the agent's jobs are asked for to find the newest one: enough to see in which order they come."""
+
+MAX_PAGES = 20
+"""How many pages of the list are read to find a start. Beyond them it can't be told."""
+
+CLOCK_ALLOWANCE = timedelta(seconds=2)
+"""By how much the clocks of Airflow's own machines may differ: one noted when a run began, another one asks Agenty."""
+
+MAX_CLOCK_DIFFERENCE = timedelta(days=1)
+"""A ``Date`` that is further away than this does not tell the time."""
 
 NO_JOB = 0
 """Stands for "the agent has no job yet": ids are counted from 1."""
@@ -50,71 +64,79 @@ class StartPolicy:
 
 POLICY = StartPolicy()
 
+BY_AN_EARLIER_TRY = "an earlier try was about to start it, and ended before it knew its job"
+ANSWER_LOST = "its answer was lost"
+NO_JOB_IN_ANSWER = "its answer held no job"
+
+_WHAT_TO_DO = (
+    "Nothing more was started. Look at the agent's jobs in Agenty and stop those that nobody wants. Then run the task "
+    "again."
+)
+
 
 def newest_job(transport: Transport, agent_id: str) -> Job | None:
     """
-    Return the agent's newest job, ``None`` if it has none (``GET /jobs?agent_id=&limit=1``).
+    Return the agent's newest job, ``None`` if it has none (``GET /jobs?agent_id=``).
 
     :param transport: Where to ask.
     :param agent_id: The agent.
+    :raises UnexpectedAnswerError: if the list of jobs does not tell.
     """
-    page = read_job_page(transport, agent_id=agent_id, limit=1)
-    return next(iter(page.jobs.values()), None)
+    try:
+        jobs = _read_jobs(transport, agent_id, limit=NEWEST_PAGE, at_least=2, until=lambda _: True).jobs
+    except _EndlessListError as error:
+        raise UnexpectedAnswerError(
+            f"The newest job of agent {agent_id} can't be told: {error}. Nothing was started. Look at the agent's jobs "
+            "in Agenty."
+        ) from None
+    return jobs[max(jobs)] if jobs else None
 
 
 def newest_job_id(transport: Transport, agent_id: str) -> int:
     """
-    Return the id of the agent's newest job, :data:`NO_JOB` if it has none (``GET /jobs?agent_id=&limit=1``).
+    Return the id of the agent's newest job, :data:`NO_JOB` if it has none (``GET /jobs?agent_id=``).
 
     :param transport: Where to ask.
     :param agent_id: The agent.
+    :raises UnexpectedAnswerError: if the list of jobs does not tell.
     """
     newest = newest_job(transport, agent_id)
     return newest.job_id if newest else NO_JOB
 
 
-def find_started_job(transport: Transport, agent_id: str, *, newer_than: int) -> Job | None:
+def find_started_job(
+    transport: Transport, agent_id: str, *, newer_than: int, reason: str = BY_AN_EARLIER_TRY
+) -> Job | None:
     """
     Return the one job that a start with an unknown outcome made; ``None`` if there is none (yet).
 
     :param transport: Where to ask.
     :param agent_id: The agent.
     :param newer_than: The id of the agent's newest job before the start.
-    :raises AmbiguousStartError: if several jobs may be it.
+    :param reason: Why the outcome is unknown, for messages.
+    :raises AmbiguousStartError: if several jobs may be it, or the list of jobs does not tell.
     """
-    jobs = _newest_jobs(transport, agent_id, is_older=lambda job: job.job_id <= newer_than)
-    return _only_candidate(agent_id, [job for job in jobs if job.job_id > newer_than and not job.is_scheduled])
-
-
-def _newest_jobs(transport: Transport, agent_id: str, *, is_older: Callable[[Job], bool]) -> list[Job]:
-    """Return an agent's newest jobs, page by page until one holds a job that is too old to matter."""
-    jobs: dict[int, Job] = {}
-    offset = 0
-    while True:
-        page = read_job_page(transport, agent_id=agent_id, limit=LOOKED_AT, offset=offset)
-        jobs |= page.jobs
-        if page.next_offset is None or any(is_older(job) for job in page.jobs.values()):
-            return list(jobs.values())
-        offset = page.next_offset
-
-
-def _only_candidate(agent_id: str, candidates: list[Job]) -> Job | None:
+    try:
+        listed = _read_jobs(transport, agent_id, until=lambda listed: min(listed.jobs) <= newer_than)
+    except _EndlessListError as error:
+        raise _unknown_outcome(agent_id, f"{reason}, and {error}") from None
+    candidates = [job for job in listed.jobs.values() if job.job_id > newer_than and _may_be_ours(job, agent_id)]
     if len(candidates) > 1:
-        ids = tuple(sorted((job.job_id for job in candidates), reverse=True))
+        ids = _newest_first(candidates)
         raise AmbiguousStartError(
             f"Agent {agent_id} has {len(ids)} new jobs ({', '.join(map(str, ids))}), and which of them this start made "
-            "can't be told, since its answer was lost. Nothing more was started. Look at them in Agenty, stop those "
-            "that nobody wants, and run the task again.",
+            f"can't be told: {reason}. {_WHAT_TO_DO}",
             agent_id=agent_id,
             candidates=ids,
         )
     if not candidates:
         return None
     log.warning(
-        "Job %d of agent %s is taken for the one whose answer was lost. Had somebody else started it at that moment, "
-        "it would be shared",
+        "Job %d of agent %s is taken for the one that was started: %s. Had somebody else started it at that moment, it "
+        "would be shared",
         candidates[0].job_id,
         agent_id,
+        reason,
     )
     return candidates[0]
 
@@ -123,22 +145,148 @@ def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> 
     """
     Return the one job of an agent that was made since some moment and still goes on; ``None`` if there is none.
 
-    This is what can be known where no job id was remembered. Jobs of Agenty's own scheduler do not count.
+    This is what can be known where no job id was remembered. Jobs of Agenty's own scheduler do not count. A job in a
+    state that is not known counts: it may go on.
 
     :param transport: Where to ask.
     :param agent_id: The agent.
-    :param since: The moment.
-    :raises AmbiguousStartError: if there are several.
+    :param since: The moment, by Airflow's clock.
+    :raises AmbiguousStartError: if there are several, or the list of jobs does not tell.
     """
-    jobs = _newest_jobs(transport, agent_id, is_older=lambda job: job.created_at is not None and job.created_at < since)
-    return _only_candidate(
+
+    def was_made_before(job: Job, listed: _Listed) -> bool:
+        # Lists carry whole seconds.
+        moment = (since + listed.clock_ahead - CLOCK_ALLOWANCE).replace(microsecond=0)
+        return job.created_at is not None and job.created_at < moment
+
+    try:
+        listed = _read_jobs(
+            transport,
+            agent_id,
+            until=lambda listed: any(was_made_before(job, listed) for job in listed.jobs.values()),
+        )
+    except _EndlessListError as error:
+        raise AmbiguousStartError(
+            f"Whether an earlier try of this task started a job of agent {agent_id} can't be told: {error}. "
+            f"{_WHAT_TO_DO}",
+            agent_id=agent_id,
+        ) from None
+    newest_before = max((job.job_id for job in listed.jobs.values() if was_made_before(job, listed)), default=NO_JOB)
+    candidates = [
+        job
+        for job in listed.jobs.values()
+        if (job.is_active or not job.is_known)
+        and _may_be_ours(job, agent_id)
+        and not was_made_before(job, listed)
+        # Where a job's time is missing, its id tells.
+        and (job.created_at is not None or job.job_id > newest_before)
+    ]
+    if len(candidates) > 1:
+        ids = _newest_first(candidates)
+        raise AmbiguousStartError(
+            f"Agent {agent_id} has {len(ids)} jobs that were made since this run began and still go on "
+            f"({', '.join(map(str, ids))}), and which of them an earlier try of this task started can't be told. "
+            f"{_WHAT_TO_DO}",
+            agent_id=agent_id,
+            candidates=ids,
+        )
+    if not candidates:
+        return None
+    log.warning(
+        "Job %d of agent %s was made since this run began and still goes on: it is taken for the one that an earlier "
+        "try of this task started. Had somebody else started it, it would be shared",
+        candidates[0].job_id,
         agent_id,
-        [
-            job
-            for job in jobs
-            if job.is_active and not job.is_scheduled and job.created_at is not None and job.created_at >= since
-        ],
     )
+    return candidates[0]
+
+
+def _may_be_ours(job: Job, agent_id: str) -> bool:
+    return not job.is_scheduled and job.agent_id in (None, agent_id)
+
+
+def _newest_first(jobs: list[Job]) -> tuple[int, ...]:
+    return tuple(sorted((job.job_id for job in jobs), reverse=True))
+
+
+@dataclass
+class _Listed:
+    """
+    What is known of an agent's list of jobs.
+
+    :param jobs: The jobs by their id, as they are listed.
+    :param clock_ahead: How far Agenty's clock is ahead of this machine's, rather too little than too much.
+    """
+
+    jobs: dict[int, Job]
+    clock_ahead: timedelta
+
+    @property
+    def is_newest_first(self) -> bool:
+        """Whether the ids show that the newest come first. A single job has no order."""
+        return len(self.jobs) > 1 and list(self.jobs) == sorted(self.jobs, reverse=True)
+
+
+class _EndlessListError(Exception):
+    """The list of jobs could not be read far enough; the text says why."""
+
+
+def _read_jobs(
+    transport: Transport,
+    agent_id: str,
+    *,
+    until: Callable[[_Listed], bool],
+    limit: int = JOB_PAGE,
+    at_least: int = JOB_PAGE,
+) -> _Listed:
+    """
+    Read an agent's list of jobs, page by page until what is further on can't matter.
+
+    Agenty lists the newest first, but says so nowhere: a short list is read whole, and so is one in another order.
+
+    :param transport: Where to ask.
+    :param agent_id: The agent.
+    :param until: Whether older jobs than those that were read do not matter.
+    :param limit: How many jobs to ask for at once.
+    :param at_least: How many jobs show that the newest come first.
+    :raises _EndlessListError: if the list goes on for too long, or ends too early.
+    """
+    listed = _Listed({}, timedelta(0))
+    offset = pages = 0
+    while True:
+        page = read_job_page(transport, agent_id=agent_id, limit=limit, offset=offset)
+        if not offset:
+            listed.clock_ahead = _clock_ahead(page.date)
+        pages += 1
+        before = len(listed.jobs)
+        for job_id, job in page.jobs.items():
+            listed.jobs.setdefault(job_id, job)
+        offset = page.end
+        if offset == page.total or (offset > page.total and not page.jobs):
+            return listed
+        is_last = pages == MAX_PAGES or len(listed.jobs) == before
+        if (is_last or len(listed.jobs) >= at_least) and listed.is_newest_first and until(listed):
+            return listed
+        if is_last:
+            raise _EndlessListError(
+                f"Agenty's list of its jobs could not be read to its end: it names {page.total}, {len(listed.jobs)} "
+                f"came in {pages} page{'' if pages == 1 else 's'}"
+            )
+
+
+def _clock_ahead(date: str | None) -> timedelta:
+    """
+    Return how far Agenty's clock is ahead of this machine's, by the ``Date`` of an answer that has just come.
+
+    The header is cut to the second and as old as the answer's way is long, so it is too little rather than too much:
+    a job may then count that is a little older, but none is missed.
+    """
+    try:
+        moment = parsedate_to_datetime(date or "")
+        ahead = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return timedelta(0)
+    return ahead if abs(ahead) < MAX_CLOCK_DIFFERENCE else timedelta(0)
 
 
 def start_job(
@@ -177,27 +325,40 @@ def start_job(
             lost = error
         log.warning("%s. Looking whether the job was started all the same", lost)
         patience = transport.settings.read_timeout if lost.waited_for_answer else 0.0
+        was_answered = isinstance(lost, _AnsweredWithoutJobError)
         job = look_for_started_job(
-            transport, agent_id, newer_than=newer_than, patience=patience, policy=policy, sleep=sleep
+            transport,
+            agent_id,
+            newer_than=newer_than,
+            patience=patience,
+            reason=NO_JOB_IN_ANSWER if was_answered else ANSWER_LOST,
+            policy=policy,
+            sleep=sleep,
         )
         if job is not None:
             return job
-        if isinstance(lost, _AcceptedWithoutJobError):
+        if was_answered:
             raise _unknown_outcome(agent_id, f"{lost}, and Agenty's list of jobs shows no new one")
         if not attempts_left:
             raise lost
         log.warning("Agent %s has no new job: the start did not arrive. Sending it again", agent_id)
 
 
-class _AcceptedWithoutJobError(UnavailableError):
-    """The start was answered with success or a redirect, and with no job: sending it again could start a second."""
+class _AnsweredWithoutJobError(UnavailableError):
+    """The start was answered, neither with a job nor with a refusal: sending it again could start a second."""
 
 
 def _send_start(transport: Transport, agent_id: str) -> Job:
     try:
         return transport.send("POST", "/jobs/start", {"agent_id": agent_id}).job()
-    except UnexpectedAnswerError as error:
-        raise _AcceptedWithoutJobError(str(error), kind="status", acted_on=True) from None
+    except (InvalidInputError, AuthenticationError, NotFoundError, RequestError, UnavailableError):
+        raise
+    except ApiError as error:
+        problem = str(error)
+    except Exception as error:
+        # The start is out by now. Its job has to be looked for, whatever it was that could not be read.
+        problem = f"POST /jobs/start: the answer can't be read ({type(error).__name__})"
+    raise _AnsweredWithoutJobError(problem, kind="status", acted_on=True)
 
 
 def look_for_started_job(
@@ -206,6 +367,7 @@ def look_for_started_job(
     *,
     newer_than: int,
     patience: float = 0.0,
+    reason: str = BY_AN_EARLIER_TRY,
     policy: StartPolicy | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Job | None:
@@ -216,6 +378,7 @@ def look_for_started_job(
     :param agent_id: The agent.
     :param newer_than: The id of the agent's newest job before the start.
     :param patience: Seconds for which the start may still be on its way.
+    :param reason: Why the outcome is unknown, for messages.
     :param policy: How thoroughly to look. Default: :data:`POLICY`.
     :param sleep: Waits so many seconds.
     :return: The job; ``None`` if the start is taken not to have arrived.
@@ -225,7 +388,7 @@ def look_for_started_job(
     wait, waited, looks, unknown = policy.first_wait, 0.0, 0, ""
     while True:
         try:
-            job = find_started_job(transport, agent_id, newer_than=newer_than)
+            job = find_started_job(transport, agent_id, newer_than=newer_than, reason=reason)
         except AmbiguousStartError:
             raise
         except ApiError as error:
@@ -238,7 +401,7 @@ def look_for_started_job(
         waited += wait
         wait = min(wait * 2, 10.0)
     raise _unknown_outcome(
-        agent_id, f"its answer was lost, and Agenty's list of jobs could not be read ({unknown})", may_clear_up=True
+        agent_id, f"{reason}, and Agenty's list of jobs could not be read ({unknown})", may_clear_up=True
     )
 
 

@@ -263,7 +263,7 @@ class AgentyHook(BaseHook):
     @translated
     def newest_job_id(self, agent_id: str) -> int:
         """
-        Return the id of the agent's newest job, 0 if it has none (``GET /jobs?agent_id=&limit=1``).
+        Return the id of the agent's newest job, 0 if it has none (``GET /jobs?agent_id=&limit=100``).
 
         :param agent_id: The agent.
         """
@@ -290,9 +290,9 @@ class AgentyHook(BaseHook):
         Return the one job of an agent that was made since some moment and still goes on (``GET /jobs?agent_id=``).
 
         :param agent_id: The agent.
-        :param since: The moment, aware.
+        :param since: The moment, aware, by Airflow's clock. Agenty's may differ: the ``Date`` of its answer tells.
         :return: The job; ``None`` if there is none. Jobs of Agenty's own scheduler do not count.
-        :raises AgentyAmbiguousStartError: if there are several.
+        :raises AgentyAmbiguousStartError: if there are several, or the list of jobs does not tell.
         """
         return starting.find_active_job(self._transport, identifiers.check_agent_id(agent_id), since=since)
 

@@ -134,11 +134,18 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         :return: What is stored of the job.
         """
         memory = StartMemory(context, self.agent_id)
-        job = self._find_unremembered_job(memory, context) if self.durable else None
-        if job is None:
-            job = self._start(memory)
-        self._submitted = job
-        return memory.describe_job(job.job_id)
+        try:
+            job = self._find_unremembered_job(memory, context) if self.durable else None
+            if job is None:
+                job = self._start(memory)
+        except AgentyAmbiguousStartError as error:
+            if not (error.may_clear_up and self.durable and memory.is_there):
+                raise
+            unknown = str(error)
+        else:
+            self._submitted = job
+            return memory.describe_job(job.job_id)
+        raise AgentyUnavailableError(f"{unknown} A retry of this task looks for it before it starts anything.")
 
     def _find_unremembered_job(self, memory: StartMemory, context: Context) -> Job | None:
         if memory.is_there:
@@ -154,15 +161,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         if not is_retry(context):
             return None
         run_began = context["dag_run"].start_date
-        job = self.hook.find_active_job(self.agent_id, since=run_began) if run_began else None
-        if job is not None:
-            self.log.warning(
-                "Job %d of agent %s was started since this run began and still goes on: it is taken for the one that "
-                "an earlier try started",
-                job.job_id,
-                self.agent_id,
-            )
-        return job
+        return self.hook.find_active_job(self.agent_id, since=run_began) if run_began else None
 
     def _start(self, memory: StartMemory) -> Job:
         if self._has_urls and self.urls is None:
@@ -170,15 +169,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
                 f"urls of task {self.task_id} came out as None: there is nothing to scrape, and the agent's input of "
                 "before is not meant. Check that the task they come from ran and returned some."
             )
-        try:
-            return self.hook.start_job(
-                self.agent_id, urls=self.urls, prepare=memory.keep_intent if self.durable else None
-            )
-        except AgentyAmbiguousStartError as error:
-            if not (error.may_clear_up and self.durable and memory.is_there):
-                raise
-            unknown = str(error)
-        raise AgentyUnavailableError(f"{unknown} A retry of this task looks for it before it starts anything.")
+        return self.hook.start_job(self.agent_id, urls=self.urls, prepare=memory.keep_intent if self.durable else None)
 
     def get_job_status(self, external_id: Any, context: Context) -> str:
         """

@@ -343,7 +343,7 @@ def test_no_failure_to_get_a_link_carries_its_signature(
             attempt()
         found = texts_of(raised.value) + caplog.text
         assert "s3cr3t" not in found
-        assert "signature=e" not in found
+        assert not re.search(r"signature=\w", found)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -63,7 +70,7 @@ def test_a_start_remembers_the_newest_job_and_is_sent_once(sandbox: Sandbox, hoo
         ("GET", "/jobs"),
         ("POST", "/jobs/start"),
     ]
-    assert sandbox.requests[0].query == {"agent_id": BOOKS, "limit": "1", "offset": "0"}
+    assert sandbox.requests[0].query == {"agent_id": BOOKS, "limit": "100", "offset": "0"}
     assert sandbox.started_jobs == [job.job_id]
     assert job.agent_id == BOOKS
 
@@ -403,7 +410,9 @@ def test_what_happens_to_a_lost_start_is_told_without_the_key(
 
     assert "Looking whether the job was started all the same" in caplog.text
     assert "Sending it again" in caplog.text
-    assert f"Job {job.job_id} of agent {BOOKS} is taken for the one whose answer was lost" in caplog.text
+    assert (
+        f"Job {job.job_id} of agent {BOOKS} is taken for the one that was started: its answer was lost" in caplog.text
+    )
     assert sandbox.key not in caplog.text
 
 
@@ -425,3 +434,301 @@ def test_many_starts_at_once_are_that_many_jobs(sandbox: Sandbox, hook: AgentyHo
 
     assert sorted(started) == sorted(sandbox.started_jobs)
     assert len(set(started)) == 8
+
+
+# A list of jobs that is not as it should be
+
+
+@dataclass
+class Lister:
+    """An Agenty that lists jobs as it is told, and starts one without giving its answer."""
+
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    """In the order in which they are listed."""
+
+    most_rows: int = 1000
+    clock_ahead: timedelta = timedelta(0)
+    date: str | None = None
+    ignores_offset: bool = False
+    total: int | None = None
+    answer_to_start: bytes = b""
+    headers_of_start: dict[str, str] = field(default_factory=dict)
+    started: list[int] = field(default_factory=list)
+    lists: int = 0
+    url: str = ""
+    order: Callable[[list[dict[str, Any]]], None] = lambda jobs: jobs.sort(key=lambda job: -job["job_id"])
+
+    def add(self, *job_ids: int, **fields: Any) -> None:
+        for job_id in job_ids:
+            created = datetime.now(UTC) + self.clock_ahead
+            job = {"job_id": job_id, "agent_id": BOOKS, "status": "running", "is_scheduled": False}
+            self.jobs.append({**job, "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ"), **fields})
+        self.order(self.jobs)
+
+    def start(self) -> None:
+        self.started.append(max((job["job_id"] for job in self.jobs), default=0) + 1)
+        self.add(self.started[-1])
+
+    def page(self, offset: int, limit: int) -> dict[str, Any]:
+        self.lists += 1
+        begin = 0 if self.ignores_offset else offset
+        rows = self.jobs[begin : begin + min(limit, self.most_rows)]
+        total = len(self.jobs) if self.total is None else self.total
+        return {"total": total, "limit": limit, "offset": offset, "returned": len(rows), "result": rows}
+
+
+@pytest.fixture
+def lister() -> Iterator[Lister]:
+    agenty = Lister()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            query = parse_qs(urlsplit(self.path).query)
+            body = json.dumps(agenty.page(int(query["offset"][0]), int(query["limit"][0]))).encode()
+            self.answer(body, {})
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            agenty.start()
+            if agenty.answer_to_start or agenty.headers_of_start:
+                self.answer(agenty.answer_to_start, agenty.headers_of_start)
+
+        def answer(self, body: bytes, headers: dict[str, str]) -> None:
+            now = datetime.now(UTC) + agenty.clock_ahead
+            self.send_response_only(200)
+            date = agenty.date if agenty.date is not None else format_datetime(now, usegmt=True)
+            for name, value in {"Content-Length": str(len(body)), "Date": date, **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    agenty.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield agenty
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def oldest_first(jobs: list[dict[str, Any]]) -> None:
+    jobs.sort(key=lambda job: job["job_id"])
+
+
+def in_no_order(jobs: list[dict[str, Any]]) -> None:
+    jobs.sort(key=lambda job: job["job_id"] * 7919 % 1009)
+
+
+def by_state(jobs: list[dict[str, Any]]) -> None:
+    jobs.sort(key=lambda job: (job["status"], -job["job_id"]))
+
+
+ORDERS = [oldest_first, in_no_order, by_state]
+
+
+@pytest.mark.parametrize(
+    ("order", "most_rows"),
+    [(oldest_first, 1), (oldest_first, 7), (in_no_order, 1), (in_no_order, 7), *((order, 1000) for order in ORDERS)],
+)
+def test_the_newest_job_is_found_in_a_list_in_another_order(
+    lister: Lister, connect: Any, order: Callable[[Any], None], most_rows: int
+) -> None:
+    lister.order, lister.most_rows = order, most_rows
+    lister.add(*range(1, 12), status="completed")
+    lister.add(12)
+
+    assert connect(host=lister.url).newest_job_id(BOOKS) == 12
+
+
+@pytest.mark.parametrize("older_jobs", [1, 150])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_lost_start_is_found_in_a_list_in_another_order(
+    lister: Lister, connect: Any, order: Callable[[Any], None], older_jobs: int
+) -> None:
+    lister.order = order
+    lister.add(*range(1, older_jobs + 1), status="completed")
+
+    job = connect(host=lister.url).start_job(BOOKS)
+
+    assert lister.started == [job.job_id]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_active_job_is_found_in_a_list_in_another_order(
+    lister: Lister, connect: Any, order: Callable[[Any], None]
+) -> None:
+    lister.order, lister.most_rows = order, 5
+    lister.add(*range(1, 20), status="completed", created_at="2026-01-01T00:00:00Z")
+    lister.add(20)
+
+    found = connect(host=lister.url).find_active_job(BOOKS, since=datetime.now(UTC))
+
+    assert found is not None
+    assert found.job_id == 20
+
+
+def test_a_list_that_is_newest_first_is_not_read_on(lister: Lister, connect: Any) -> None:
+    lister.add(*range(1, 5000), status="completed", created_at="2026-01-01T00:00:00Z")
+    lister.add(5000)
+    hook = connect(host=lister.url)
+
+    assert hook.newest_job_id(BOOKS) == 5000
+    assert hook.find_started_job(BOOKS, newer_than=4999).job_id == 5000
+    assert hook.find_active_job(BOOKS, since=datetime.now(UTC)).job_id == 5000
+    assert lister.lists == 3
+
+
+def test_a_list_in_small_pages_is_read_as_far_as_it_shows_its_order(lister: Lister, connect: Any) -> None:
+    lister.most_rows = 2
+    lister.add(*range(1, 100), status="completed", created_at="2026-01-01T00:00:00Z")
+    lister.add(100)
+    hook = connect(host=lister.url)
+
+    assert hook.newest_job_id(BOOKS) == 100
+    assert lister.lists == 1
+    assert hook.find_started_job(BOOKS, newer_than=99).job_id == 100
+    assert hook.find_active_job(BOOKS, since=datetime.now(UTC)).job_id == 100
+
+
+# Pages of new jobs without end; the same page again and again; pages that end before what they name.
+ENDLESS: dict[str, dict[str, Any]] = {
+    "too long": {"most_rows": 2},
+    "offset ignored": {"ignores_offset": True, "most_rows": 10},
+    "ends early": {"total": 10**9},
+}
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+def test_a_list_without_an_end_means_that_it_cannot_be_told_and_not_a_second_start(
+    lister: Lister, connect: Any, endless: str
+) -> None:
+    lister.add(*range(1, 300), is_scheduled=True)
+    hook = connect(host=lister.url)
+    for name, value in ENDLESS[endless].items():
+        setattr(lister, name, value)
+
+    with pytest.raises(AgentyAmbiguousStartError, match=r"not known: its answer was lost, and .* list of its jobs"):
+        hook.start_job(BOOKS, newer_than=0)
+    assert len(lister.started) == 1
+    assert lister.lists <= starting.MAX_PAGES
+
+    with pytest.raises(AgentyAmbiguousStartError, match=r"an earlier try of this task started .* can't be told"):
+        hook.find_active_job(BOOKS, since=datetime.now(UTC) - timedelta(hours=1))
+
+
+def test_where_the_newest_job_cannot_be_told_nothing_is_started(lister: Lister, connect: Any) -> None:
+    lister.order, lister.most_rows = oldest_first, 2
+    lister.add(*range(1, 100))
+
+    with pytest.raises(AgentyError, match=r"newest job of agent 45l0wewqzk can't be told.*Nothing was started"):
+        connect(host=lister.url).start_job(BOOKS)
+    assert lister.started == []
+
+
+def test_jobs_of_other_agents_do_not_count_where_agenty_lists_them_all(lister: Lister, connect: Any) -> None:
+    lister.add(1, 2, agent_id="another1")
+    hook = connect(host=lister.url)
+
+    assert hook.find_started_job(BOOKS, newer_than=0) is None
+    assert hook.find_active_job(BOOKS, since=datetime.now(UTC)) is None
+
+
+def test_a_job_without_a_time_is_not_lost(lister: Lister, connect: Any) -> None:
+    lister.add(1, created_at=None)
+    lister.add(2, created_at="2026-01-01T00:00:00Z")
+    lister.add(3, created_at=None)
+
+    found = connect(host=lister.url).find_active_job(BOOKS, since=datetime.now(UTC))
+
+    assert found is not None
+    assert found.job_id == 3
+
+
+def test_a_job_in_a_state_that_is_not_known_may_go_on(lister: Lister, connect: Any) -> None:
+    lister.add(1, status="warming_up")
+
+    assert connect(host=lister.url).find_active_job(BOOKS, since=datetime.now(UTC)).job_id == 1
+
+
+# The clocks
+
+
+@pytest.mark.parametrize("ahead", [0, 90, -90, 7200, -7200])
+def test_an_active_job_is_found_by_agentys_clock(lister: Lister, connect: Any, ahead: int) -> None:
+    lister.clock_ahead = timedelta(seconds=ahead)
+    of_before = datetime.now(UTC) + lister.clock_ahead - timedelta(seconds=30)
+    lister.add(1, created_at=of_before.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    hook = connect(host=lister.url)
+
+    assert hook.find_active_job(BOOKS, since=datetime.now(UTC)) is None
+    lister.add(2)
+    assert hook.find_active_job(BOOKS, since=datetime.now(UTC)).job_id == 2
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "yesterday",
+        "Fri, 32 Nov 2026 09:00:00 GMT",
+        "Fri, 27 Nov 2026 09:00:00 +999999999999999999",
+        "9" * 5000,
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Mon, 01 Jan 0001 00:00:00 +2359",
+    ],
+)
+def test_a_date_that_is_none_changes_nothing(lister: Lister, connect: Any, date: str) -> None:
+    lister.date = date
+    lister.add(1, created_at="2026-01-01T00:00:00Z")
+    lister.add(2)
+
+    assert connect(host=lister.url).find_active_job(BOOKS, since=datetime.now(UTC)).job_id == 2
+
+
+# The answer to a start
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"[" * 200_000, {}),
+        (b'{"job_id": 1e999, "status": "queued"}', {}),
+        (b'{"job_id": 1, "status": "\xff"}', {}),
+        (b'{"job_id": NaN, "status": "queued"}', {}),
+        (b"not gzip", {"Content-Encoding": "gzip"}),
+        (b"{}", {"Content-Length": "9" * 5000}),
+        (b"{}", {"Location": "/\xff"}),
+    ],
+    ids=["deep", "infinite", "no utf-8", "no number", "no gzip", "no length", "odd place"],
+)
+def test_whatever_is_wrong_with_the_answer_to_a_start_its_job_is_looked_for(
+    lister: Lister, connect: Any, body: bytes, headers: dict[str, str]
+) -> None:
+    lister.answer_to_start, lister.headers_of_start = body, headers
+
+    job = connect({"timeout": {"read": 2}}, host=lister.url).start_job(BOOKS)
+
+    assert lister.started == [job.job_id]
+
+
+# What is said
+
+
+def test_the_message_says_what_happened(sandbox: Sandbox, hook: AgentyHook, caplog: pytest.LogCaptureFixture) -> None:
+    began = datetime.now(UTC)
+    sandbox.start_job(BOOKS)
+
+    assert hook.find_started_job(BOOKS, newer_than=0) is not None
+    assert "an earlier try was about to start it, and ended before it knew its job" in caplog.text
+    assert hook.find_active_job(BOOKS, since=began) is not None
+    assert "was made since this run began and still goes on" in caplog.text
+    sandbox.start_job(BOOKS)
+    with pytest.raises(AgentyAmbiguousStartError, match="which of them this start made can't be told: an earlier try"):
+        hook.find_started_job(BOOKS, newer_than=0)
+    with pytest.raises(AgentyAmbiguousStartError, match="2 jobs that were made since this run began and still go on"):
+        hook.find_active_job(BOOKS, since=began)
+    assert "lost" not in caplog.text

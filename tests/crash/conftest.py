@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import secrets
 import signal
 import sqlite3
 import time
@@ -27,11 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.crash)
             item.add_marker(pytest.mark.timeout(240))
+    # It reads all that the others have written.
+    items.sort(key=lambda item: item.path.name == "test_secrets.py")
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(manual=True) as sandbox:
+    # A key that is written in another way in a URL, in JSON and in HTML.
+    with Sandbox(manual=True, key=f'k3y+/"\\&%<{secrets.token_hex(16)}') as sandbox:
         yield sandbox
 
 
@@ -40,7 +45,10 @@ def airflow(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with AirflowInstance(
         tmp_path_factory.mktemp("airflow"),
         dags_folder=Path(__file__).parent / "dags",
-        env={"AIRFLOW_CONN_AGENTY_DEFAULT": sandbox.connection_json.replace("{", '{"extra": {"timeout": 6}, ', 1)},
+        env={
+            "AIRFLOW_CONN_AGENTY_DEFAULT": json.dumps({**sandbox.connection, "extra": {"timeout": 6}}),
+            "AIRFLOW_CONN_AGENTY_QUERY": json.dumps({**sandbox.connection, "extra": {"timeout": 6, "auth": "query"}}),
+        },
         settings={
             "scheduler": {
                 "task_instance_heartbeat_sec": "1",

@@ -7,14 +7,11 @@ starts one job for one task run is the promise; where a user clears a task, a se
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -348,23 +345,3 @@ def test_killed_while_the_export_publishes(scenario, destination, until):
 
     assert destination.read_bytes() == content
     assert only_hidden_files_beside(destination)
-
-
-# Last: everything that was written meanwhile.
-
-
-def test_neither_key_nor_link_is_in_any_log_xcom_template_trigger_store_or_asset_event(airflow, sandbox):
-    written = [path for path in airflow.home.rglob("*") if path.is_file()]
-    assert any("logs" in path.parts for path in written)
-    assert any(path.suffix == ".db" for path in written)
-    with closing(sqlite3.connect(f"file:{airflow.home}/airflow.db?mode=ro", uri=True, timeout=10)) as database:
-        extras = [json.loads(extra) for (extra,) in database.execute("select extra from asset_event")]
-    assert extras, "no asset event was written"
-    assert all(extra.keys() == {"rows", "bytes", "sha256", "job_id", "collection"} for extra in extras)
-
-    leaks = []
-    for path in written:
-        content = path.read_bytes()
-        leaks += [f"{path}: the key" for _ in range(content.count(sandbox.key.encode()))]
-        leaks += [f"{path}: {found.decode()}" for found in re.findall(rb"signature=[\w.-]{20,}", content)]
-    assert leaks == []

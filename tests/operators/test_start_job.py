@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.exceptions import TaskDeferred
@@ -439,6 +439,20 @@ class TestRetry:
 
         assert agenty_sandbox.started_jobs == [again]
 
+    def test_an_intent_that_cannot_be_looked_into_is_left_to_the_next_retry(
+        self, agenty_sandbox, make_context, state_store
+    ):
+        self.only_intent(agenty_sandbox, state_store)
+        lost = agenty_sandbox.start_job(AGENT)
+        listing = agenty_sandbox.fault("GET", "/jobs", status=503, times=None)
+
+        with pytest.raises(AgentyUnavailableError, match=r"an earlier try was about to start it.*retry"):
+            self.retry(make_context, state_store)
+        listing.remove()
+
+        assert self.retry(make_context, state_store)[0] == lost
+        assert agenty_sandbox.starts == 0
+
     def test_a_start_accepted_without_a_job_is_for_a_person(self, agenty_sandbox, make_context, state_store):
         agenty_sandbox.fault("POST", "/jobs/start", body="<html>Welcome</html>")
 
@@ -460,6 +474,21 @@ class TestRetryWithoutStateStore:
 
         assert self.retry(make_context) == job_id
         assert agenty_sandbox.starts == 0
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    def test_a_job_of_the_second_in_which_the_run_began_is_adopted(self, agenty_sandbox, make_context, caplog):
+        task = start(retries=1)
+        context = make_context(task, try_number=2, max_tries=1)
+        # The list has whole seconds.
+        while datetime.now(UTC).microsecond < 50_000:
+            time.sleep(0.01)
+        context["dag_run"].start_date = datetime.now(UTC)
+        job_id = agenty_sandbox.start_job(AGENT)
+
+        assert task.execute(context) == job_id
+        assert agenty_sandbox.starts == 0
+        assert "taken for the one that an earlier try of this task started" in caplog.text
+        assert "lost" not in caplog.text
 
     @pytest.mark.agenty_sandbox(manual=True)
     def test_waiting_goes_on_after_adopting(self, agenty_sandbox, make_context):
