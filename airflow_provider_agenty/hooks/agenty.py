@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
@@ -16,7 +17,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_agenty.api import errors, identifiers, inputs, paging, starting, stopping
+from airflow_provider_agenty import parameters
+from airflow_provider_agenty.api import errors, inputs, paging, starting, stopping
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.jobs import Job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry
@@ -36,7 +38,6 @@ from airflow_provider_agenty.connection_form import (
 from airflow_provider_agenty.exceptions import AgentyError, AgentyExportError
 from airflow_provider_agenty.hooks.public_errors import (
     check_format,
-    checked,
     landing_translation,
     public_error,
     translated,
@@ -71,7 +72,7 @@ class AgentyHook(BaseHook):
 
     def __init__(self, agenty_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.agenty_conn_id = agenty_conn_id
+        self.agenty_conn_id = parameters.agenty_conn_id(agenty_conn_id)
 
     # The form, before Airflow 3.2
 
@@ -103,10 +104,13 @@ class AgentyHook(BaseHook):
         except AirflowNotFoundException:
             connection = None
         if connection is None:
+            # It may be the API key, given by mistake.
+            name = parameters.shown(self.agenty_conn_id)
+            variable = self.agenty_conn_id.upper() if self.agenty_conn_id in name else "…"
             raise errors.InvalidInputError(
                 # Airflow 3.0 and 3.1 also say so of one that they can't parse.
-                f"There is no connection {self.agenty_conn_id!r} that Airflow can read. Create one of type Agenty "
-                f"under Admin, Connections, or set AIRFLOW_CONN_{self.agenty_conn_id.upper()} in the environment of "
+                f"There is no connection {name} that Airflow can read. Create one of type Agenty "
+                f"under Admin, Connections, or set AIRFLOW_CONN_{variable} in the environment of "
                 "all of Airflow's processes, to a URI or to JSON whose extra is a JSON object."
             )
         password = connection.password
@@ -158,6 +162,8 @@ class AgentyHook(BaseHook):
         :param seconds: How long connecting, and waiting for the answer, may take at most. Default: as the connection
             says.
         """
+        if seconds != math.inf:
+            seconds = parameters.seconds("seconds", seconds)
         settings = self.settings
         hook = AgentyHook(self.agenty_conn_id)
         hook.settings = dataclasses.replace(
@@ -228,10 +234,13 @@ class AgentyHook(BaseHook):
         :raises AgentyAmbiguousStartError: if it can't be told whether there is a job, or which one it is.
         :raises AgentyNotFoundError: if there is no such agent.
         """
-        agent_id = identifiers.check_agent_id(agent_id)
-        agent_input = None if urls is None else AgentInput("manual", inputs.check_urls(urls))
+        agent_id = parameters.agent_id(agent_id)
+        agent_input = None if urls is None else AgentInput("manual", parameters.urls(urls))
+        parameters.check_function("prepare", prepare)
         newest = None
-        if newer_than is None:
+        if newer_than is not None:
+            newer_than = parameters.whole_number("newer_than", newer_than)
+        else:
             newest = starting.newest_job(self._transport, agent_id)
             newer_than = newest.job_id if newest else starting.NO_JOB
 
@@ -264,7 +273,7 @@ class AgentyHook(BaseHook):
 
         :param agent_id: The agent.
         """
-        return starting.newest_job_id(self._transport, identifiers.check_agent_id(agent_id))
+        return starting.newest_job_id(self._transport, parameters.agent_id(agent_id))
 
     @translated
     def find_started_job(self, agent_id: str, *, newer_than: int, patience: float = 0.0) -> Job | None:
@@ -278,8 +287,12 @@ class AgentyHook(BaseHook):
         :param patience: Seconds for which the start may still be on its way. Default 0.
         :raises AgentyAmbiguousStartError: if several jobs may be it, or the list can't be read.
         """
-        agent_id = identifiers.check_agent_id(agent_id)
-        return starting.look_for_started_job(self._transport, agent_id, newer_than=newer_than, patience=patience)
+        return starting.look_for_started_job(
+            self._transport,
+            parameters.agent_id(agent_id),
+            newer_than=parameters.whole_number("newer_than", newer_than),
+            patience=parameters.seconds("patience", patience, may_be_zero=True),
+        )
 
     @translated
     def find_active_job(self, agent_id: str, *, since: datetime) -> Job | None:
@@ -291,7 +304,9 @@ class AgentyHook(BaseHook):
         :return: The job; ``None`` if there is none. Jobs of Agenty's own scheduler do not count.
         :raises AgentyAmbiguousStartError: if there are several.
         """
-        return starting.find_active_job(self._transport, identifiers.check_agent_id(agent_id), since=since)
+        return starting.find_active_job(
+            self._transport, parameters.agent_id(agent_id), since=parameters.aware_datetime("since", since)
+        )
 
     @translated
     def get_job(self, job_id: int | str) -> Job:
@@ -301,7 +316,7 @@ class AgentyHook(BaseHook):
         :param job_id: The job.
         :raises AgentyNotFoundError: if there is no such job.
         """
-        job_id = identifiers.check_job_id(job_id)
+        job_id = parameters.job_id(job_id)
         return self._transport.read(f"/jobs/{job_id}").job(job_id)
 
     @translated
@@ -315,7 +330,7 @@ class AgentyHook(BaseHook):
         :return: The job as Agenty answered: often still ``stopping``.
         :raises AgentyNotFoundError: if there is no such job.
         """
-        job_id = identifiers.check_job_id(job_id)
+        job_id = parameters.job_id(job_id)
         return stopping.stop_job(self._transport, job_id)
 
     @translated
@@ -326,7 +341,7 @@ class AgentyHook(BaseHook):
         :param agent_id: The agent.
         :raises AgentyNotFoundError: if there is no such agent.
         """
-        return inputs.get_input(self._transport, identifiers.check_agent_id(agent_id))
+        return inputs.get_input(self._transport, parameters.agent_id(agent_id))
 
     @translated
     def set_input(self, agent_id: str, new: AgentInput | Mapping[str, Any] | str | Iterable[str]) -> None:
@@ -340,7 +355,7 @@ class AgentyHook(BaseHook):
             :meth:`get_input` returns it or as a mapping with the fields of Agenty's Inputs API.
         :raises AgentyNotFoundError: if there is no such agent.
         """
-        self._set_input(identifiers.check_agent_id(agent_id), inputs.check_input(new))
+        self._set_input(parameters.agent_id(agent_id), parameters.agent_input(new))
 
     def _set_input(self, agent_id: str, new: AgentInput) -> None:
         inputs.set_input(self._transport, agent_id, new)
@@ -355,7 +370,7 @@ class AgentyHook(BaseHook):
         :param agent_id: The agent. Default: all agents of the account.
         """
         if agent_id is not None:
-            agent_id = identifiers.check_agent_id(agent_id)
+            agent_id = parameters.agent_id(agent_id)
         return paging.iter_jobs(self._transport, agent_id=agent_id)
 
     @translated
@@ -367,7 +382,8 @@ class AgentyHook(BaseHook):
         :param offset: How many to skip. Default 0.
         :return: The jobs in it, and where the next page begins.
         """
-        return paging.look_at_jobs(self._transport, limit=limit, offset=offset)
+        limit = parameters.whole_number("limit", limit, at_least=1)
+        return paging.look_at_jobs(self._transport, limit=limit, offset=parameters.offset(offset))
 
     @translated
     def look_for_jobs(self, job_ids: Collection[int], *, limit: int, offset: int = 0) -> Sighting:
@@ -379,7 +395,9 @@ class AgentyHook(BaseHook):
         :param offset: How many to skip. Default 0.
         :return: Those of them that are there, and where to look further.
         """
-        return paging.look_for_jobs(self._transport, job_ids, limit=limit, offset=offset)
+        job_ids = parameters.job_ids(job_ids)
+        limit = parameters.whole_number("limit", limit, at_least=1)
+        return paging.look_for_jobs(self._transport, job_ids, limit=limit, offset=parameters.offset(offset))
 
     @translated_iterator
     def iter_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> Iterator[dict[str, Any]]:
@@ -394,8 +412,9 @@ class AgentyHook(BaseHook):
         :return: Rows as Agenty gives them: keys are the agent's field names, and may differ from row to row.
         :raises AgentyError: if Agenty gives fewer rows than it says there are.
         """
-        job_id = identifiers.check_job_id(job_id)
-        collection = identifiers.check_collection(collection)
+        job_id = parameters.job_id(job_id)
+        collection = parameters.collection(collection)
+        modified = parameters.boolean("modified", modified)
         return paging.iter_result(self._transport, job_id, collection=collection, modified=modified)
 
     @translated
@@ -409,9 +428,9 @@ class AgentyHook(BaseHook):
         """
         return paging.read_result_total(
             self._transport,
-            identifiers.check_job_id(job_id),
-            collection=identifiers.check_collection(collection),
-            modified=modified,
+            parameters.job_id(job_id),
+            collection=parameters.collection(collection),
+            modified=parameters.boolean("modified", modified),
         )
 
     @translated_iterator
@@ -422,8 +441,8 @@ class AgentyHook(BaseHook):
         :param job_id: The job.
         :param offset: How many lines to skip. Default 0; :attr:`LogEntry.next_offset` is where to go on.
         """
-        job_id = identifiers.check_job_id(job_id)
-        return paging.iter_logs(self._transport, job_id, offset=identifiers.check_offset(offset))
+        job_id = parameters.job_id(job_id)
+        return paging.iter_logs(self._transport, job_id, offset=parameters.offset(offset))
 
     def last_log_entries(self, job_id: int | str, *, count: int = LAST_LOG_ENTRIES) -> list[LogEntry]:
         """
@@ -434,6 +453,7 @@ class AgentyHook(BaseHook):
         :param job_id: The job.
         :param count: How many. Default 50.
         """
+        job_id, count = parameters.job_id(job_id), parameters.whole_number("count", count)
         try:
             return list(deque(self.iter_logs(job_id), maxlen=count))
         except AgentyError as error:
@@ -461,10 +481,14 @@ class AgentyHook(BaseHook):
         :raises AgentyJobStoppedError: if somebody stopped it.
         :raises AgentyTimeoutError: if it is not done in time.
         """
+        job_id = parameters.job_id(job_id)
+        poll_interval = parameters.seconds("poll_interval", poll_interval)
+        if timeout is not None:
+            timeout = parameters.seconds("timeout", timeout, may_be_zero=True)
         watch = JobWatch(
-            checked(identifiers.check_job_id, job_id),
+            job_id,
             deadline=None if timeout is None else time.time() + timeout,
-            max_failed_ratio=max_failed_ratio,
+            max_failed_ratio=parameters.share("max_failed_ratio", max_failed_ratio),
             log=self.log,
         )
         outcome = wait(lambda: self.get_job(job_id), watch, poll_interval=poll_interval)
@@ -495,15 +519,15 @@ class AgentyHook(BaseHook):
         :param filename: The file's name in the link. Default: Agenty's own.
         :return: The URL, on another host than the API; it takes no API key.
         """
-        job_id = identifiers.check_job_id(job_id)
-        parameters = {
-            "type": identifiers.check_file_type(file_type),
-            "collection": identifiers.check_collection(collection),
-            "modified": int(modified),
+        job_id = parameters.job_id(job_id)
+        query = {
+            "type": parameters.choice("file_type", file_type, parameters.FILE_TYPES),
+            "collection": parameters.collection(collection),
+            "modified": int(parameters.boolean("modified", modified)),
         }
-        if filename:
-            parameters["filename"] = identifiers.check_filename(filename)
-        answer = self._transport.read(f"/jobs/{job_id}/export", parameters)
+        if filename is not None:
+            query["filename"] = parameters.filename(filename)
+        answer = self._transport.read(f"/jobs/{job_id}/export", query)
         values = unwrap(answer.json())
         link = (values.get("downloadlink") or values.get("downloadLink")) if isinstance(values, dict) else None
         if not isinstance(link, str) or not _is_url(link):
@@ -514,7 +538,7 @@ class AgentyHook(BaseHook):
     def download_export(
         self,
         job_id: int | str,
-        path: str,
+        path: str | os.PathLike[str],
         *,
         file_type: str = "result",
         collection: int = 1,
@@ -524,7 +548,7 @@ class AgentyHook(BaseHook):
         overwrite: bool = True,
         verify_rows: bool = True,
         check: Callable[[ExportedFile], None] | None = None,
-        spool_folder: str | None = None,
+        spool_folder: str | os.PathLike[str] | None = None,
         job_seen: Callable[[Job], None] | None = None,
     ) -> ExportedFile:
         """
@@ -556,11 +580,18 @@ class AgentyHook(BaseHook):
         """
         from airflow_provider_agenty.landing import HttpDownload, land
 
-        job_id = checked(identifiers.check_job_id, job_id)
-        file_type = checked(identifiers.check_file_type, file_type)
-        collection = checked(identifiers.check_collection, collection)
-        if filename:
-            checked(identifiers.check_filename, filename)
+        job_id = parameters.job_id(job_id)
+        path = parameters.path(path)
+        file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
+        collection = parameters.collection(collection)
+        modified = parameters.boolean("modified", modified)
+        filename = parameters.filename(filename)
+        storage_conn_id = parameters.storage_conn_id(storage_conn_id)
+        overwrite = parameters.boolean("overwrite", overwrite)
+        verify_rows = parameters.boolean("verify_rows", verify_rows)
+        parameters.check_function("check", check)
+        parameters.check_function("job_seen", job_seen)
+        spool_folder = parameters.folder("spool_folder", spool_folder)
         is_result = file_type == "result"
         destination, job = self._open_destination(
             path,
@@ -606,7 +637,7 @@ class AgentyHook(BaseHook):
     def download_result(
         self,
         job_id: int | str,
-        path: str,
+        path: str | os.PathLike[str],
         *,
         format: str = "jsonl",  # noqa: A002 - what users call it
         collection: int = 1,
@@ -615,7 +646,7 @@ class AgentyHook(BaseHook):
         overwrite: bool = True,
         verify_rows: bool = True,
         check: Callable[[ExportedFile], None] | None = None,
-        spool_folder: str | None = None,
+        spool_folder: str | os.PathLike[str] | None = None,
         job_seen: Callable[[Job], None] | None = None,
     ) -> ExportedFile:
         """
@@ -653,8 +684,17 @@ class AgentyHook(BaseHook):
         from airflow_provider_agenty.landing import land
         from airflow_provider_agenty.landing.formats import encode_pages
 
-        job_id = checked(identifiers.check_job_id, job_id)
-        collection = checked(identifiers.check_collection, collection)
+        job_id = parameters.job_id(job_id)
+        path = parameters.path(path)
+        format = parameters.choice("format", format, parameters.FORMATS)  # noqa: A001 - what users call it
+        collection = parameters.collection(collection)
+        modified = parameters.boolean("modified", modified)
+        storage_conn_id = parameters.storage_conn_id(storage_conn_id)
+        overwrite = parameters.boolean("overwrite", overwrite)
+        verify_rows = parameters.boolean("verify_rows", verify_rows)
+        parameters.check_function("check", check)
+        parameters.check_function("job_seen", job_seen)
+        spool_folder = parameters.folder("spool_folder", spool_folder)
         check_format(format, path)
         destination, job = self._open_destination(
             path,
