@@ -16,7 +16,7 @@ import math
 import operator
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from numbers import Real
@@ -49,6 +49,7 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
 _MAY_BE_SECRET = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w-]{24,}|.*(\{\s*[\"']|password|api_?key).*", re.DOTALL | re.I)
 _SHOWN_CHARACTERS = 100
+_PATH_CHARACTERS = 4096
 
 _EMPTY_HINT = "If it comes from a template, check that its source has a value; if it has a default, leave it out."
 _NATIVE_HINT = (
@@ -85,8 +86,7 @@ def job_ids(value: Any) -> frozenset[int]:
 
     :param value: The ids.
     """
-    is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | Mapping)
-    found = frozenset(job_id(each) for each in value) if is_list else None
+    found = frozenset(job_id(each) for each in _items(value) or ())
     if not found:
         raise AgentyInputError(f"{_named('job_ids', value)} is not a list of ids of jobs, with one at least.")
     return found
@@ -313,7 +313,10 @@ def _path(name: str, value: Any, *, hint: str) -> str:
     # A number would be a file of that name in the worker's working directory.
     if _whole(text, from_text=False) is not None:
         raise AgentyInputError(f"{_named(name, value)} is not a path. {hint}")
-    return _text(name, text, hint=hint)
+    text = _text(name, text, hint=hint)
+    if len(text) > _PATH_CHARACTERS:
+        raise AgentyInputError(f"{_named(name, text)} is too long: a path has at most {_PATH_CHARACTERS} characters.")
+    return text
 
 
 def path_text(value: Any) -> Any:
@@ -345,22 +348,22 @@ def check_function(name: str, value: Any) -> None:
 # What an agent scrapes
 
 
-def urls(value: Any) -> tuple[str, ...]:
+def urls(value: Any, name: str = "urls") -> tuple[str, ...]:
     """
     Return URLs to scrape, in their order.
 
     :param value: Several URLs; or a text with one URL on each line, or with a list of them in JSON or Python, as a
         template renders one. Whitespace around a URL is removed.
+    :param name: The parameter. Default ``urls``.
     """
-    items = _read_text(value.strip()) if isinstance(value, str) else value
-    if not isinstance(items, Iterable) or isinstance(items, bytes | bytearray | Mapping):
-        raise AgentyInputError(f"urls is a list of URLs, not {shown(items)}.")
-    found = tuple(_url(number, item) for number, item in enumerate(items, 1))
-    if not found:
+    items = _read_lines(name, value.strip()) if isinstance(value, str) else _items(value)
+    if items is None:
+        raise AgentyInputError(f"{name} is a list of URLs, not {shown(value)}.")
+    if not items:
         raise AgentyInputError(
-            "urls is empty: there is nothing to scrape. Give at least one URL, or skip the task where there is none."
+            f"{name} is empty: there is nothing to scrape. Give at least one URL, or skip the task where there is none."
         )
-    return found
+    return tuple(_url(f"{name}: item {number}", item) for number, item in enumerate(items, 1))
 
 
 def agent_input(value: Any) -> AgentInput:
@@ -373,50 +376,50 @@ def agent_input(value: Any) -> AgentInput:
 
     given = value.to_dict() if isinstance(value, AgentInput) else value
     if not isinstance(given, Mapping):
-        return AgentInput("manual", urls(given))
+        return AgentInput("manual", urls(given, "new"))
     kind = str(given.get("type")).strip().lower()
     if kind in OF_URLS:
-        return AgentInput(kind, urls(given.get("data")))
+        return AgentInput(kind, urls(given.get("data"), "new: data"))
     if kind not in OF_A_SOURCE:
         raise AgentyInputError(
-            f"The input's type {shown(given.get('type'))} is not known: it is 'manual' or 'url' with URLs in data, "
-            "'list' or 'agent' with id and field."
+            f"new: the input's type {shown(given.get('type'))} is not known: it is 'manual' or 'url' with URLs in "
+            "data, 'list' or 'agent' with id and field."
         )
     for name in ("id", "field"):
         if is_nothing(given.get(name)):
-            raise AgentyInputError(f"An input of type {kind!r} needs {name}: where its URLs come from.")
+            raise AgentyInputError(f"new: an input of type {kind!r} needs {name}: where its URLs come from.")
     data = given.get("data") or ()
     if not isinstance(data, list | tuple) or not all(isinstance(each, str) for each in data):
-        raise AgentyInputError(f"The data of an input of type {kind!r} is a list of text.")
+        raise AgentyInputError(f"new: the data of an input of type {kind!r} is a list of text.")
     return AgentInput(
         kind,
         tuple(data),
-        _text("id", given["id"]),
+        _text("new: id", given["id"]),
         optional(collection, given.get("collection")),
-        _text("field", given["field"]),
+        _text("new: field", given["field"]),
     )
 
 
-def _read_text(text: str) -> Any:
+def _read_lines(name: str, text: str) -> list[Any] | None:
     if not text.startswith("["):
         return [line for line in text.splitlines() if line.strip()]
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(text)
+            return _items(read(text))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
     raise AgentyInputError(
-        "urls begins like a list but is none in JSON or Python. In a template, {{ … | tojson }} writes one."
+        f"{name} begins like a list but is none in JSON or Python. In a template, {{{{ … | tojson }}}} writes one."
     )
 
 
-def _url(number: int, item: Any) -> str:
+def _url(where: str, item: Any) -> str:
     plain = _plain(item)
     url = plain.strip() if isinstance(plain, str) else ""
     if not _is_url(url):
         raise AgentyInputError(
-            f"urls: item {number} is no URL: {shown(item)}. Each begins with http:// or https:// and has no space in "
-            "it; in a text, each has a line of its own."
+            f"{where} is no URL: {shown(item)}. Each begins with http:// or https:// and has no space in it; in a "
+            "text, each has a line of its own."
         )
     return url
 
@@ -481,12 +484,14 @@ def check_unrendered(name: str, value: Any, starts: Collection[str] = JINJA_STAR
     :param value: The parameter.
     :param starts: What begins something that Jinja renders.
     """
-    comes_later = is_template(value, starts)
-    if name == "urls" and isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | Mapping):
-        # A list may hold templates, and an iterator can be read only once.
-        comes_later = not isinstance(value, list | tuple | set) or any(is_template(each, starts) for each in value)
-    if not comes_later:
-        TEMPLATED[name](value)
+    if is_template(value, starts) or (name == "urls" and _holds_template(value, starts)):
+        return
+    TEMPLATED[name](value)
+
+
+def _holds_template(value: Any, starts: Collection[str]) -> bool:
+    # An iterator can be read only once: it counts as a template.
+    return isinstance(value, Iterator) or any(is_template(each, starts) for each in _items(value) or ())
 
 
 # What all kinds have in common
@@ -538,6 +543,16 @@ def _named(name: str, value: Any) -> str:
     return f"{name}, {text}," if text.startswith("a ") else f"{name} {text}"
 
 
+def _items(value: Any) -> list[Any] | None:
+    """Return what is in a list, or in something like one; ``None`` if it is no such thing."""
+    if isinstance(value, str | bytes | bytearray | Mapping):
+        return None
+    try:
+        return list(value)
+    except TypeError:
+        return None
+
+
 def _plain(value: Any) -> Any:
     """Return Python's own value for one of numpy, and for one of a class made of ``str``, such as a ``StrEnum``."""
     if isinstance(value, str):
@@ -569,7 +584,7 @@ def _real(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (OverflowError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
 

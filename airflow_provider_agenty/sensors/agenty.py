@@ -186,8 +186,9 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             self._watch = JobWatch(job_id, max_failed_ratio=self.max_failed_ratio, log=self.log)
         if not self.deferrable:
             self.await_job(job_id, context)
+        hook = self.hook
         try:
-            job = self.hook.get_job(job_id)
+            job = hook.get_job(job_id)
         except AgentyError as error:
             return self._watch.miss(error)
         self.push(context, AgentyAgentLink.xcoms(job))

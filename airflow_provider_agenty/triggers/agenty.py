@@ -75,8 +75,9 @@ class AgentyJobTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         # Where the task starts in the triggerer, these two may be templates, which Airflow renders before it runs this.
         self.job_id = job_id if parameters.is_template(job_id) else parameters.job_id(job_id)
-        parameters.check_unrendered("agenty_conn_id", agenty_conn_id)
-        self.agenty_conn_id = agenty_conn_id
+        self.agenty_conn_id = (
+            agenty_conn_id if parameters.is_template(agenty_conn_id) else parameters.agenty_conn_id(agenty_conn_id)
+        )
         self.poll_interval = parameters.seconds("poll_interval", poll_interval)
         self.deadline = parameters.epoch_seconds("deadline", deadline)
         self.max_failed_ratio = parameters.share("max_failed_ratio", max_failed_ratio)

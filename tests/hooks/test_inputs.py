@@ -192,8 +192,8 @@ def test_a_start_takes_urls_only(sandbox: Sandbox, hook: AgentyHook, urls: Any) 
     [
         ({}, "type None"),
         ({"type": "psychic", "data": [A]}, "'psychic'"),
-        ({"type": "manual"}, "urls"),
-        ({"type": "url", "data": []}, "urls is empty"),
+        ({"type": "manual"}, "new: data is a list of URLs, not None"),
+        ({"type": "url", "data": []}, "new: data is empty"),
         ({"type": "list", "field": "url"}, "needs id"),
         ({"type": "list", "id": "  ", "field": "url"}, "needs id"),
         ({"type": "agent", "id": "x"}, "needs field"),
