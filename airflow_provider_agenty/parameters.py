@@ -47,7 +47,9 @@ _FILENAME = re.compile(r"[^/\\]{1,200}")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-_MAY_BE_SECRET = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w-]{24,}|.*(\{\s*[\"']|password|api_?key).*", re.DOTALL | re.I)
+_MAY_BE_SECRET = re.compile(
+    r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=]{24,}|.*(\{\s*[\"']|password|api_?key).*", re.DOTALL | re.IGNORECASE
+)
 _SHOWN_CHARACTERS = 100
 _PATH_CHARACTERS = 4096
 
@@ -191,8 +193,8 @@ def seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:
     number = plain.total_seconds() if isinstance(plain, timedelta) else _real(plain)
     if number is None or not 0 <= number <= MAX_SECONDS or (number == 0 and not may_be_zero):
         raise AgentyInputError(
-            f"{_named(name, value)} is not a number of seconds nor a timedelta, {'from' if may_be_zero else 'above'} 0 "
-            "to 100 years."
+            f"{_named(name, value)} is neither a number of seconds nor a timedelta, "
+            f"{'from' if may_be_zero else 'above'} 0 to 100 years."
         )
     return number
 

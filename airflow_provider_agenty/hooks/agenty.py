@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -276,7 +276,7 @@ class AgentyHook(BaseHook):
         return starting.newest_job_id(self._transport, parameters.agent_id(agent_id))
 
     @translated
-    def find_started_job(self, agent_id: str, *, newer_than: int, patience: float = 0.0) -> Job | None:
+    def find_started_job(self, agent_id: str, *, newer_than: int, patience: float | timedelta = 0.0) -> Job | None:
         """
         Return the job that a start with an unknown outcome made, ``None`` if it made none (``GET /jobs?agent_id=``).
 
@@ -284,7 +284,7 @@ class AgentyHook(BaseHook):
 
         :param agent_id: The agent.
         :param newer_than: The id of the agent's newest job before the start.
-        :param patience: Seconds for which the start may still be on its way. Default 0.
+        :param patience: Seconds, or a ``timedelta``, for which the start may still be on its way. Default 0.
         :raises AgentyAmbiguousStartError: if several jobs may be it, or the list can't be read.
         """
         return starting.look_for_started_job(
@@ -464,16 +464,16 @@ class AgentyHook(BaseHook):
         self,
         job_id: int | str,
         *,
-        poll_interval: float = 10.0,
-        timeout: float | None = None,
+        poll_interval: float | timedelta = 10.0,
+        timeout: float | timedelta | None = None,
         max_failed_ratio: float | None = None,
     ) -> Job:
         """
         Wait until a job is over (``GET /jobs/{job_id}``, again and again).
 
         :param job_id: The job.
-        :param poll_interval: Seconds between two polls. Default 10.
-        :param timeout: Seconds to wait at most. Default: without end. The job is not stopped.
+        :param poll_interval: Seconds between two polls, or a ``timedelta``. Default 10.
+        :param timeout: Seconds to wait at most, or a ``timedelta``. Default: without end. The job is not stopped.
         :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
             failed. Default: any share will do.
         :return: The completed job.

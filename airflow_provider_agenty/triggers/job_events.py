@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
@@ -82,8 +83,8 @@ class AgentyJobEventTrigger(BaseEventTrigger):
 
     :param agent_id: The agent. Default: all agents of the account.
     :param agenty_conn_id: The Airflow connection. Default ``agenty_default``.
-    :param poll_interval: Seconds between two looks at the list of jobs, which all watchers with the same connection and
-        interval share. Default 60.
+    :param poll_interval: Seconds between two looks at the list of jobs, or a ``timedelta``. All watchers with the same
+        connection and interval share them. Default 60.
     :raises AgentyInputError: naming the parameter that can't be used.
     """
 
@@ -91,7 +92,7 @@ class AgentyJobEventTrigger(BaseEventTrigger):
         self,
         agent_id: str | None = None,
         agenty_conn_id: str = DEFAULT_CONNECTION,
-        poll_interval: float = 60.0,
+        poll_interval: float | timedelta = 60.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.agent_id = parameters.optional(parameters.agent_id, agent_id)

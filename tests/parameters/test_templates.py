@@ -17,10 +17,13 @@ from airflow_provider_agenty.operators.agenty import (
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 
 try:
-    from airflow.sdk import DAG, literal
-except ImportError:
+    from airflow.sdk import DAG
+except ImportError:  # Airflow 2
     from airflow import DAG
-    from airflow.utils.template import literal
+try:
+    from airflow.sdk import literal
+except ImportError:  # Airflow 3.0 has none, and 2 has it elsewhere
+    literal = str
 
 AGENT = "45l0wewqzk"
 KINDS = {
@@ -158,7 +161,7 @@ def test_a_subclass_may_have_more_templates(agenty_sandbox, finished_job, make_c
         task = Export(
             task_id="land",
             job_id=finished_job,
-            path=Path(tmp_path / "books.csv"),
+            path=tmp_path / "books.csv",
             spool_folder="{{ x }}",
             note="{{ x }}",
         )
