@@ -7,10 +7,11 @@ Nothing heavy is imported here at module level: DAG files are parsed over and ov
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_agenty import parameters
 from airflow_provider_agenty.compat import AirflowSkipException, conf, current_task_state
 from airflow_provider_agenty.durable import LogMemory
 from airflow_provider_agenty.exceptions import (
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-ON_STOPPED = ("fail", "skip")
-
 KILL_SECONDS = 4.0
 """How long all of ``on_kill`` may take: Airflow kills the process 5 s after the SIGTERM."""
 
@@ -56,6 +55,55 @@ class AgentyTask(_Base):
     operator_extra_links = (AgentyAgentLink(),)
 
     agenty_conn_id: str
+
+    _left_out: frozenset[str] = frozenset()
+    """The templated parameters for which the DAG gives nothing, so that their defaults are meant."""
+
+    _pushed: tuple[Context | None, list[tuple[str, Any]]] = (None, [])
+    """The context of this execution of the task, and the XComs that were pushed in it."""
+
+    def check_templated_parameters(self) -> None:
+        """
+        Refuse templated parameters that can't be used, as far as it shows when the DAG file is read.
+
+        :raises AgentyInputError: naming the parameter.
+        """
+        starts = parameters.jinja_starts(self.dag.jinja_environment_kwargs if self.has_dag() else None)  # type: ignore[no-untyped-call]
+        # A subclass may have more of them, which are not there yet.
+        given = {name: value for name, value in vars(self).items() if name in self.template_fields}
+        for name in given.keys() & parameters.TEMPLATED.keys():
+            parameters.check_unrendered(name, given[name], starts)
+        self._left_out = frozenset(name for name, value in given.items() if value is None)
+
+    def rendered(self, name: str) -> Any:
+        """
+        Return a templated parameter that may be left out, rendered; ``None`` only if the DAG leaves it out.
+
+        :param name: The parameter.
+        :raises AgentyInputError: if its template came out as ``None``.
+        """
+        value = getattr(self, name)
+        if value is None and name not in self._left_out:
+            raise AgentyInputError(
+                f"{name} of task {self.task_id} came out as None, and a default is not meant: that is for a parameter "
+                "that is left out. Check that what it comes from ran and has a value."
+            )
+        return value
+
+    def push(self, context: Context, xcoms: Mapping[str, Any]) -> None:
+        """
+        Push XComs, each once per execution of the task: each push is an object of its own in an XCom backend.
+
+        :param context: The context of the task.
+        :param xcoms: The values, by key.
+        """
+        # Airflow removes XComs when it executes a task again, with another context.
+        if self._pushed[0] is not context:
+            self._pushed = context, []
+        for each in xcoms.items():
+            if each not in self._pushed[1]:
+                context["ti"].xcom_push(key=each[0], value=each[1])
+                self._pushed[1].append(each)
 
     @cached_property
     def hook(self) -> AgentyHook:
@@ -81,21 +129,30 @@ class AgentyWaitingTask(AgentyTask):
     _log_copy: LogCopy | None = None
     """The copy of the job's log, once this process has begun or resumed it."""
 
-    def check_waiting_parameters(self) -> None:
+    def take_waiting_parameters(
+        self,
+        *,
+        deferrable: bool | None,
+        max_failed_ratio: float | None,
+        on_stopped: str,
+        cancel_on_kill: bool,
+        stream_logs: bool,
+    ) -> None:
         """
-        Refuse parameters that can't be used, when the DAG file is read.
+        Take the parameters that all waiting has, when the DAG file is read.
 
+        :param deferrable: Whether to wait in the triggerer; ``None``: as Airflow's configuration says.
+        :param max_failed_ratio: The share of failed pages above which a completed job counts as failed; ``None``: any.
+        :param on_stopped: What becomes of the task if somebody stops the job.
+        :param cancel_on_kill: Whether the job is stopped when a user ends the task.
+        :param stream_logs: Whether the job's log is copied into the task's.
         :raises AgentyInputError: naming the parameter.
         """
-        if self.on_stopped not in ON_STOPPED:
-            raise AgentyInputError(
-                f"on_stopped {self.on_stopped!r} is not known: it is 'fail' (the default) or 'skip'."
-            )
-        ratio = self.max_failed_ratio
-        if ratio is not None and (not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 <= ratio <= 1):
-            raise AgentyInputError(
-                f"max_failed_ratio {ratio!r} is not a share: it is a number from 0 (no page may fail) to 1, or None."
-            )
+        self.deferrable = default_deferrable() if deferrable is None else parameters.boolean("deferrable", deferrable)
+        self.max_failed_ratio = parameters.share("max_failed_ratio", max_failed_ratio)
+        self.on_stopped = parameters.choice("on_stopped", on_stopped, parameters.ON_STOPPED)
+        self.cancel_on_kill = parameters.boolean("cancel_on_kill", cancel_on_kill)
+        self.stream_logs = parameters.boolean("stream_logs", stream_logs)
 
     def make_trigger(
         self, job_id: int, context: Context, *, poll_interval: float, deadline: float | None
@@ -213,9 +270,9 @@ class AgentyWaitingTask(AgentyTask):
         if outcome.log_offset:
             LogMemory(context, outcome.job_id).keep_offset(outcome.log_offset)
         if outcome.job is not None:
-            AgentyAgentLink.persist(context, outcome.job)
+            self.push(context, AgentyAgentLink.xcoms(outcome.job))
             if outcome.job.is_terminal:
-                context["ti"].xcom_push(key=JOB_XCOM, value=outcome.job.to_dict())
+                self.push(context, {JOB_XCOM: outcome.job.to_dict()})
         try:
             job = conclude(outcome, log_entries=lambda: self.hook.last_log_entries(outcome.job_id))
         except AgentyJobStoppedError as error:
@@ -240,21 +297,6 @@ class AgentyWaitingTask(AgentyTask):
 def default_deferrable() -> bool:
     """Return whether operators defer where a DAG says nothing: ``[operators] default_deferrable``."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
-
-
-def check_seconds(name: str, value: Any, *, at_least: float = 0.0) -> float:
-    """
-    Return a parameter as seconds.
-
-    :param name: Its name, for the message.
-    :param value: Seconds, or a timedelta.
-    :param at_least: The least that makes sense.
-    :raises AgentyInputError: if it is not a number of seconds.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds > at_least:
-        raise AgentyInputError(f"{name} {value!r} is not a number of seconds above {at_least:g}, nor a timedelta.")
-    return float(seconds)
 
 
 def deadline_of(task: BaseOperator, context: Context, *, timeout: float) -> float:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import re
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_agenty.api import errors, identifiers, inputs, paging, result_pages, starting, stopping
+from airflow_provider_agenty import parameters
+from airflow_provider_agenty.api import errors, inputs, paging, result_pages, starting, stopping
 from airflow_provider_agenty.api.background import in_background
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
@@ -37,7 +38,6 @@ from airflow_provider_agenty.connection_form import (
 from airflow_provider_agenty.exceptions import AgentyError, AgentyExportError
 from airflow_provider_agenty.hooks.public_errors import (
     check_format,
-    checked,
     landing_translation,
     public_error,
     translated,
@@ -78,7 +78,7 @@ class AgentyHook(BaseHook):
 
     def __init__(self, agenty_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.agenty_conn_id = agenty_conn_id
+        self.agenty_conn_id = parameters.agenty_conn_id(agenty_conn_id)
         self._retries = True
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -114,13 +114,14 @@ class AgentyHook(BaseHook):
             connection = self.get_connection(self.agenty_conn_id)
         except AirflowNotFoundException:
             connection = None
-        # What is no name may be a connection, given in place of its name.
-        conn_id = self.agenty_conn_id if re.fullmatch(r"[\w.-]{1,250}", self.agenty_conn_id) else "…"
+        # It may be the API key, given by mistake.
+        name = parameters.shown(self.agenty_conn_id)
         if connection is None:
+            variable = self.agenty_conn_id.upper() if self.agenty_conn_id in name else "…"
             raise errors.InvalidInputError(
                 # Airflow also says so of one that it can't parse.
-                f"There is no connection {conn_id!r} that Airflow can read. Create one of type Agenty "
-                f"under Admin, Connections, or set AIRFLOW_CONN_{conn_id.upper()} in the environment of all of "
+                f"There is no connection {name} that Airflow can read. Create one of type Agenty "
+                f"under Admin, Connections, or set AIRFLOW_CONN_{variable} in the environment of all of "
                 "Airflow's processes, to a URI or to JSON whose extra is a JSON object, without quotes or an encoding "
                 "around it."
             )
@@ -135,7 +136,7 @@ class AgentyHook(BaseHook):
         except Exception:
             extra = None
         if not isinstance(extra, dict):
-            raise errors.InvalidInputError(f"The extra of connection {conn_id!r} is not a JSON object.")
+            raise errors.InvalidInputError(f"The extra of connection {name} is not a JSON object.")
         settings = Settings.from_fields(
             host=connection.host,
             port=connection.port,
@@ -231,10 +232,13 @@ class AgentyHook(BaseHook):
         :raises AgentyAmbiguousStartError: if it can't be told whether there is a job, or which one it is.
         :raises AgentyNotFoundError: if there is no such agent.
         """
-        agent_id = identifiers.check_agent_id(agent_id)
-        agent_input = None if urls is None else AgentInput("manual", inputs.check_urls(urls))
+        agent_id = parameters.agent_id(agent_id)
+        agent_input = None if urls is None else AgentInput("manual", parameters.urls(urls))
+        parameters.check_function("prepare", prepare)
         newest = None
-        if newer_than is None:
+        if newer_than is not None:
+            newer_than = parameters.whole_number("newer_than", newer_than)
+        else:
             newest = starting.newest_job(self._transport, agent_id)
             newer_than = newest.job_id if newest else starting.NO_JOB
 
@@ -267,10 +271,10 @@ class AgentyHook(BaseHook):
 
         :param agent_id: The agent.
         """
-        return starting.newest_job_id(self._transport, identifiers.check_agent_id(agent_id))
+        return starting.newest_job_id(self._transport, parameters.agent_id(agent_id))
 
     @translated
-    def find_started_job(self, agent_id: str, *, newer_than: int, patience: float = 0.0) -> Job | None:
+    def find_started_job(self, agent_id: str, *, newer_than: int, patience: float | timedelta = 0.0) -> Job | None:
         """
         Return the job that a start with an unknown outcome made, ``None`` if it made none (``GET /jobs?agent_id=``).
 
@@ -278,11 +282,15 @@ class AgentyHook(BaseHook):
 
         :param agent_id: The agent.
         :param newer_than: The id of the agent's newest job before the start.
-        :param patience: Seconds for which the start may still be on its way. Default 0.
+        :param patience: Seconds, or a ``timedelta``, for which the start may still be on its way. Default 0.
         :raises AgentyAmbiguousStartError: if several jobs may be it, or the list can't be read.
         """
-        agent_id = identifiers.check_agent_id(agent_id)
-        return starting.look_for_started_job(self._transport, agent_id, newer_than=newer_than, patience=patience)
+        return starting.look_for_started_job(
+            self._transport,
+            parameters.agent_id(agent_id),
+            newer_than=parameters.whole_number("newer_than", newer_than),
+            patience=parameters.seconds("patience", patience, may_be_zero=True),
+        )
 
     @translated
     def find_active_job(self, agent_id: str, *, since: datetime) -> Job | None:
@@ -294,7 +302,9 @@ class AgentyHook(BaseHook):
         :return: The job; ``None`` if there is none. Jobs of Agenty's own scheduler do not count.
         :raises AgentyAmbiguousStartError: if there are several, or the list of jobs does not tell.
         """
-        return starting.find_active_job(self._transport, identifiers.check_agent_id(agent_id), since=since)
+        return starting.find_active_job(
+            self._transport, parameters.agent_id(agent_id), since=parameters.aware_datetime("since", since)
+        )
 
     @translated
     def get_job(self, job_id: int | str) -> Job:
@@ -304,7 +314,7 @@ class AgentyHook(BaseHook):
         :param job_id: The job.
         :raises AgentyNotFoundError: if there is no such job.
         """
-        job_id = identifiers.check_job_id(job_id)
+        job_id = parameters.job_id(job_id)
         return self._transport.read(f"/jobs/{job_id}").job(job_id)
 
     @translated
@@ -318,7 +328,7 @@ class AgentyHook(BaseHook):
         :return: The job as Agenty answered: often still ``stopping``.
         :raises AgentyNotFoundError: if there is no such job.
         """
-        job_id = identifiers.check_job_id(job_id)
+        job_id = parameters.job_id(job_id)
         return stopping.stop_job(self._transport, job_id)
 
     @translated
@@ -329,7 +339,7 @@ class AgentyHook(BaseHook):
         :param agent_id: The agent.
         :raises AgentyNotFoundError: if there is no such agent.
         """
-        return inputs.get_input(self._transport, identifiers.check_agent_id(agent_id))
+        return inputs.get_input(self._transport, parameters.agent_id(agent_id))
 
     @translated
     def set_input(self, agent_id: str, new: AgentInput | Mapping[str, Any] | str | Iterable[str]) -> None:
@@ -343,7 +353,7 @@ class AgentyHook(BaseHook):
             :meth:`get_input` returns it or as a mapping with the fields of Agenty's Inputs API.
         :raises AgentyNotFoundError: if there is no such agent.
         """
-        self._set_input(identifiers.check_agent_id(agent_id), inputs.check_input(new))
+        self._set_input(parameters.agent_id(agent_id), parameters.agent_input(new))
 
     def _set_input(self, agent_id: str, new: AgentInput) -> None:
         inputs.set_input(self._transport, agent_id, new)
@@ -358,7 +368,7 @@ class AgentyHook(BaseHook):
         :param agent_id: The agent. Default: all agents of the account.
         """
         if agent_id is not None:
-            agent_id = identifiers.check_agent_id(agent_id)
+            agent_id = parameters.agent_id(agent_id)
         return paging.iter_jobs(self._transport, agent_id=agent_id)
 
     @translated
@@ -370,6 +380,8 @@ class AgentyHook(BaseHook):
         :param offset: How many to skip. Default 0.
         :return: The jobs in it, and where the next page begins. A row that is no job is passed over.
         """
+        limit = parameters.whole_number("limit", limit, at_least=1)
+        offset = parameters.offset(offset)
         return paging.read_job_page(self._transport, agent_id=None, limit=limit, offset=offset, skips_odd_rows=True)
 
     @translated_iterator
@@ -386,8 +398,9 @@ class AgentyHook(BaseHook):
             that fits neither into 64 bits nor into a float is its text, and so are NaN and Infinity.
         :raises AgentyError: if Agenty gives fewer or more rows than it says there are, or says that of another number.
         """
-        job_id = identifiers.check_job_id(job_id)
-        collection = identifiers.check_collection(collection)
+        job_id = parameters.job_id(job_id)
+        collection = parameters.collection(collection)
+        modified = parameters.boolean("modified", modified)
         return result_pages.iter_result(self._transport, job_id, collection=collection, modified=modified)
 
     @translated
@@ -401,9 +414,9 @@ class AgentyHook(BaseHook):
         """
         return result_pages.read_result_total(
             self._transport,
-            identifiers.check_job_id(job_id),
-            collection=identifiers.check_collection(collection),
-            modified=modified,
+            parameters.job_id(job_id),
+            collection=parameters.collection(collection),
+            modified=parameters.boolean("modified", modified),
         )
 
     @translated_iterator
@@ -414,8 +427,8 @@ class AgentyHook(BaseHook):
         :param job_id: The job.
         :param offset: How many lines to skip. Default 0; :attr:`LogEntry.next_offset` is where to go on.
         """
-        job_id = identifiers.check_job_id(job_id)
-        return paging.iter_logs(self._transport, job_id, offset=identifiers.check_offset(offset))
+        job_id = parameters.job_id(job_id)
+        return paging.iter_logs(self._transport, job_id, offset=parameters.offset(offset))
 
     def last_log_entries(self, job_id: int | str, *, count: int = LAST_LOG_ENTRIES) -> list[LogEntry]:
         """
@@ -427,6 +440,7 @@ class AgentyHook(BaseHook):
         :param job_id: The job.
         :param count: How many. Default 50.
         """
+        job_id, count = parameters.job_id(job_id), parameters.whole_number("count", count)
         entries: deque[LogEntry] = deque(maxlen=count)
         try:
             with time_limit(LAST_LOG_SECONDS):
@@ -439,16 +453,16 @@ class AgentyHook(BaseHook):
         self,
         job_id: int | str,
         *,
-        poll_interval: float = 10.0,
-        timeout: float | None = None,
+        poll_interval: float | timedelta = 10.0,
+        timeout: float | timedelta | None = None,
         max_failed_ratio: float | None = None,
     ) -> Job:
         """
         Wait until a job is over (``GET /jobs/{job_id}``, again and again).
 
         :param job_id: The job.
-        :param poll_interval: Seconds between two polls. Default 10.
-        :param timeout: Seconds to wait at most. Default: without end. The job is not stopped.
+        :param poll_interval: Seconds between two polls, or a ``timedelta``. Default 10.
+        :param timeout: Seconds to wait at most, or a ``timedelta``. Default: without end. The job is not stopped.
         :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
             failed. Default: any share will do.
         :return: The completed job.
@@ -456,10 +470,14 @@ class AgentyHook(BaseHook):
         :raises AgentyJobStoppedError: if somebody stopped it.
         :raises AgentyTimeoutError: if it is not done in time.
         """
+        job_id = parameters.job_id(job_id)
+        poll_interval = parameters.seconds("poll_interval", poll_interval)
+        if timeout is not None:
+            timeout = parameters.seconds("timeout", timeout, may_be_zero=True)
         watch = JobWatch(
-            checked(identifiers.check_job_id, job_id),
+            job_id,
             deadline=None if timeout is None else time.time() + timeout,
-            max_failed_ratio=max_failed_ratio,
+            max_failed_ratio=parameters.share("max_failed_ratio", max_failed_ratio),
             log=self.log,
         )
         outcome = wait(lambda: self.get_job(job_id), watch, poll_interval=poll_interval)
@@ -492,15 +510,15 @@ class AgentyHook(BaseHook):
         """
         from airflow_provider_agenty.landing.links import secrets_in
 
-        job_id = identifiers.check_job_id(job_id)
-        parameters = {
-            "type": identifiers.check_file_type(file_type),
-            "collection": identifiers.check_collection(collection),
-            "modified": int(modified),
+        job_id = parameters.job_id(job_id)
+        query = {
+            "type": parameters.choice("file_type", file_type, parameters.FILE_TYPES),
+            "collection": parameters.collection(collection),
+            "modified": int(parameters.boolean("modified", modified)),
         }
-        if filename:
-            parameters["filename"] = identifiers.check_filename(filename)
-        answer = self._transport.read(f"/jobs/{job_id}/export", parameters)
+        if filename is not None:
+            query["filename"] = parameters.filename(filename)
+        answer = self._transport.read(f"/jobs/{job_id}/export", query)
         values = unwrap(answer.json())
         link = (values.get("downloadlink") or values.get("downloadLink")) if isinstance(values, dict) else None
         if not isinstance(link, str) or not _is_url(link):
@@ -512,7 +530,7 @@ class AgentyHook(BaseHook):
     def download_export(
         self,
         job_id: int | str,
-        path: str,
+        path: str | os.PathLike[str],
         *,
         file_type: str = "result",
         collection: int = 1,
@@ -522,7 +540,7 @@ class AgentyHook(BaseHook):
         overwrite: bool = True,
         verify_rows: bool = True,
         check: Callable[[ExportedFile], None] | None = None,
-        spool_folder: str | None = None,
+        spool_folder: str | os.PathLike[str] | None = None,
         job_seen: Callable[[Job], None] | None = None,
     ) -> ExportedFile:
         """
@@ -554,11 +572,18 @@ class AgentyHook(BaseHook):
         """
         from airflow_provider_agenty.landing import HttpDownload, land
 
-        job_id = checked(identifiers.check_job_id, job_id)
-        file_type = checked(identifiers.check_file_type, file_type)
-        collection = checked(identifiers.check_collection, collection)
-        if filename:
-            checked(identifiers.check_filename, filename)
+        job_id = parameters.job_id(job_id)
+        path = parameters.path(path)
+        file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
+        collection = parameters.collection(collection)
+        modified = parameters.boolean("modified", modified)
+        filename = parameters.filename(filename)
+        storage_conn_id = parameters.storage_conn_id(storage_conn_id)
+        overwrite = parameters.boolean("overwrite", overwrite)
+        verify_rows = parameters.boolean("verify_rows", verify_rows)
+        parameters.check_function("check", check)
+        parameters.check_function("job_seen", job_seen)
+        spool_folder = parameters.folder("spool_folder", spool_folder)
         is_result = file_type == "result"
         destination, job = self._open_destination(
             path,
@@ -606,7 +631,7 @@ class AgentyHook(BaseHook):
     def download_result(
         self,
         job_id: int | str,
-        path: str,
+        path: str | os.PathLike[str],
         *,
         format: str = "jsonl",  # noqa: A002 - what users call it
         column_types: str = "infer",
@@ -616,7 +641,7 @@ class AgentyHook(BaseHook):
         overwrite: bool = True,
         verify_rows: bool = True,
         check: Callable[[ExportedFile], None] | None = None,
-        spool_folder: str | None = None,
+        spool_folder: str | os.PathLike[str] | None = None,
         job_seen: Callable[[Job], None] | None = None,
     ) -> ExportedFile:
         """
@@ -654,8 +679,18 @@ class AgentyHook(BaseHook):
         from airflow_provider_agenty.landing import land
         from airflow_provider_agenty.landing.formats import encode_pages
 
-        job_id = checked(identifiers.check_job_id, job_id)
-        collection = checked(identifiers.check_collection, collection)
+        job_id = parameters.job_id(job_id)
+        path = parameters.path(path)
+        format = parameters.choice("format", format, parameters.FORMATS)  # noqa: A001 - what users call it
+        column_types = parameters.choice("column_types", column_types, parameters.COLUMN_TYPES)
+        collection = parameters.collection(collection)
+        modified = parameters.boolean("modified", modified)
+        storage_conn_id = parameters.storage_conn_id(storage_conn_id)
+        overwrite = parameters.boolean("overwrite", overwrite)
+        verify_rows = parameters.boolean("verify_rows", verify_rows)
+        parameters.check_function("check", check)
+        parameters.check_function("job_seen", job_seen)
+        spool_folder = parameters.folder("spool_folder", spool_folder)
         check_format(format, path, column_types)
         destination, job = self._open_destination(
             path,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from airflow_provider_agenty.api import errors
 from airflow_provider_agenty.exceptions import (
@@ -85,18 +85,6 @@ def public_error(error: errors.ApiError) -> AgentyError:
                 text, agent_id=error.agent_id, candidates=error.candidates, may_clear_up=error.may_clear_up
             )
     return AgentyError(text)
-
-
-def checked(check: Callable[[Any], T], value: Any) -> T:
-    """
-    Return what a check of the api package makes of a parameter.
-
-    :param check: The check.
-    :param value: The parameter.
-    :raises AgentyInputError: if it can't be used.
-    """
-    with translation():
-        return check(value)
 
 
 def check_format(name: str, path: str, column_types: str) -> None:

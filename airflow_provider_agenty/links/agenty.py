@@ -8,8 +8,6 @@ from urllib.parse import quote
 from airflow_provider_agenty.compat import BaseOperatorLink, read_xcom
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
     from airflow_provider_agenty.api.jobs import Job
     from airflow_provider_agenty.compat import BaseOperator
 
@@ -35,17 +33,6 @@ class AgentyAgentLink(BaseOperatorLink):
         :param ti_key: The key of the task instance.
         """
         return read_xcom(ti_key, self.xcom_key) or ""
-
-    @classmethod
-    def persist(cls, context: Context, job: Job) -> None:
-        """
-        Make the button work from now on, while the task still runs.
-
-        :param context: The context of the task.
-        :param job: A job of the agent.
-        """
-        for key, value in cls.xcoms(job).items():
-            context["ti"].xcom_push(key=key, value=value)
 
     @classmethod
     def xcoms(cls, job: Job) -> dict[str, str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_agenty import parameters
 from airflow_provider_agenty.compat import AirflowSkipException, AirflowTaskTimeout, BaseOperator, ResumableJobMixin
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.durable import JOB_KEY, StartMemory, is_retry
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyExportError,
-    AgentyInputError,
     AgentyNotFoundError,
     AgentyTimeoutError,
     AgentyUnavailableError,
@@ -21,9 +22,7 @@ from airflow_provider_agenty.exceptions import (
 from airflow_provider_agenty.job_task import (
     AgentyTask,
     AgentyWaitingTask,
-    check_seconds,
     deadline_of,
-    default_deferrable,
 )
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.waiting import Outcome
 
 WEEK = 7 * 24 * 3600
-ON_EMPTY = ("land", "fail", "skip")
-RESULT_FORMATS = ("jsonl", "csv", "parquet")
-COLUMN_TYPES = ("infer", "text")
+
+JOB_ID_XCOM = "job_id"
+"""The XCom with the id of the job, there as soon as it is known: a task that fails returns nothing."""
 
 GONE = "gone"
 """Stands for the state of a job that a retry does not go on with, whatever its state."""
@@ -97,23 +96,24 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         stream_logs: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(durable=durable, **kwargs)
+        super().__init__(durable=parameters.boolean("durable", durable), **kwargs)
         self.agent_id = agent_id
         self.urls = urls
-        self._has_urls = urls is not None
         self.agenty_conn_id = agenty_conn_id
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = check_seconds("poll_interval", poll_interval)
-        self.timeout = check_seconds("timeout", timeout)
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_timeout = cancel_on_timeout
-        self.max_failed_ratio = max_failed_ratio
-        self.on_stopped = on_stopped
-        self.stream_logs = stream_logs
+        self.check_templated_parameters()
+        self.wait_for_completion = parameters.boolean("wait_for_completion", wait_for_completion)
+        self.poll_interval = parameters.seconds("poll_interval", poll_interval)
+        self.timeout = parameters.seconds("timeout", timeout)
+        self.cancel_on_timeout = parameters.boolean("cancel_on_timeout", cancel_on_timeout)
+        self.take_waiting_parameters(
+            deferrable=deferrable,
+            max_failed_ratio=max_failed_ratio,
+            on_stopped=on_stopped,
+            cancel_on_kill=cancel_on_kill,
+            stream_logs=stream_logs,
+        )
         self._submitted: Job | None = None
         self._outcome: Outcome | None = None
-        self.check_waiting_parameters()
 
     def execute(self, context: Context) -> int:
         """
@@ -121,6 +121,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
 
         :param context: The context of the task.
         """
+        # As it is stored: a retry compares what it is given with it.
+        self.agent_id = parameters.agent_id(self.agent_id)
         job_id: int = self.execute_resumable(context)
         return job_id
 
@@ -164,12 +166,9 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         return self.hook.find_active_job(self.agent_id, since=run_began) if run_began else None
 
     def _start(self, memory: StartMemory) -> Job:
-        if self._has_urls and self.urls is None:
-            raise AgentyInputError(
-                f"urls of task {self.task_id} came out as None: there is nothing to scrape, and the agent's input of "
-                "before is not meant. Check that the task they come from ran and returned some."
-            )
-        return self.hook.start_job(self.agent_id, urls=self.urls, prepare=memory.keep_intent if self.durable else None)
+        return self.hook.start_job(
+            self.agent_id, urls=self.rendered("urls"), prepare=memory.keep_intent if self.durable else None
+        )
 
     def get_job_status(self, external_id: Any, context: Context) -> str:
         """
@@ -184,12 +183,13 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         if job_id is None:
             self.log.info("The task was cleared, or had another agent: a new job is started")
             return GONE
+        self.push(context, {JOB_ID_XCOM: job_id})
         try:
             job = self.hook.get_job(job_id)
         except AgentyNotFoundError:
             self.log.info("An earlier try started job %d, which is no longer there: a new one is started", job_id)
             return GONE
-        AgentyAgentLink.persist(context, job)
+        self.push(context, AgentyAgentLink.xcoms(job))
         self.log.info("An earlier try started job %d: it is %s", job_id, job.describe())
         if self.wait_for_completion:
             self._outcome = judge(job, max_failed_ratio=self.max_failed_ratio)
@@ -233,9 +233,10 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         :return: The job's id: on a re-attach this is what the task returns.
         """
         job_id = int(external_id["job_id"])
+        # Not earlier: nothing comes between the start and the storing of its job.
+        self.push(context, {JOB_ID_XCOM: job_id})
         if self._submitted is not None:
-            # Not earlier: nothing comes between the start and the storing of its job.
-            AgentyAgentLink.persist(context, self._submitted)
+            self.push(context, AgentyAgentLink.xcoms(self._submitted))
         if self.wait_for_completion and self.deferrable:
             self.defer(
                 trigger=self.make_trigger(
@@ -319,6 +320,7 @@ class AgentyStopJobOperator(AgentyTask, BaseOperator):
         super().__init__(**kwargs)
         self.job_id = job_id
         self.agenty_conn_id = agenty_conn_id
+        self.check_templated_parameters()
 
     def execute(self, context: Context) -> str:
         """
@@ -327,7 +329,7 @@ class AgentyStopJobOperator(AgentyTask, BaseOperator):
         :param context: The context of the task.
         """
         job = self.hook.stop_job(self.job_id)
-        AgentyAgentLink.persist(context, job)
+        self.push(context, AgentyAgentLink.xcoms(job))
         if job.is_terminal and not job.is_stopped:
             self.log.info("Job %d was over before it could be stopped: it is %s", job.job_id, job.status)
         else:
@@ -338,21 +340,38 @@ class AgentyStopJobOperator(AgentyTask, BaseOperator):
 class AgentyLandingTask(AgentyTask):
     """Mixed into what lands files: how many rows they must have, and what the task's outlets are told of them."""
 
-    min_rows: int
-    on_empty: str
+    path: Any
 
-    def check_landing_parameters(self) -> None:
+    def take_landing_parameters(
+        self,
+        *,
+        modified: bool,
+        overwrite: bool,
+        verify_rows: bool,
+        min_rows: int,
+        on_empty: str,
+        spool_folder: str | os.PathLike[str] | None,
+    ) -> None:
         """
-        Refuse parameters that can't be used, when the DAG file is read.
+        Take the parameters that all landing has, when the DAG file is read.
 
+        :param modified: Whether the result after post-processing is meant.
+        :param overwrite: Whether a file that exists is replaced.
+        :param verify_rows: Whether the rows are compared with what Agenty says the result has.
+        :param min_rows: The least rows that are landed.
+        :param on_empty: What becomes of a result without rows.
+        :param spool_folder: Where a file is kept until it is verified; ``None``: with the temporary files.
         :raises AgentyInputError: naming the parameter.
         """
-        if self.on_empty not in ON_EMPTY:
-            raise AgentyInputError(
-                f"on_empty {self.on_empty!r} is not known: it is 'land' (the default), 'fail' or 'skip'."
-            )
-        if not isinstance(self.min_rows, int) or isinstance(self.min_rows, bool) or self.min_rows < 0:
-            raise AgentyInputError(f"min_rows {self.min_rows!r} is not a whole number of at least 0.")
+        # As text, in which Airflow finds a template.
+        self.path = parameters.path_text(self.path)
+        self.check_templated_parameters()
+        self.modified = parameters.boolean("modified", modified)
+        self.overwrite = parameters.boolean("overwrite", overwrite)
+        self.verify_rows = parameters.boolean("verify_rows", verify_rows)
+        self.min_rows = parameters.whole_number("min_rows", min_rows)
+        self.on_empty = parameters.choice("on_empty", on_empty, parameters.ON_EMPTY)
+        self.spool_folder = parameters.folder("spool_folder", spool_folder)
 
     def check_rows(self, exported: ExportedFile) -> None:
         """
@@ -432,7 +451,7 @@ class AgentyExportOperator(AgentyLandingTask, BaseOperator):
         self,
         *,
         job_id: Any,
-        path: str,
+        path: str | os.PathLike[str],
         agenty_conn_id: str = DEFAULT_CONNECTION,
         storage_conn_id: str | None = None,
         file_type: str = "result",
@@ -443,7 +462,7 @@ class AgentyExportOperator(AgentyLandingTask, BaseOperator):
         verify_rows: bool = True,
         min_rows: int = 0,
         on_empty: str = "land",
-        spool_folder: str | None = None,
+        spool_folder: str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -451,18 +470,17 @@ class AgentyExportOperator(AgentyLandingTask, BaseOperator):
         self.path = path
         self.agenty_conn_id = agenty_conn_id
         self.storage_conn_id = storage_conn_id
-        self.file_type = file_type
+        self.file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
         self.collection = collection
-        self.modified = modified
         self.filename = filename
-        self.overwrite = overwrite
-        self.verify_rows = verify_rows
-        self.min_rows = min_rows
-        self.on_empty = on_empty
-        self.spool_folder = spool_folder
-        self.check_landing_parameters()
-        if file_type not in {"result", "logs"}:
-            raise AgentyInputError(f"file_type {file_type!r} is not known: it is 'result' or 'logs'.")
+        self.take_landing_parameters(
+            modified=modified,
+            overwrite=overwrite,
+            verify_rows=verify_rows,
+            min_rows=min_rows,
+            on_empty=on_empty,
+            spool_folder=spool_folder,
+        )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
@@ -476,13 +494,13 @@ class AgentyExportOperator(AgentyLandingTask, BaseOperator):
             file_type=self.file_type,
             collection=self.collection,
             modified=self.modified,
-            filename=self.filename,
-            storage_conn_id=self.storage_conn_id,
+            filename=self.rendered("filename"),
+            storage_conn_id=self.rendered("storage_conn_id"),
             overwrite=self.overwrite,
             verify_rows=self.verify_rows,
             check=self.check_rows,
             spool_folder=self.spool_folder,
-            job_seen=lambda job: AgentyAgentLink.persist(context, job),
+            job_seen=lambda job: self.push(context, AgentyAgentLink.xcoms(job)),
         )
         return self.tell_of(exported, context)
 
@@ -527,7 +545,7 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
         self,
         *,
         job_id: Any,
-        path: str,
+        path: str | os.PathLike[str],
         format: str = "jsonl",  # noqa: A002 - what users call it
         column_types: str = "infer",
         collection: Any = 1,
@@ -538,30 +556,25 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
         verify_rows: bool = True,
         min_rows: int = 0,
         on_empty: str = "land",
-        spool_folder: str | None = None,
+        spool_folder: str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.job_id = job_id
         self.path = path
-        self.format = format
-        self.column_types = column_types
+        self.format = parameters.choice("format", format, parameters.FORMATS)
+        self.column_types = parameters.choice("column_types", column_types, parameters.COLUMN_TYPES)
         self.collection = collection
-        self.modified = modified
         self.agenty_conn_id = agenty_conn_id
         self.storage_conn_id = storage_conn_id
-        self.overwrite = overwrite
-        self.verify_rows = verify_rows
-        self.min_rows = min_rows
-        self.on_empty = on_empty
-        self.spool_folder = spool_folder
-        self.check_landing_parameters()
-        if format not in RESULT_FORMATS:
-            raise AgentyInputError(f"format {format!r} is not known: it is 'jsonl' (the default), 'csv' or 'parquet'.")
-        if column_types not in COLUMN_TYPES:
-            raise AgentyInputError(
-                f"column_types {column_types!r} is not known: it is 'infer' (the default) or 'text'."
-            )
+        self.take_landing_parameters(
+            modified=modified,
+            overwrite=overwrite,
+            verify_rows=verify_rows,
+            min_rows=min_rows,
+            on_empty=on_empty,
+            spool_folder=spool_folder,
+        )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
@@ -576,11 +589,11 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
             column_types=self.column_types,
             collection=self.collection,
             modified=self.modified,
-            storage_conn_id=self.storage_conn_id,
+            storage_conn_id=self.rendered("storage_conn_id"),
             overwrite=self.overwrite,
             verify_rows=self.verify_rows,
             check=self.check_rows,
             spool_folder=self.spool_folder,
-            job_seen=lambda job: AgentyAgentLink.persist(context, job),
+            job_seen=lambda job: self.push(context, AgentyAgentLink.xcoms(job)),
         )
         return self.tell_of(exported, context)

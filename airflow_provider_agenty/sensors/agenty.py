@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_agenty import parameters
 from airflow_provider_agenty.compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -17,11 +18,7 @@ from airflow_provider_agenty.compat import (
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.durable import LogMemory
 from airflow_provider_agenty.exceptions import AgentyError
-from airflow_provider_agenty.job_task import (
-    AgentyWaitingTask,
-    deadline_of,
-    default_deferrable,
-)
+from airflow_provider_agenty.job_task import AgentyWaitingTask, deadline_of
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 
 if TYPE_CHECKING:
@@ -77,25 +74,30 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         super().__init__(**kwargs)
         self.job_id = job_id
         self.agenty_conn_id = agenty_conn_id
-        self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.max_failed_ratio = max_failed_ratio
-        self.on_stopped = on_stopped
-        self.cancel_on_kill = cancel_on_kill
-        self.stream_logs = stream_logs
-        self.end_from_trigger = end_from_trigger
+        self.check_templated_parameters()
+        self.take_waiting_parameters(
+            deferrable=deferrable,
+            max_failed_ratio=max_failed_ratio,
+            on_stopped=on_stopped,
+            cancel_on_kill=cancel_on_kill,
+            stream_logs=stream_logs,
+        )
+        self.end_from_trigger = parameters.boolean("end_from_trigger", end_from_trigger)
         self._watch: JobWatch | None = None
-        self.check_waiting_parameters()
-        if start_from_trigger and self.deferrable:
+        # Airflow's own, which takes what is no number too, and 0: in the triggerer there would be no pause at all.
+        self.poke_interval = parameters.seconds("poke_interval", self.poke_interval, may_be_zero=not self.deferrable)
+        self.timeout = parameters.seconds("timeout", self.timeout, may_be_zero=True)
+        if parameters.boolean("start_from_trigger", start_from_trigger) and self.deferrable:
             self._start_in_triggerer()
 
     def _start_in_triggerer(self) -> None:
         """Let Airflow start the task in the triggerer, where it can with this job id; else in a worker as ever."""
-        job_id = triggerer_template_of(self.job_id)
-        if job_id is None:
+        job_id, agenty_conn_id = triggerer_template_of(self.job_id), triggerer_template_of(self.agenty_conn_id)
+        if job_id is None or agenty_conn_id is None:
             return
         arguments = {
             "job_id": job_id,
-            "agenty_conn_id": self.agenty_conn_id,
+            "agenty_conn_id": agenty_conn_id,
             "poll_interval": self.poke_interval,
             "max_failed_ratio": self.max_failed_ratio,
             "cancel_on_kill": self.cancel_on_kill,
@@ -129,12 +131,12 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             raise AirflowSkipException(f"Skipped because of never_fail: {error}") from None
         except AgentyError as error:
             raise self._softened(error) from None
-        return self._checked_job_id()
+        return parameters.job_id(self.job_id)
 
     def _defer(self, context: Context) -> None:
         self.defer(
             trigger=self.make_trigger(
-                self._checked_job_id(),
+                parameters.job_id(self.job_id),
                 context,
                 poll_interval=self.poke_interval,
                 deadline=deadline_of(self, context, timeout=self.timeout),
@@ -149,7 +151,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         :param context: The context of the task.
         :return: Whether waiting is over, with the job's id; a look that failed in a way that may pass is a "not yet".
         """
-        job_id = self._checked_job_id()
+        job_id = parameters.job_id(self.job_id)
         outcome = self._look(job_id, context)
         if outcome is None:
             return False
@@ -167,7 +169,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         if self.end_from_trigger and event == SUCCESS:
             # All that dag.test hands on of an event that ends a task: the job is looked at instead.
             self.poke(context)
-            return self._checked_job_id()
+            return parameters.job_id(self.job_id)
         outcome = Outcome.from_event(event)
         # Before Airflow 3.1, a sensor that resumes knows soft_fail, and never_fail not.
         if outcome.status == TIMEOUT:
@@ -177,16 +179,6 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         except AgentyError as error:
             raise self._softened(error) from None
 
-    def _checked_job_id(self) -> int:
-        from airflow_provider_agenty.api.errors import InvalidInputError
-        from airflow_provider_agenty.api.identifiers import check_job_id
-        from airflow_provider_agenty.exceptions import AgentyInputError
-
-        try:
-            return check_job_id(self.job_id)
-        except InvalidInputError as error:
-            raise AgentyInputError(str(error)) from None
-
     def _look(self, job_id: int, context: Context) -> Outcome | None:
         from airflow_provider_agenty.api.deadline import time_limit
         from airflow_provider_agenty.waiting import JobWatch
@@ -195,13 +187,14 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             self._watch = JobWatch(job_id, max_failed_ratio=self.max_failed_ratio, log=self.log)
         if not self.deferrable:
             self.await_job(job_id, context)
+        hook = self.hook
         # Airflow looks at its clock between two looks only.
         with time_limit(self.timeout):
             try:
-                job = self.hook.get_job(job_id)
+                job = hook.get_job(job_id)
             except AgentyError as error:
                 return self._watch.miss(error)
-            AgentyAgentLink.persist(context, job)
+            self.push(context, AgentyAgentLink.xcoms(job))
             if job.is_terminal or self._remembers_the_copy(job, context):
                 self.follow_log(job, context)
         return self._watch.see(job)

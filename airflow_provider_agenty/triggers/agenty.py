@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
+from airflow_provider_agenty import parameters
 from airflow_provider_agenty.api.deadline import time_limit
-from airflow_provider_agenty.api.errors import InvalidInputError
-from airflow_provider_agenty.api.identifiers import check_job_id
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
@@ -80,15 +79,18 @@ class AgentyJobTrigger(BaseTrigger):
         end_from_trigger: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.job_id = job_id
-        self.agenty_conn_id = agenty_conn_id
-        self.poll_interval = poll_interval
-        self.deadline = deadline
-        self.max_failed_ratio = max_failed_ratio
-        self.cancel_on_kill = cancel_on_kill
-        self.stream_logs = stream_logs
-        self.log_offset = log_offset
-        self.end_from_trigger = end_from_trigger
+        # Where the task starts in the triggerer, these two may be templates, which Airflow renders before it runs this.
+        self.job_id = job_id if parameters.is_template(job_id) else parameters.job_id(job_id)
+        self.agenty_conn_id = (
+            agenty_conn_id if parameters.is_template(agenty_conn_id) else parameters.agenty_conn_id(agenty_conn_id)
+        )
+        self.poll_interval = parameters.seconds("poll_interval", poll_interval)
+        self.deadline = parameters.epoch_seconds("deadline", deadline)
+        self.max_failed_ratio = parameters.share("max_failed_ratio", max_failed_ratio)
+        self.cancel_on_kill = parameters.boolean("cancel_on_kill", cancel_on_kill)
+        self.stream_logs = parameters.boolean("stream_logs", stream_logs)
+        self.log_offset = parameters.whole_number("log_offset", log_offset)
+        self.end_from_trigger = parameters.boolean("end_from_trigger", end_from_trigger)
         self._copy: LogCopy | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -108,9 +110,10 @@ class AgentyJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until waiting is over, and send the outcome."""
         try:
-            self.job_id = check_job_id(self.job_id)
-        except InvalidInputError as error:
-            # A template that was rendered here came to nothing.
+            # A template that was rendered here may have come to nothing.
+            self.job_id = parameters.job_id(self.job_id)
+            self.agenty_conn_id = parameters.agenty_conn_id(self.agenty_conn_id)
+        except AgentyInputError as error:
             yield TriggerEvent(Outcome(POLL_ERROR, 0, str(error), error=AgentyInputError.__name__).to_dict())
             return
         watch = JobWatch(self.job_id, deadline=self.deadline, max_failed_ratio=self.max_failed_ratio, log=self.log)

@@ -8,16 +8,15 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import TriggerEvent
 
-from airflow_provider_agenty.api.errors import InvalidInputError
-from airflow_provider_agenty.api.identifiers import check_agent_id
+from airflow_provider_agenty import parameters
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.compat import event_trigger_base, shared_stream_producer_base
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
-from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.triggers.job_feed import JobFeed
 from airflow_provider_agenty.triggers.listing import Listing
 from airflow_provider_agenty.triggers.seen_jobs import SeenJobs
@@ -84,23 +83,21 @@ class AgentyJobEventTrigger(BaseEventTrigger):
 
     :param agent_id: The agent. Default: all agents of the account.
     :param agenty_conn_id: The Airflow connection. Default ``agenty_default``.
-    :param poll_interval: Seconds between two looks at the list of jobs, which all watchers with the same connection and
-        interval share. Default 60.
-    :raises AgentyInputError: if ``agent_id`` can't be an agent's id, or ``poll_interval`` is no positive number.
+    :param poll_interval: Seconds between two looks at the list of jobs, or a ``timedelta``. All watchers with the same
+        connection and interval share them. Default 60.
+    :raises AgentyInputError: naming the parameter that can't be used.
     """
 
     def __init__(
         self,
         agent_id: str | None = None,
         agenty_conn_id: str = DEFAULT_CONNECTION,
-        poll_interval: float = 60.0,
+        poll_interval: float | timedelta = 60.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.agent_id = None if agent_id is None else _checked(agent_id)
-        self.agenty_conn_id = agenty_conn_id
-        self.poll_interval = float(poll_interval)
-        if not (self.poll_interval > 0 and math.isfinite(self.poll_interval)):
-            raise AgentyInputError(f"poll_interval {poll_interval!r} is no positive number of seconds.")
+        self.agent_id = parameters.optional(parameters.agent_id, agent_id)
+        self.agenty_conn_id = parameters.agenty_conn_id(agenty_conn_id)
+        self.poll_interval = parameters.seconds("poll_interval", poll_interval)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the trigger's class and arguments, from which Airflow makes it anew."""
@@ -212,14 +209,6 @@ async def _deliveries(agenty_conn_id: str, poll_interval: float) -> AsyncGenerat
         async for listing in listings:
             number += 1
             yield Delivery(listing, number)
-
-
-def _checked(agent_id: str) -> str:
-    try:
-        return check_agent_id(agent_id)
-    except InvalidInputError as error:
-        problem = str(error)
-    raise AgentyInputError(problem)
 
 
 __all__ = ["AgentyJobEventTrigger"]

@@ -117,10 +117,11 @@ def test_a_conftest_stands_beside_tests(program):
 
 @dataclass
 class DagRuns:
-    """How the DAGs of the pages ended: what could not be imported, and the runs, by file."""
+    """How the DAGs of the pages ended: what could not be imported, and the runs, by file, also with a failed job."""
 
     errors: dict[str, str]
     ended: dict[str, dict[str, Any]]
+    failed: dict[str, dict[str, Any]]
     output: str
 
 
@@ -202,3 +203,12 @@ def test_a_dag(program, dag_runs, tmp_path):
     for dag_id, run in ended.items():
         assert run["state"] == "success", f"{dag_id}: {run['tasks']}\n{dag_runs.output[-20_000:]}"
         assert run["tasks"], f"{dag_id} has no task"
+
+
+def test_what_a_page_does_whatever_happens_is_done_after_a_failed_job(dag_runs):
+    runs = [(dag_id, run) for dags in dag_runs.failed.values() for dag_id, run in dags.items()]
+    assert runs
+    for dag_id, run in runs:
+        assert run["state"] == "failed", f"{dag_id}: {run['tasks']}"
+        done = {task_id: run["tasks"][task_id] for task_id in run["for_whatever_happens"]}
+        assert set(done.values()) == {"success"}, f"{dag_id}: {run['tasks']}\n{dag_runs.output[-20_000:]}"

@@ -33,12 +33,33 @@ BAD_JOB_IDS = [
     7.0,
     True,
     [7],
+    2**53,
+    10**5000,
+    "9" * 18,
+    b"7",
     "7/stop",
     "7?x=1",
     "\u0667",
     "../7",
 ]
-BAD_AGENT_IDS = [None, "", "  ", 7, "a b", "a/b", "../x", "a?b=c", "a\nb", "-x", "x" * 65, "à", ["x"], "a&limit=2"]
+BAD_AGENT_IDS = [
+    None,
+    "",
+    "  ",
+    "None",
+    7.5,
+    True,
+    "a b",
+    "a/b",
+    "../x",
+    "a?b=c",
+    "a\nb",
+    "-x",
+    "x" * 65,
+    "à",
+    ["x"],
+    "a&limit=2",
+]
 
 WITH_A_JOB: dict[str, Callable[[AgentyHook, Any], Any]] = {
     "get_job": lambda hook, job_id: hook.get_job(job_id),
@@ -65,7 +86,9 @@ def test_what_is_no_job_id_is_refused(sandbox: Sandbox, hook: AgentyHook, call: 
         # Iterators too: at the call, not at the first item.
         with pytest.raises(AgentyInputError, match="job_id") as refused:
             WITH_A_JOB[call](hook, job_id)
-        assert "None" in str(job_id) or not str(job_id).strip() or repr(job_id) in str(refused.value)
+        if isinstance(job_id, str | float) and str(job_id).strip() not in {"", "None"}:
+            # What is behind a question mark may be a signature.
+            assert repr(job_id).partition("?")[0] in str(refused.value)
 
     assert sandbox.requests == []
 
@@ -143,7 +166,9 @@ def test_what_is_no_file_type_is_refused(
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("filename", ["a/b.csv", "..", ".", "a\\b", "a\nb", "x" * 201, 7])
+@pytest.mark.parametrize(
+    "filename", ["a/b.csv", "..", ".", "a\\b", "a\nb", "x" * 201, 7.5, True, "", " ", "None", "a\ud83d.csv"]
+)
 def test_what_is_no_filename_is_refused(
     sandbox: Sandbox, hook: AgentyHook, finished_job: int, filename: Any, tmp_path: Path
 ) -> None:

@@ -236,16 +236,10 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("parameters", "error", "said"),
         [
-            ({"path": ""}, AgentyDestinationError, "is empty"),
             ({"path": "{folder}"}, AgentyDestinationError, "is a folder"),
             ({"path": "/proc/self/comm/books.csv"}, AgentyDestinationError, "is a file"),
             ({"path": "file://elsewhere/books.csv"}, AgentyDestinationError, "another host"),
             ({"path": "nosuchstore://bucket/books.csv"}, AgentyDestinationError, "nosuchstore"),
-            ({"collection": 0}, AgentyInputError, "collection"),
-            ({"collection": "first"}, AgentyInputError, "collection"),
-            ({"job_id": None}, AgentyInputError, "job_id is empty"),
-            ({"job_id": "1/../2"}, AgentyInputError, "job_id"),
-            ({"filename": "../books.csv"}, AgentyInputError, "filename"),
         ],
     )
     def test_what_cannot_be_used_before_anything_is_sent(
@@ -269,11 +263,18 @@ class TestRefused:
             ({"min_rows": -1}, "min_rows -1"),
             ({"min_rows": "10"}, "min_rows '10'"),
             ({"min_rows": True}, "min_rows True"),
+            ({"path": ""}, "path is empty"),
+            ({"collection": 0}, "collection 0"),
+            ({"collection": "first"}, "collection 'first'"),
+            ({"job_id": None}, "job_id is empty"),
+            ({"job_id": "1/../2"}, "job_id '1/../2'"),
+            ({"filename": "../books.csv"}, "filename '../books.csv'"),
+            ({"filename": "None"}, "filename is empty"),
         ],
     )
     def test_what_cannot_be_used_when_the_dag_file_is_read(self, parameters, named):
         with pytest.raises(AgentyInputError, match=named):
-            export(7, "/data/books.csv", **parameters)
+            AgentyExportOperator(**{"task_id": "land", "job_id": 7, "path": "/data/books.csv"} | parameters)
 
     def test_a_job_that_is_not_there(self, agenty_sandbox, destination, make_context):
         task = export(7, destination)

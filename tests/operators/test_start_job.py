@@ -93,12 +93,18 @@ class TestStart:
         with pytest.raises(AgentyInputError, match=named):
             start(**parameters)
 
-    @pytest.mark.parametrize("agent_id", ["", None, "a/b", "../jobs", "45l0wewqzk?x=1", "ä"])
+    @pytest.mark.parametrize("agent_id", ["", None, "None", "a/b", "../jobs", "45l0wewqzk?x=1", "ä", 1.5, True])
+    def test_an_agent_id_that_can_be_none_is_refused_when_the_dag_file_is_read(self, agent_id):
+        with pytest.raises(AgentyInputError, match="agent_id"):
+            start(agent_id=agent_id)
+
+    @pytest.mark.parametrize("agent_id", ["", None, "None", "a/b"])
     @pytest.mark.parametrize("durable", [True, False])
-    def test_an_agent_id_that_can_be_none_is_refused_before_anything_is_sent(
+    def test_a_template_that_gives_no_agent_id_is_refused_before_anything_is_sent(
         self, agenty_sandbox, make_context, state_store, agent_id, durable
     ):
-        task = start(agent_id=agent_id, durable=durable)
+        task = start(agent_id="{{ agent }}", durable=durable)
+        task.agent_id = agent_id
 
         with pytest.raises(AgentyInputError, match="agent_id"):
             task.execute(make_context(task, store=state_store))

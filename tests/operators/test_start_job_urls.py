@@ -31,6 +31,7 @@ needs_task_state_store = pytest.mark.skipif(
 AGENT = "45l0wewqzk"
 A, B = "https://example.com/a", "https://example.com/b?page=2"
 BEFORE = ["https://example.com/before"]
+BAD_URLS = [[], "", "example.com", [A, None], ["https://example.com/a b"], {"a": A}, 7]
 
 
 def start(**parameters):
@@ -119,12 +120,18 @@ class TestStart:
         assert isinstance(error.value, AirflowFailException)
         assert agenty_sandbox.starts == 0
 
-    @pytest.mark.parametrize("urls", [[], "", "example.com", [A, None], ["https://example.com/a b"], {"a": A}, 7])
+    @pytest.mark.parametrize("urls", BAD_URLS)
+    def test_urls_that_cannot_be_are_refused_when_the_dag_file_is_read(self, urls):
+        with pytest.raises(AgentyInputError, match="urls"):
+            start(urls=urls)
+
+    @pytest.mark.parametrize("urls", BAD_URLS)
     @pytest.mark.parametrize("durable", [True, False])
-    def test_urls_that_cannot_be_are_refused_before_anything_is_sent(
+    def test_a_template_that_gives_no_urls_is_refused_before_anything_is_sent(
         self, agenty_sandbox, make_context, state_store, urls, durable
     ):
-        task = start(urls=urls, durable=durable)
+        task = start(urls="{{ found }}", durable=durable)
+        task.urls = urls
 
         with pytest.raises(AgentyInputError, match="urls"):
             task.execute(make_context(task, store=state_store))
@@ -134,8 +141,9 @@ class TestStart:
 
 @needs_task_state_store
 class TestRetry:
-    def retry(self, make_context, store, *, max_tries=1, **parameters):
-        task = start(retries=1, **parameters)
+    def retry(self, make_context, store, *, max_tries=1, rendered_urls=None):
+        task = start(retries=1)
+        task.urls = task.urls if rendered_urls is None else rendered_urls
         return task.execute(make_context(task, store=store, try_number=2, max_tries=max_tries))
 
     def first_try(self, sandbox, make_context, store):
@@ -167,7 +175,7 @@ class TestRetry:
     def test_urls_that_cannot_be_matter_to_a_start_only(self, agenty_sandbox, make_context, state_store):
         job_id = self.first_try(agenty_sandbox, make_context, state_store)
 
-        assert self.retry(make_context, state_store, urls=[]) == job_id
+        assert self.retry(make_context, state_store, rendered_urls=[]) == job_id
 
     @pytest.mark.agenty_sandbox(manual=True)
     @pytest.mark.parametrize(("status", "max_tries"), [("aborted", 1), ("stopped", 1), ("running", 2)])

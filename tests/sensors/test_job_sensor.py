@@ -300,6 +300,25 @@ def test_a_job_id_that_can_be_none_is_refused_before_anything_is_sent(agenty_san
     assert agenty_sandbox.requests == []
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"poke_interval": 0, "deferrable": True},
+        {"poke_interval": 10**10},
+        {"timeout": timedelta.max},
+        {"deferrable": "no"},
+        {"start_from_trigger": "False"},
+    ],
+)
+def test_what_airflow_takes_and_no_wait_can_have_is_refused_when_the_dag_file_is_read(parameters):
+    with pytest.raises(AgentyInputError, match=next(iter(parameters))):
+        AgentyJobSensor(task_id="wait", job_id=7, **parameters)
+
+
+def test_a_sensor_in_a_worker_may_look_without_a_pause():
+    assert AgentyJobSensor(task_id="wait", job_id=7, deferrable=False, poke_interval=0).poke_interval == 0
+
+
 def test_the_deadline_of_a_deferred_sensor_is_its_timeout_or_its_execution_timeout(agenty_sandbox, make_context):
     job_id = agenty_sandbox.start_job(AGENT)
     agenty_sandbox.set_status(job_id, "running")

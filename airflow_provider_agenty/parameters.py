@@ -1,0 +1,608 @@
+"""
+Where a value from a DAG, a template or a caller becomes a parameter: each kind is checked here and nowhere else.
+
+The public classes and the hook's methods call this with what they are given, and use what it returns: plain Python
+values, whatever came (numpy, text from a template, a ``Path``). What can't be used is an :class:`AgentyInputError`
+that names the parameter. A template that came to nothing is never taken for a default.
+
+It is cheap to import: operators do so whenever a DAG file is read.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import operator
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from airflow_provider_agenty.exceptions import AgentyInputError
+
+if TYPE_CHECKING:
+    from airflow_provider_agenty.api.inputs import AgentInput
+
+T = TypeVar("T")
+
+FILE_TYPES = ("result", "logs")
+FORMATS = ("jsonl", "csv", "parquet")
+COLUMN_TYPES = ("infer", "text")
+ON_EMPTY = ("land", "fail", "skip")
+ON_STOPPED = ("fail", "skip")
+
+MAX_WHOLE_NUMBER = 2**53 - 1
+"""The largest whole number that JSON carries without loss."""
+
+MAX_SECONDS = timedelta(days=36525).total_seconds()
+"""The longest time, a century: clocks, sleeps and dates can hold it."""
+
+_AGENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_CONNECTION_ID = re.compile(r"[\w#!()\-.:/\\]{1,250}")
+_FILENAME = re.compile(r"[^/\\]{1,200}")
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_MAY_BE_SECRET = re.compile(
+    r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=]{24,}|.*(\{\s*[\"']|password|api_?key).*", re.DOTALL | re.IGNORECASE
+)
+_SHOWN_CHARACTERS = 100
+_PATH_CHARACTERS = 4096
+
+_EMPTY_HINT = "If it comes from a template, check that its source has a value; if it has a default, leave it out."
+_NATIVE_HINT = (
+    "If render_template_as_native_obj=True made that of a template, put quotes into the template: \"'{{ … }}'\"."
+)
+
+
+# Ids
+
+
+def job_id(value: Any) -> int:
+    """
+    Return the id of a job as a number.
+
+    :param value: A whole number, or the text of one, as XCom and templates give it.
+    """
+    if is_nothing(value):
+        raise AgentyInputError(
+            "job_id is empty. It is what AgentyStartJobOperator returns: check that the task it comes from "
+            "ran and returned one."
+        )
+    number = _whole(value, from_text=True)
+    if number is None or not 1 <= number <= MAX_WHOLE_NUMBER:
+        raise AgentyInputError(
+            f"{_named('job_id', value)} is not the id of a job: it is a whole number of at most 16 digits, such as "
+            "3689994."
+        )
+    return number
+
+
+def job_ids(value: Any) -> frozenset[int]:
+    """
+    Return the ids of several jobs.
+
+    :param value: The ids.
+    """
+    found = frozenset(job_id(each) for each in _items(value) or ())
+    if not found:
+        raise AgentyInputError(f"{_named('job_ids', value)} is not a list of ids of jobs, with one at least.")
+    return found
+
+
+def agent_id(value: Any) -> str:
+    """
+    Return the id of an agent, as Agenty writes it.
+
+    :param value: The id, such as ``45l0wewqzk``.
+    """
+    if is_nothing(value):
+        raise AgentyInputError(
+            "agent_id is empty. Give the id of an agent: the last part of its page's address in Agenty, "
+            "such as 45l0wewqzk."
+        )
+    text = _text("agent_id", value)
+    if not _AGENT_ID.fullmatch(text):
+        raise AgentyInputError(
+            f"{_named('agent_id', value)} is not the id of an agent: it holds letters, digits, '-' and '_' only, "
+            "such as 45l0wewqzk."
+        )
+    return text
+
+
+def agenty_conn_id(value: Any) -> str:
+    """
+    Return the id of the Airflow connection to Agenty.
+
+    :param value: The id, such as ``agenty_default``.
+    """
+    return _connection_id("agenty_conn_id", value)
+
+
+def storage_conn_id(value: Any) -> str | None:
+    """
+    Return the id of the Airflow connection to an object store.
+
+    :param value: The id, such as ``aws_default``; ``None``: the store's default.
+    """
+    return None if value is None else _connection_id("storage_conn_id", value)
+
+
+def _connection_id(name: str, value: Any) -> str:
+    text = _text(name, value)
+    if "://" in text or not _CONNECTION_ID.fullmatch(text):
+        # Not shown: it may be a connection, with its password.
+        raise AgentyInputError(
+            f"{name} is not the id of an Airflow connection: that holds letters, digits, '_', '-' and '.' only. "
+            "Give the id under Admin, Connections, not the connection's URI or JSON."
+        )
+    return text
+
+
+# Numbers
+
+
+def whole_number(name: str, value: Any, *, at_least: int = 0, from_text: bool = False, hint: str = "") -> int:
+    """
+    Return a whole number.
+
+    :param name: The parameter.
+    :param value: The number.
+    :param at_least: The least that makes sense. Default 0.
+    :param from_text: Whether the text of a number will do, as a template gives it. Default false.
+    :param hint: A sentence that says what the parameter is.
+    """
+    number = _whole(value, from_text=from_text)
+    if number is None or not at_least <= number <= MAX_WHOLE_NUMBER:
+        raise AgentyInputError(f"{_named(name, value)} is not a whole number of at least {at_least}. {hint}".rstrip())
+    return number
+
+
+def collection(value: Any) -> int:
+    """
+    Return the number of a collection.
+
+    :param value: The number, counted from 1, or its text.
+    """
+    hint = "An agent's collections are counted from 1."
+    return whole_number("collection", value, at_least=1, from_text=True, hint=hint)
+
+
+def offset(value: Any) -> int:
+    """
+    Return a number of lines or jobs to skip.
+
+    :param value: The number, or its text.
+    """
+    return whole_number("offset", value, from_text=True, hint="It is the number of lines to skip.")
+
+
+def seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:
+    """
+    Return a time in seconds.
+
+    :param name: The parameter.
+    :param value: Seconds, or a timedelta.
+    :param may_be_zero: Whether 0 makes sense. Default false.
+    """
+    plain = _plain(value)
+    number = plain.total_seconds() if isinstance(plain, timedelta) else _real(plain)
+    if number is None or not 0 <= number <= MAX_SECONDS or (number == 0 and not may_be_zero):
+        raise AgentyInputError(
+            f"{_named(name, value)} is neither a number of seconds nor a timedelta, "
+            f"{'from' if may_be_zero else 'above'} 0 to 100 years."
+        )
+    return number
+
+
+def share(name: str, value: Any) -> float | None:
+    """
+    Return a share of something, from 0 to 1.
+
+    :param name: The parameter.
+    :param value: The share; ``None``: any.
+    """
+    if value is None:
+        return None
+    number = _real(_plain(value))
+    if number is None or not 0 <= number <= 1:
+        raise AgentyInputError(
+            f"{_named(name, value)} is not a share: it is a number from 0 (no page may fail) to 1, or None."
+        )
+    return number
+
+
+def epoch_seconds(name: str, value: Any) -> float | None:
+    """
+    Return a moment in seconds since the epoch.
+
+    :param name: The parameter.
+    :param value: The seconds; ``None``: never.
+    """
+    if value is None:
+        return None
+    number = _real(_plain(value))
+    # As far as a timeout may reach from now, and some more.
+    if number is None or not 0 <= number <= 3 * MAX_SECONDS:
+        raise AgentyInputError(f"{_named(name, value)} is not a moment: it is in seconds since the epoch, or None.")
+    return number
+
+
+def aware_datetime(name: str, value: Any) -> datetime:
+    """
+    Return a moment that has a time zone.
+
+    :param name: The parameter.
+    :param value: The moment.
+    """
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise AgentyInputError(f"{_named(name, value)} is not a datetime with a time zone.")
+    return value
+
+
+# Yes or no, one of some, text
+
+
+def boolean(name: str, value: Any) -> bool:
+    """
+    Return what is either true or false. Text is neither: ``"no"`` and ``"False"`` count as true in Python.
+
+    :param name: The parameter.
+    :param value: A bool, numpy's too.
+    """
+    plain = _plain(value)
+    if not isinstance(plain, bool):
+        raise AgentyInputError(
+            f"{_named(name, value)} is neither True nor False. Give one of them: this parameter is not templated."
+        )
+    return plain
+
+
+def choice(name: str, value: Any, choices: Collection[str]) -> str:
+    """
+    Return one of some words.
+
+    :param name: The parameter.
+    :param value: The word.
+    :param choices: The words.
+    """
+    plain = _plain(value)
+    if not isinstance(plain, str) or plain not in choices:
+        *others, last = (repr(each) for each in choices)
+        raise AgentyInputError(f"{_named(name, value)} is not known: it is {', '.join(others)} or {last}.")
+    return plain
+
+
+def filename(value: Any) -> str | None:
+    """
+    Return the name that a file shall have in its link.
+
+    :param value: A name without folders, such as ``books.csv``; ``None``: Agenty's own.
+    """
+    if value is None:
+        return None
+    text = _text("filename", value)
+    if not _FILENAME.fullmatch(text) or text in {".", ".."}:
+        raise AgentyInputError(f"{_named('filename', value)} is not a plain file name, such as books.csv.")
+    return text
+
+
+def path(value: Any) -> str:
+    """
+    Return where something is to be landed, as text; whether it can be is for the landing to say.
+
+    :param value: A local path or a URL, as text, as a ``Path`` or as an ``ObjectStoragePath``.
+    """
+    return _path("path", value, hint="Give a local path or a URL such as s3://bucket/key.")
+
+
+def folder(name: str, value: Any) -> str | None:
+    """
+    Return a local folder, as text.
+
+    :param name: The parameter.
+    :param value: The folder, as text or as a ``Path``; ``None``: the system's own.
+    """
+    return None if value is None else _path(name, value, hint="Give the path of a local folder.")
+
+
+def _path(name: str, value: Any, *, hint: str) -> str:
+    text = path_text(value)
+    # A number would be a file of that name in the worker's working directory.
+    if _whole(text, from_text=False) is not None:
+        raise AgentyInputError(f"{_named(name, value)} is not a path. {hint}")
+    text = _text(name, text, hint=hint)
+    if len(text) > _PATH_CHARACTERS:
+        raise AgentyInputError(f"{_named(name, text)} is too long: a path has at most {_PATH_CHARACTERS} characters.")
+    return text
+
+
+def path_text(value: Any) -> Any:
+    """
+    Return a path object as text, in which Airflow finds templates; anything else as it is.
+
+    :param value: A parameter.
+    """
+    if isinstance(value, os.PathLike):
+        try:
+            return os.fspath(value)
+        except TypeError:
+            return value
+    # ObjectStoragePath, which is no PathLike since Airflow 3.2.
+    return str(value) if hasattr(value, "protocol") and hasattr(value, "storage_options") else value
+
+
+def check_function(name: str, value: Any) -> None:
+    """
+    Refuse what can't be called.
+
+    :param name: The parameter.
+    :param value: The function; ``None``: none is called.
+    """
+    if value is not None and not callable(value):
+        raise AgentyInputError(f"{_named(name, value)} can't be called. Give a function, or None.")
+
+
+# What an agent scrapes
+
+
+def urls(value: Any, name: str = "urls") -> tuple[str, ...]:
+    """
+    Return URLs to scrape, in their order.
+
+    :param value: Several URLs; or a text with one URL on each line, or with a list of them in JSON or Python, as a
+        template renders one. Whitespace around a URL is removed.
+    :param name: The parameter. Default ``urls``.
+    """
+    items = _read_lines(name, value.strip()) if isinstance(value, str) else _items(value)
+    if items is None:
+        raise AgentyInputError(f"{name} is a list of URLs, not {shown(value)}.")
+    if not items:
+        raise AgentyInputError(
+            f"{name} is empty: there is nothing to scrape. Give at least one URL, or skip the task where there is none."
+        )
+    return tuple(_url(f"{name}: item {number}", item) for number, item in enumerate(items, 1))
+
+
+def agent_input(value: Any) -> AgentInput:
+    """
+    Return an input that can be sent.
+
+    :param value: An :class:`AgentInput`, a mapping with its fields, or URLs as :func:`urls` takes them.
+    """
+    from airflow_provider_agenty.api.inputs import OF_A_SOURCE, OF_URLS, AgentInput
+
+    given = value.to_dict() if isinstance(value, AgentInput) else value
+    if not isinstance(given, Mapping):
+        return AgentInput("manual", urls(given, "new"))
+    kind = str(given.get("type")).strip().lower()
+    if kind in OF_URLS:
+        return AgentInput(kind, urls(given.get("data"), "new: data"))
+    if kind not in OF_A_SOURCE:
+        raise AgentyInputError(
+            f"new: the input's type {shown(given.get('type'))} is not known: it is 'manual' or 'url' with URLs in "
+            "data, 'list' or 'agent' with id and field."
+        )
+    for name in ("id", "field"):
+        if is_nothing(given.get(name)):
+            raise AgentyInputError(f"new: an input of type {kind!r} needs {name}: where its URLs come from.")
+    data = given.get("data") or ()
+    if not isinstance(data, list | tuple) or not all(isinstance(each, str) for each in data):
+        raise AgentyInputError(f"new: the data of an input of type {kind!r} is a list of text.")
+    return AgentInput(
+        kind,
+        tuple(data),
+        _text("new: id", given["id"]),
+        optional(collection, given.get("collection")),
+        _text("new: field", given["field"]),
+    )
+
+
+def _read_lines(name: str, text: str) -> list[Any] | None:
+    if not text.startswith("["):
+        return [line for line in text.splitlines() if line.strip()]
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return _items(read(text))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    raise AgentyInputError(
+        f"{name} begins like a list but is none in JSON or Python. In a template, {{{{ … | tojson }}}} writes one."
+    )
+
+
+def _url(where: str, item: Any) -> str:
+    plain = _plain(item)
+    url = plain.strip() if isinstance(plain, str) else ""
+    if not _is_url(url):
+        raise AgentyInputError(
+            f"{where} is no URL: {shown(item)}. Each begins with http:// or https:// and has no space in it; in a "
+            "text, each has a line of its own."
+        )
+    return url
+
+
+def _is_url(text: str) -> bool:
+    # urlsplit passes over line ends and tabs.
+    if any(character.isspace() or not character.isprintable() for character in text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+# Templates
+
+TEMPLATED: Mapping[str, Callable[[Any], Any]] = {
+    "agent_id": agent_id,
+    "urls": lambda value: optional(urls, value),
+    "job_id": job_id,
+    "path": path,
+    "collection": collection,
+    "filename": filename,
+    "agenty_conn_id": agenty_conn_id,
+    "storage_conn_id": storage_conn_id,
+}
+"""The check of each parameter that may be a template."""
+
+JINJA_STARTS = ("{{", "{%", "{#")
+"""What begins something that Jinja renders, unless the DAG says otherwise."""
+
+
+def jinja_starts(environment: Mapping[str, Any] | None) -> Collection[str]:
+    """
+    Return what begins something that Jinja renders in a DAG.
+
+    :param environment: The DAG's ``jinja_environment_kwargs``.
+    """
+    own = (value for key, value in (environment or {}).items() if key.endswith(("_start_string", "_prefix")))
+    return (*JINJA_STARTS, *(value for value in own if isinstance(value, str) and value))
+
+
+def is_template(value: Any, starts: Collection[str] = JINJA_STARTS) -> bool:
+    """
+    Return whether Airflow makes another value of one before the task runs: a template, or an output of another task.
+
+    :param value: The value.
+    :param starts: What begins something that Jinja renders.
+    """
+    text = path_text(value)
+    if isinstance(text, str):
+        return any(start in text for start in starts)
+    return hasattr(value, "resolve")
+
+
+def check_unrendered(name: str, value: Any, starts: Collection[str] = JINJA_STARTS) -> None:
+    """
+    Refuse what can't be used, as far as that shows before templates are rendered.
+
+    :param name: One of :data:`TEMPLATED`.
+    :param value: The parameter.
+    :param starts: What begins something that Jinja renders.
+    """
+    if is_template(value, starts) or (name == "urls" and _holds_template(value, starts)):
+        return
+    TEMPLATED[name](value)
+
+
+def _holds_template(value: Any, starts: Collection[str]) -> bool:
+    # An iterator can be read only once: it counts as a template.
+    return isinstance(value, Iterator) or any(is_template(each, starts) for each in _items(value) or ())
+
+
+# What all kinds have in common
+
+
+def optional(check: Callable[[Any], T], value: Any) -> T | None:
+    """
+    Return ``None`` for ``None``, else what a check makes of a value.
+
+    :param check: The check.
+    :param value: The parameter.
+    """
+    return None if value is None else check(value)
+
+
+def is_nothing(value: Any) -> bool:
+    """
+    Return whether a value is none: also as text, which is what a template makes of it.
+
+    :param value: The value.
+    """
+    return value is None or (isinstance(value, str) and value.strip() in {"", "None"})
+
+
+def shown(value: Any) -> str:
+    """
+    Return a value as a message may show it: bounded, and without what may be a secret.
+
+    :param value: The value.
+    """
+    if isinstance(value, str):
+        text = str.__str__(value)
+        begin, end = text.find("//"), text.rfind("@")
+        if 0 <= begin < end:
+            text = f"{text[:begin]}//***{text[end:]}"
+        text, query, _ = text.partition("?")
+        if _MAY_BE_SECRET.fullmatch(text[:1000]):
+            return "a text that is not shown because it may hold a secret"
+        return repr(text[:_SHOWN_CHARACTERS] + ("…" if len(text) > _SHOWN_CHARACTERS else query and "?…"))
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a whole number of {value.bit_length()} bits"
+    if value is None or isinstance(value, int | float | timedelta):
+        return repr(value)
+    return f"a {type(value).__name__}"
+
+
+def _named(name: str, value: Any) -> str:
+    text = shown(value)
+    return f"{name}, {text}," if text.startswith("a ") else f"{name} {text}"
+
+
+def _items(value: Any) -> list[Any] | None:
+    """Return what is in a list, or in something like one; ``None`` if it is no such thing."""
+    if isinstance(value, str | bytes | bytearray | Mapping):
+        return None
+    try:
+        return list(value)
+    except TypeError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """Return Python's own value for one of numpy, and for one of a class made of ``str``, such as a ``StrEnum``."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if kind is None or getattr(value, "ndim", None) != 0:
+        return value
+    # numpy makes a number of a time in nanoseconds, and None of one that is none.
+    plain = (value.astype("timedelta64[us]") if kind == "m" else value).item()
+    return value if plain is None else plain
+
+
+def _whole(value: Any, *, from_text: bool) -> int | None:
+    """Return a whole number; ``None`` if it is none. A bool and a float are none."""
+    plain = _plain(value)
+    if isinstance(plain, bool):
+        return None
+    if isinstance(plain, str):
+        return int(plain) if from_text and _WHOLE_NUMBER.fullmatch(plain.strip()) else None
+    try:
+        return operator.index(plain)
+    except TypeError:
+        return None
+
+
+def _real(value: Any) -> float | None:
+    """Return a number; ``None`` if it is none, or not a finite one."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _text(name: str, value: Any, *, hint: str = "") -> str:
+    """Return text without whitespace around it; a whole number is text that Airflow's native rendering changed."""
+    if is_nothing(value):
+        raise AgentyInputError(f"{name} is empty: it came as {shown(value)}. {hint or _EMPTY_HINT}")
+    plain = _plain(value)
+    number = _whole(plain, from_text=False)
+    if number is not None and abs(number) <= 10**100:
+        return str(number)
+    if not isinstance(plain, str):
+        raise AgentyInputError(f"{_named(name, value)} is not text. {hint or _NATIVE_HINT}")
+    plain = plain.strip()
+    if _CONTROL_CHARACTER.search(plain):
+        raise AgentyInputError(f"{_named(name, value)} has a control character or half a character in it. Remove it.")
+    return plain
