@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
@@ -43,10 +44,12 @@ from airflow_provider_agenty.hooks.public_errors import (
     translated_iterator,
     translation,
 )
+from airflow_provider_agenty.paths import check_path
 from airflow_provider_agenty.waiting import JobWatch, conclude, wait
 
 if TYPE_CHECKING:
     import requests
+    from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_agenty.landing import Destination, ExportedFile
 
@@ -514,7 +517,7 @@ class AgentyHook(BaseHook):
     def download_export(
         self,
         job_id: int | str,
-        path: str,
+        path: str | os.PathLike[str] | ObjectStoragePath,
         *,
         file_type: str = "result",
         collection: int = 1,
@@ -535,9 +538,10 @@ class AgentyHook(BaseHook):
         ``…/export`` and the link.
 
         :param job_id: The job. A result is landed from a completed job only, logs from any that is over.
-        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows. Below a
-            folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.csv``. A path that
-            ends in ``.gz`` is compressed. Folders above it are made.
+        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows, as
+            text or as such an object. Below a folder (a path that ends in ``/``) the file is named
+            ``{agent_id}-{job_id}-{collection}.csv``. A path that ends in ``.gz`` is compressed; one whose suffix says
+            something else than CSV, or than a log, is refused. Folders above it are made.
         :param file_type: ``result`` (default) or ``logs``.
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether the result after post-processing is meant, where there is one. Default true.
@@ -562,6 +566,7 @@ class AgentyHook(BaseHook):
         if filename:
             checked(identifiers.check_filename, filename)
         is_result = file_type == "result"
+        path = checked(lambda given: check_path(given, writes="csv" if is_result else "log"), path)
         destination, job = self._open_destination(
             path,
             job_id,
@@ -606,7 +611,7 @@ class AgentyHook(BaseHook):
     def download_result(
         self,
         job_id: int | str,
-        path: str,
+        path: str | os.PathLike[str] | ObjectStoragePath,
         *,
         format: str = "jsonl",  # noqa: A002 - what users call it
         collection: int = 1,
@@ -626,10 +631,11 @@ class AgentyHook(BaseHook):
         /jobs/{job_id}`` and ``…/result``.
 
         :param job_id: The job, which has to be completed.
-        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows. Below a
-            folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.{format}``. A path
-            that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't have one. Folders above it
-            are made.
+        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows, as
+            text or as such an object. Below a folder (a path that ends in ``/``) the file is named
+            ``{agent_id}-{job_id}-{collection}.{format}``. A path that ends in ``.gz`` is compressed; Parquet, which is
+            compressed inside, can't have one. One whose suffix says something else than the format is refused. Folders
+            above it are made.
         :param format: ``jsonl`` (default): each row as it came, on a line. ``csv``: with the columns of all rows, in
             the order in which they first appear. ``parquet``: the same columns, with types where all of a column's
             values agree; needs the extra ``parquet``.
@@ -655,7 +661,8 @@ class AgentyHook(BaseHook):
 
         job_id = checked(identifiers.check_job_id, job_id)
         collection = checked(identifiers.check_collection, collection)
-        check_format(format, path)
+        check_format(format, str(path))
+        path = checked(lambda given: check_path(given, writes=format), path)
         destination, job = self._open_destination(
             path,
             job_id,
@@ -730,7 +737,7 @@ class AgentyHook(BaseHook):
         with landing_translation(is_open=False):
             destination = open_destination(
                 path,
-                default_name=lambda: f"{finished_job().agent_id or 'agent'}-{job_id}{name_end}",
+                default_name=lambda: f"{_name_of_agent(finished_job())}-{job_id}{name_end}",
                 storage_conn_id=storage_conn_id,
                 overwrite=overwrite,
             )
@@ -762,6 +769,14 @@ def _is_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def _name_of_agent(job: Job) -> str:
+    """Return what the files of a job are named by. What Agenty says need not be fit for a name."""
+    try:
+        return identifiers.check_agent_id(job.agent_id)
+    except errors.InvalidInputError:
+        return "agent"
 
 
 def _refuse_unfinished(job: Job, file_type: str) -> None:

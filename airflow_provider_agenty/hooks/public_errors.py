@@ -118,11 +118,12 @@ def landing_translation(*, is_open: bool = True) -> AbstractContextManager[None]
     Raise the public error in place of one of the landing package.
 
     :param is_open: Whether the destination is open already. What goes wrong before is final, unless it may pass.
+        Afterwards only that is final which is wrong with the destination itself.
     """
-    from airflow_provider_agenty.landing import LandingError
+    from airflow_provider_agenty.landing import DestinationError, LandingError
 
     def public(error: LandingError) -> AgentyError:
-        is_final = not is_open and not error.retryable
+        is_final = isinstance(error, DestinationError) or (not is_open and not error.retryable)
         return (AgentyDestinationError if is_final else AgentyExportError)(str(error))
 
     return _in_place_of(LandingError, public)

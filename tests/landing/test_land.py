@@ -164,7 +164,7 @@ class TestTheFile:
 
 
 class TestRefusedBeforeAnythingIsDone:
-    @pytest.mark.parametrize("path", ["", "  ", None, 5])
+    @pytest.mark.parametrize("path", ["", "  ", None, "None"])
     def test_no_path(self, path):
         with pytest.raises(LandingError, match="is empty"):
             open_destination(path, default_name="unused.csv")

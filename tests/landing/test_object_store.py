@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from airflow_provider_agenty.compat import object_storage_path
+from airflow_provider_agenty.compat import file_system
 from airflow_provider_agenty.landing import LandingError, land, open_destination
 from airflow_provider_agenty.landing.staging import SUFFIX
 from tests.landing.conftest import files_in
@@ -20,7 +20,7 @@ LOG = logging.getLogger("landing-test")
 def files():
     from fsspec.implementations.memory import MemoryFileSystem
 
-    object_storage_path()
+    file_system("file", None)
     try:
         from airflow.sdk.io import attach
     except ImportError:

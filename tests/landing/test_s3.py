@@ -429,9 +429,9 @@ class TestPartsOfALargeFile:
 
     @pytest.fixture
     def files(self, bucket):
-        from airflow_provider_agenty.compat import object_at
+        from airflow_provider_agenty.compat import file_system
 
-        return object_at("s3://lake/large.csv", "lake")[0].fs
+        return file_system("s3", "lake")
 
     def checksums(self, make, content=LARGE):
         pieces = [content[start : start + self.PART] for start in range(0, len(content), self.PART)]

@@ -218,7 +218,7 @@ class TestRefused:
     def test_a_job_that_has_nothing_final(self, agenty_sandbox, destination, make_context, status, file_type):
         job_id = AgentyHook().start_job(AGENT).job_id
         agenty_sandbox.set_status(job_id, status)
-        task = export(job_id, destination, file_type=file_type)
+        task = export(job_id, destination.with_suffix(""), file_type=file_type)
 
         with pytest.raises(AgentyExportError, match=f"Job {job_id} is {status}"):
             task.execute(make_context(task))
@@ -236,7 +236,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("parameters", "error", "said"),
         [
-            ({"path": ""}, AgentyDestinationError, "is empty"),
+            ({"path": ""}, AgentyInputError, "path is empty"),
             ({"path": "{folder}"}, AgentyDestinationError, "is a folder"),
             ({"path": "/proc/self/comm/books.csv"}, AgentyDestinationError, "is a file"),
             ({"path": "file://elsewhere/books.csv"}, AgentyDestinationError, "another host"),

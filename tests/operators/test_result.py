@@ -394,7 +394,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("parameters", "error", "said"),
         [
-            ({"path": ""}, AgentyDestinationError, "is empty"),
+            ({"path": ""}, AgentyInputError, "path is empty"),
             ({"path": "{folder}"}, AgentyDestinationError, "is a folder"),
             ({"overwrite": False}, AgentyDestinationError, "exists already"),
             ({"collection": 0}, AgentyInputError, "collection"),
