@@ -74,17 +74,23 @@ def _check_folder(local: str) -> None:
         raise DestinationError(f"{path} is a folder: add a / to land a file in it, or a file name.")
     _refuse_foreign_links(path)
     folder = path if names_a_folder else Path(os.path.realpath(path)).parent
-    nearest = folder
-    while (mode := _mode(nearest)) is None:
-        nearest = nearest.parent
-    if not stat.S_ISDIR(mode):
+    nearest = _nearest(folder)
+    if not nearest.is_dir():
         raise DestinationError(f"{folder} can't be a folder, because {nearest} is a file: choose another path.")
-    for name in folder.relative_to(nearest).parts:
-        _mode(nearest / name)  # fails for a name that the file system does not take
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise DestinationError(
             f"{nearest} is not writable for the user that runs Airflow's tasks: grant it or choose another path."
         )
+
+
+def _nearest(path: Path) -> Path:
+    """Return the longest beginning of a path that exists; fail if there can be nothing of the names after it."""
+    nearest = path
+    while _mode(nearest) is None:
+        nearest = nearest.parent
+    for name in path.relative_to(nearest).parts:
+        _mode(nearest / name)
+    return nearest
 
 
 def _mode(path: Path) -> int | None:
@@ -157,6 +163,7 @@ class LocalDestination(Destination):
         _refuse_foreign_links(Path(self.path))
         mode = _mode(self._target)
         if mode is None:
+            _nearest(self._target)
             return
         if stat.S_ISDIR(mode):
             raise DestinationError(f"{self.path} is a folder: add a / to land a file in it, or a file name.")
