@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import logging
@@ -71,6 +72,32 @@ class TestLanding:
         task = export(str(finished_job), f"{tmp_path}/", collection="1")
 
         assert task.execute(make_context(task))["path"] == f"{tmp_path}/{AGENT}-{finished_job}-1.csv"
+
+    def test_takes_a_path_object(self, finished_job, tmp_path):
+        with AgentyHook() as hook:
+            exported = hook.download_export(finished_job, tmp_path / "books.csv")
+        assert exported.path == str(tmp_path / "books.csv")
+        assert (tmp_path / "books.csv").read_bytes() == BOOKS
+
+    def test_takes_an_object_storage_path(self, finished_job, tmp_path):
+        try:
+            from airflow.sdk import ObjectStoragePath
+        except ImportError:
+            from airflow.io.path import ObjectStoragePath
+
+        with AgentyHook() as hook:
+            exported = hook.download_export(finished_job, ObjectStoragePath(f"file://{tmp_path}/books.csv"))
+        assert exported.path == str(tmp_path / "books.csv")
+
+    @pytest.mark.parametrize("agent_id", ["../../dags/evil", "..", "a/b", "a\\b", "", "a" * 65])
+    def test_an_id_of_an_agent_that_is_none_is_no_part_of_a_name(self, finished_job, tmp_path, monkeypatch, agent_id):
+        get_job = AgentyHook.get_job
+        monkeypatch.setattr(
+            AgentyHook, "get_job", lambda self, job_id: dataclasses.replace(get_job(self, job_id), agent_id=agent_id)
+        )
+        with AgentyHook() as hook:
+            exported = hook.download_export(finished_job, f"{tmp_path}/in/")
+        assert exported.path == f"{tmp_path}/in/agent-{finished_job}-1.csv"
 
     def test_compresses_on_the_way(self, finished_job, tmp_path, make_context):
         task = export(finished_job, tmp_path / "books.csv.gz")
@@ -237,6 +264,13 @@ class TestRefused:
         ("parameters", "error", "said"),
         [
             ({"path": ""}, AgentyInputError, "path is empty"),
+            ({"path": None}, AgentyInputError, "path is empty"),
+            ({"path": "None"}, AgentyInputError, "path is empty"),
+            ({"path": "s3:/lake/books.csv"}, AgentyInputError, "is neither a URL nor a local path"),
+            ({"path": "{folder}/books.parquet"}, AgentyInputError, "but CSV would be written there"),
+            ({"path": "{folder}/books.csv.zip"}, AgentyInputError, "ends in .zip"),
+            ({"path": "{folder}/books.csv", "file_type": "logs"}, AgentyInputError, "but a log would be written there"),
+            ({"path": "{folder}/" + "n" * 300}, AgentyDestinationError, "name is too long"),
             ({"path": "{folder}"}, AgentyDestinationError, "is a folder"),
             ({"path": "/proc/self/comm/books.csv"}, AgentyDestinationError, "is a file"),
             ({"path": "file://elsewhere/books.csv"}, AgentyDestinationError, "another host"),
@@ -252,11 +286,14 @@ class TestRefused:
         self, agenty_sandbox, destination, make_context, parameters, error, said
     ):
         given = {"job_id": 7, "path": str(destination), **parameters}
-        given["path"] = given["path"].format(folder=destination.parent)
-        task = AgentyExportOperator(task_id="land", **given)
+        given["path"] = given["path"] and given["path"].format(folder=destination.parent)
+
+        def run():
+            task = AgentyExportOperator(task_id="land", **given)
+            task.execute(make_context(task))
 
         with pytest.raises(error, match=said) as refused:
-            task.execute(make_context(task))
+            run()
         assert isinstance(refused.value, AirflowFailException), "a retry can't mend it"
         assert agenty_sandbox.requests == []
         assert is_untouched(destination)

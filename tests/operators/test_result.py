@@ -395,6 +395,8 @@ class TestRefused:
         ("parameters", "error", "said"),
         [
             ({"path": ""}, AgentyInputError, "path is empty"),
+            ({"path": "{folder}/books.csv"}, AgentyInputError, "JSON Lines would be written there.*format='csv'"),
+            ({"path": "{folder}/books.jsonl", "format": "parquet"}, AgentyInputError, "format='jsonl'"),
             ({"path": "{folder}"}, AgentyDestinationError, "is a folder"),
             ({"overwrite": False}, AgentyDestinationError, "exists already"),
             ({"collection": 0}, AgentyInputError, "collection"),
@@ -407,10 +409,13 @@ class TestRefused:
     ):
         given = {"job_id": 7, "path": str(destination), **parameters}
         given["path"] = given["path"].format(folder=destination.parent)
-        task = AgentyResultOperator(task_id="land", **given)
+
+        def run():
+            task = AgentyResultOperator(task_id="land", **given)
+            task.execute(make_context(task))
 
         with pytest.raises(error, match=said) as refused:
-            task.execute(make_context(task))
+            run()
         assert isinstance(refused.value, AirflowFailException), "a retry can't mend it"
         assert agenty_sandbox.requests == []
         assert is_untouched()
