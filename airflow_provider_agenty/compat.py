@@ -272,7 +272,7 @@ def file_system(scheme: str, conn_id: str | None) -> Any:
     :param scheme: The scheme of its URLs, such as ``s3``.
     :param conn_id: The connection; ``None``: the store's default.
     """
-    return _first("attach", "airflow.sdk.io", "airflow.io")(scheme, conn_id).fs
+    return _first("attach", "airflow.sdk.io", "airflow.io.store")(scheme, conn_id).fs
 
 
 __all__ = [

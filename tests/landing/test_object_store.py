@@ -19,7 +19,7 @@ def attach(scheme, files):
     try:
         from airflow.sdk.io import attach
     except ImportError:
-        from airflow.io import attach
+        from airflow.io.store import attach
 
     attach(scheme, conn_id="mine", fs=files).fs = files
 

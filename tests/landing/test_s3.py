@@ -191,7 +191,7 @@ def test_whitespace_around_a_url_is_no_part_of_the_key(bucket, land_at):
 try:
     from airflow.sdk.io import attach
 except ImportError:
-    from airflow.io import attach
+    from airflow.io.store import attach
 
 
 class AccessPoint(BaseHTTPRequestHandler):

@@ -252,6 +252,29 @@ class TestRefused:
         assert not {"export", "result"} & set(asked(agenty_sandbox))
         assert is_untouched(destination)
 
+    def test_a_store_that_refuses_the_upload_is_nothing_that_a_retry_mends(self, finished_job, monkeypatch):
+        memory = pytest.importorskip("fsspec.implementations.memory")
+        try:
+            from airflow.sdk.io import attach
+        except ImportError:
+            from airflow.io.store import attach
+
+        class Closed(memory.MemoryFileSystem):
+            protocol = "gs"
+            cachable = False
+
+            @classmethod
+            def _strip_protocol(cls, path):
+                return path.removeprefix("gs://")
+
+            def put_file(self, lpath, rpath, **_):
+                raise OSError(f"Forbidden: {rpath}")  # as gcsfs says it
+
+        monkeypatch.setenv("AIRFLOW_CONN_CLOSED", "generic://")
+        attach("gs", "closed", fs=Closed()).fs = Closed()
+        with AgentyHook() as hook, pytest.raises(AgentyDestinationError, match="permission denied"):
+            hook.download_export(finished_job, "gs://closed@lake/books.csv")
+
     def test_a_file_that_may_not_be_replaced(self, agenty_sandbox, finished_job, destination, make_context):
         task = export(finished_job, destination, overwrite=False)
 

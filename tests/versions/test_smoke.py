@@ -93,7 +93,7 @@ import os
 try:
     from airflow.sdk.io import attach
 except ImportError:
-    from airflow.io import attach
+    from airflow.io.store import attach
 from fsspec.implementations.memory import MemoryFileSystem
 from airflow_provider_agenty.landing import open_destination
 
