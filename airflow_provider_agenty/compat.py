@@ -263,22 +263,16 @@ def shared_stream_producer_base() -> Any:
         return object
 
 
-def object_storage_path() -> Any:
-    """Return the class of paths in object stores, which imports fsspec."""
-    return _first("ObjectStoragePath", "airflow.sdk", "airflow.io.path")
-
-
-def object_at(url: str, conn_id: str | None) -> tuple[Any, str | None]:
+def file_system(scheme: str, conn_id: str | None) -> Any:
     """
-    Return a path in an object store, and the connection with which Airflow reaches it.
+    Return Airflow's file system for an object store, which imports fsspec.
 
-    :param url: The URL; it may name a connection, as in ``s3://my_conn@bucket/key``.
-    :param conn_id: The connection, for a URL that names none; ``None``: the store's default.
+    Paths are not left to ``ObjectStoragePath``, which takes a ``::`` in a name for two of them (Airflow 3.2 and later).
+
+    :param scheme: The scheme of its URLs, such as ``s3``.
+    :param conn_id: The connection; ``None``: the store's default.
     """
-    path_class = object_storage_path()
-    # Before Airflow 3.2 a conn_id of None hides the connection in the URL, and the path has no conn_id of its own.
-    path = path_class(url, conn_id=conn_id) if conn_id else path_class(url)
-    return path, path.conn_id if hasattr(path, "conn_id") else path.storage_options.get("conn_id")
+    return _first("attach", "airflow.sdk.io", "airflow.io.store")(scheme, conn_id).fs
 
 
 __all__ = [
@@ -300,10 +294,9 @@ __all__ = [
     "conf",
     "current_task_state",
     "event_trigger_base",
+    "file_system",
     "hook_lineage",
     "mask_secret",
-    "object_at",
-    "object_storage_path",
     "read_xcom",
     "shared_stream_producer_base",
     "start_in_triggerer",

@@ -131,4 +131,4 @@ class AgentyExportError(AgentyError):
 
 
 class AgentyDestinationError(AgentyExportError, AirflowFailException):
-    """A file can't be landed there at all; nothing was asked for. A retry cannot mend it."""
+    """A file can't be landed there at all. A retry cannot mend it."""

@@ -7,7 +7,7 @@ Nothing heavy is imported here at module level: DAG files are parsed over and ov
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +68,23 @@ class AgentyTask(_Base):
 
         :raises AgentyInputError: naming the parameter.
         """
-        starts = parameters.jinja_starts(self.dag.jinja_environment_kwargs if self.has_dag() else None)  # type: ignore[no-untyped-call]
+        starts = self._jinja_starts()
         # A subclass may have more of them, which are not there yet.
         given = {name: value for name, value in vars(self).items() if name in self.template_fields}
         for name in given.keys() & parameters.TEMPLATED.keys():
             parameters.check_unrendered(name, given[name], starts)
         self._left_out = frozenset(name for name, value in given.items() if value is None)
+
+    def is_template(self, value: Any) -> bool:
+        """
+        Return whether Airflow makes another value of one before the task runs.
+
+        :param value: The value of a templated parameter.
+        """
+        return parameters.is_template(value, self._jinja_starts())
+
+    def _jinja_starts(self) -> Collection[str]:
+        return parameters.jinja_starts(self.dag.jinja_environment_kwargs if self.has_dag() else None)  # type: ignore[no-untyped-call]
 
     def rendered(self, name: str) -> Any:
         """

@@ -51,6 +51,7 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _MAY_BE_SECRET = re.compile(
     r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9+/=]{24,}|.*(\{\s*[\"']|password|api_?key).*", re.DOTALL | re.IGNORECASE
 )
+_INVISIBLE = "\ufeff\u200b\u2060"  # comes along with a text that is copied, and is no whitespace to Python
 _SHOWN_CHARACTERS = 100
 _PATH_CHARACTERS = 4096
 
@@ -516,7 +517,7 @@ def is_nothing(value: Any) -> bool:
 
     :param value: The value.
     """
-    return value is None or (isinstance(value, str) and value.strip() in {"", "None"})
+    return value is None or (isinstance(value, str) and _stripped(value) in {"", "None"})
 
 
 def shown(value: Any) -> str:
@@ -592,6 +593,10 @@ def _real(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _stripped(text: str) -> str:
+    return text.strip().strip(_INVISIBLE).strip()
+
+
 def _text(name: str, value: Any, *, hint: str = "") -> str:
     """Return text without whitespace around it; a whole number is text that Airflow's native rendering changed."""
     if is_nothing(value):
@@ -602,7 +607,7 @@ def _text(name: str, value: Any, *, hint: str = "") -> str:
         return str(number)
     if not isinstance(plain, str):
         raise AgentyInputError(f"{_named(name, value)} is not text. {hint or _NATIVE_HINT}")
-    plain = plain.strip()
+    plain = _stripped(plain)
     if _CONTROL_CHARACTER.search(plain):
         raise AgentyInputError(f"{_named(name, value)} has a control character or half a character in it. Remove it.")
     return plain

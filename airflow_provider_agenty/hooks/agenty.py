@@ -44,10 +44,12 @@ from airflow_provider_agenty.hooks.public_errors import (
     translated_iterator,
     translation,
 )
+from airflow_provider_agenty.paths import check_path
 from airflow_provider_agenty.waiting import JobWatch, conclude, wait
 
 if TYPE_CHECKING:
     import requests
+    from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_agenty.landing import Destination, ExportedFile
 
@@ -530,7 +532,7 @@ class AgentyHook(BaseHook):
     def download_export(
         self,
         job_id: int | str,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | ObjectStoragePath,
         *,
         file_type: str = "result",
         collection: int = 1,
@@ -551,9 +553,10 @@ class AgentyHook(BaseHook):
         ``…/export`` and the link.
 
         :param job_id: The job. A result is landed from a completed job only, logs from any that is over.
-        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows. Below a
-            folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.csv``. A path that
-            ends in ``.gz`` is compressed. Folders above it are made.
+        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows, as
+            text or as such an object. Below a folder (a path that ends in ``/``) the file is named
+            ``{agent_id}-{job_id}-{collection}.csv``. A path that ends in ``.gz`` is compressed; one whose suffix says
+            something else than CSV, or than a log, is refused. Folders above it are made.
         :param file_type: ``result`` (default) or ``logs``.
         :param collection: The collection of the agent, counted from 1. Default 1.
         :param modified: Whether the result after post-processing is meant, where there is one. Default true.
@@ -573,7 +576,6 @@ class AgentyHook(BaseHook):
         from airflow_provider_agenty.landing import HttpDownload, land
 
         job_id = parameters.job_id(job_id)
-        path = parameters.path(path)
         file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
         collection = parameters.collection(collection)
         modified = parameters.boolean("modified", modified)
@@ -585,6 +587,7 @@ class AgentyHook(BaseHook):
         parameters.check_function("job_seen", job_seen)
         spool_folder = parameters.folder("spool_folder", spool_folder)
         is_result = file_type == "result"
+        path = check_path(path, writes="csv" if is_result else "log")
         destination, job = self._open_destination(
             path,
             job_id,
@@ -631,7 +634,7 @@ class AgentyHook(BaseHook):
     def download_result(
         self,
         job_id: int | str,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | ObjectStoragePath,
         *,
         format: str = "jsonl",  # noqa: A002 - what users call it
         column_types: str = "infer",
@@ -652,10 +655,11 @@ class AgentyHook(BaseHook):
         /jobs/{job_id}`` and ``…/result``.
 
         :param job_id: The job, which has to be completed.
-        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows. Below a
-            folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.{format}``. A path
-            that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't have one. Folders above it
-            are made.
+        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows, as
+            text or as such an object. Below a folder (a path that ends in ``/``) the file is named
+            ``{agent_id}-{job_id}-{collection}.{format}``. A path that ends in ``.gz`` is compressed; Parquet, which is
+            compressed inside, can't have one. One whose suffix says something else than the format is refused. Folders
+            above it are made.
         :param format: ``jsonl`` (default): each row on a line, with its values as they came. ``csv``: with the columns
             of all rows, in the order in which they first appear. ``parquet``: the same columns, with types where all of
             a column's values agree; needs the extra ``parquet``.
@@ -680,8 +684,8 @@ class AgentyHook(BaseHook):
         from airflow_provider_agenty.landing.formats import encode_pages
 
         job_id = parameters.job_id(job_id)
-        path = parameters.path(path)
         format = parameters.choice("format", format, parameters.FORMATS)  # noqa: A001 - what users call it
+        path = check_path(path, writes=format)
         column_types = parameters.choice("column_types", column_types, parameters.COLUMN_TYPES)
         collection = parameters.collection(collection)
         modified = parameters.boolean("modified", modified)
@@ -691,7 +695,7 @@ class AgentyHook(BaseHook):
         parameters.check_function("check", check)
         parameters.check_function("job_seen", job_seen)
         spool_folder = parameters.folder("spool_folder", spool_folder)
-        check_format(format, path, column_types)
+        check_format(format)
         destination, job = self._open_destination(
             path,
             job_id,

@@ -87,20 +87,17 @@ def public_error(error: errors.ApiError) -> AgentyError:
     return AgentyError(text)
 
 
-def check_format(name: str, path: str, column_types: str) -> None:
+def check_format(name: str) -> None:
     """
-    Refuse a format that is not known, or can't be had at a path.
+    Refuse a format that can't be had on this machine.
 
     :param name: The format.
-    :param path: Where the file is to be.
-    :param column_types: What decides the types of its columns.
     :raises AgentyInputError: saying why not.
     """
     from airflow_provider_agenty.landing import formats
 
     with _in_place_of(formats.FormatError, lambda error: AgentyInputError(str(error))):
-        formats.check_format(name, path)
-        formats.check_column_types(column_types)
+        formats.check_format(name)
 
 
 def landing_translation(*, is_open: bool = True) -> AbstractContextManager[None]:
@@ -108,11 +105,12 @@ def landing_translation(*, is_open: bool = True) -> AbstractContextManager[None]
     Raise the public error in place of one of the landing package.
 
     :param is_open: Whether the destination is open already. What goes wrong before is final, unless it may pass.
+        Afterwards only that is final which is wrong with the destination itself.
     """
-    from airflow_provider_agenty.landing import LandingError
+    from airflow_provider_agenty.landing import DestinationError, LandingError
 
     def public(error: LandingError) -> AgentyError:
-        is_final = not is_open and not error.retryable
+        is_final = isinstance(error, DestinationError) or (not is_open and not error.retryable)
         return (AgentyDestinationError if is_final else AgentyExportError)(str(error))
 
     return _in_place_of(LandingError, public)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from airflow_provider_agenty.landing.destination import Destination
 from airflow_provider_agenty.landing.download import HttpDownload
-from airflow_provider_agenty.landing.errors import LandingError, StartOver
+from airflow_provider_agenty.landing.errors import DestinationError, LandingError, StartOver
 from airflow_provider_agenty.landing.exported_file import ExportedFile
 from airflow_provider_agenty.landing.land_file import land
 from airflow_provider_agenty.landing.places import open_destination
@@ -17,6 +17,7 @@ from airflow_provider_agenty.landing.records import RecordCounter
 
 __all__ = [
     "Destination",
+    "DestinationError",
     "ExportedFile",
     "HttpDownload",
     "LandingError",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+from airflow_provider_agenty.landing.errors import DestinationError
 from airflow_provider_agenty.landing.staging import StagedFile
 
 
@@ -21,7 +23,7 @@ class Destination(ABC):
     @property
     def compressed(self) -> bool:
         """Whether the file is gzipped on the way: its name ends in ``.gz``."""
-        return self.path.endswith(".gz")
+        return self.path.lower().endswith(".gz")
 
     @abstractmethod
     def stage(self, *, length: int | None, spool_folder: str | None) -> contextlib.AbstractContextManager[StagedFile]:
@@ -41,3 +43,17 @@ class Destination(ABC):
         :param staged: the file.
         :raises LandingError: if it can't; then this place is as it was.
         """
+
+
+def in_folder(folder: str, default_name: Callable[[], str] | str) -> str:
+    """
+    Return the path of a file that has no name of its own yet.
+
+    :param folder: the folder, which ends in ``/``.
+    :param default_name: the file's name, or what finds it out.
+    :raises LandingError: if the name leads out of the folder.
+    """
+    name = default_name if isinstance(default_name, str) else default_name()
+    if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
+        raise DestinationError(f"{name!r} is no name for a file in {folder}: end the path in a file name of your own.")
+    return folder + name

@@ -12,8 +12,20 @@ _WHAT_TO_DO = {
     errno.EPERM: "The user that runs Airflow's tasks has no permission: grant it or land somewhere else.",
     errno.EROFS: "The file system is read-only: land somewhere else.",
     errno.ENAMETOOLONG: "The name is too long for the file system: choose a shorter one.",
+    errno.ELOOP: "Its symbolic links lead in a circle: correct them or choose another path.",
+    errno.ENOTDIR: "A part of it is a file, not a folder: choose another path.",
+    errno.EINVAL: "The file system does not take such a name: choose another path.",
+    errno.EILSEQ: "The file system does not take such a name: choose another path.",
 }
-_A_RETRY_DOES_NOT_HELP = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+_A_RETRY_DOES_NOT_HELP = {
+    *(set(_WHAT_TO_DO) - {errno.ENOSPC, errno.EDQUOT}),
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENXIO,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+}
 
 
 class LandingError(Exception):
@@ -27,6 +39,17 @@ class LandingError(Exception):
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+class DestinationError(LandingError):
+    """
+    Nothing can be landed at this destination, and a retry can't mend that.
+
+    :param message: what happened, to which file, and what to do, for people.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=False)
 
 
 class StartOver(Exception):  # noqa: N818 - not an error: the source asks to be read again
@@ -50,4 +73,6 @@ def storage_error(error: OSError, doing: str, path: str | os.PathLike[str]) -> L
     message = f"Could not {doing} {os.fspath(path)}: {reason}."
     if error.errno in _WHAT_TO_DO:
         message = f"{message} {_WHAT_TO_DO[error.errno]}"
-    return LandingError(message, retryable=error.errno not in _A_RETRY_DOES_NOT_HELP)
+    if error.errno in _A_RETRY_DOES_NOT_HELP:
+        return DestinationError(message)
+    return LandingError(message, retryable=True)

@@ -10,16 +10,9 @@ from airflow_provider_agenty.landing.formats_json import JsonLines
 from airflow_provider_agenty.landing.formats_parquet import ParquetRows
 from airflow_provider_agenty.log import Log
 
-FORMATS = ("jsonl", "csv", "parquet")
-"""What they are called, which is how the names of their files end too."""
-
-
-COLUMN_TYPES = ("infer", "text")
-"""What decides the types of columns: the values of the result, or nothing, since all of them are text."""
-
 
 class FormatError(ValueError):
-    """Rows can't be landed in a format, or not at such a path; nothing was asked for."""
+    """Rows can't be landed in a format on this machine; nothing was asked for."""
 
 
 class Encoded(Protocol):
@@ -33,23 +26,15 @@ class Encoded(Protocol):
         """Give the bytes, once."""
 
 
-def check_format(name: str, path: str) -> None:
+def check_format(name: str) -> None:
     """
-    Check that rows can be landed in a format, on this machine and at such a path.
+    Check that rows can be landed in a format on this machine.
 
-    :param name: the format.
-    :param path: where the file is to appear.
+    :param name: ``jsonl``, ``csv`` or ``parquet``.
     :raises FormatError: if not, saying what to do.
     """
-    if name not in FORMATS:
-        raise FormatError(f"format {name!r} is not known: it is 'jsonl' (the default), 'csv' or 'parquet'.")
     if name != "parquet":
         return
-    if isinstance(path, str) and path.endswith(".gz"):
-        raise FormatError(
-            f"{path} ends in .gz, and Parquet files are compressed inside, so that readers can skip parts of them: "
-            "let it end in .parquet."
-        )
     trouble = None
     try:
         import pyarrow.parquet  # type: ignore[import-untyped] # noqa: F401
@@ -60,17 +45,6 @@ def check_format(name: str, path: str) -> None:
             "format 'parquet' needs pyarrow, which can't be imported here: install it where tasks run, with "
             f"pip install 'airflow-provider-agenty[parquet]'. ({trouble})"
         )
-
-
-def check_column_types(name: str) -> None:
-    """
-    Check what is to decide the types of columns.
-
-    :param name: one of :data:`COLUMN_TYPES`.
-    :raises FormatError: if it is none.
-    """
-    if name not in COLUMN_TYPES:
-        raise FormatError(f"column_types {name!r} is not known: it is 'infer' (the default) or 'text'.")
 
 
 def encode_pages(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from airflow_provider_agenty.landing.destination import Destination
-from airflow_provider_agenty.landing.errors import LandingError, storage_error
-from airflow_provider_agenty.landing.staging import StagedFile, make_room, staged_file
+from airflow_provider_agenty.landing.destination import Destination, in_folder
+from airflow_provider_agenty.landing.errors import DestinationError, LandingError, storage_error
+from airflow_provider_agenty.landing.staging import StagedFile, make_room, mode_of_new_file, staged_file
 
-_NEW_FILE = 0o666  # less the umask, as for any new file
+_LINKS_FOLLOWED = 40  # as Linux
 
 
 def open_local(local: str, *, default_name: Callable[[], str] | str, overwrite: bool) -> Destination:
@@ -25,12 +26,27 @@ def open_local(local: str, *, default_name: Callable[[], str] | str, overwrite: 
     :return: the destination.
     :raises LandingError: if nothing can be landed there.
     """
-    _check_folder(local)
-    if local.endswith("/"):
-        local += default_name if isinstance(default_name, str) else default_name()
-    destination = LocalDestination(os.path.abspath(os.path.expanduser(local)), overwrite=overwrite)  # noqa: PTH100, PTH111 - a Path drops what is needed
-    destination.check()
-    return destination
+    path = os.path.expanduser(local)  # noqa: PTH111 - a Path drops what is needed
+    if path.startswith("~"):
+        raise DestinationError(f"{local} begins with the home folder of a user that this machine does not know.")
+    path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
+    try:
+        _check_folder(path)
+        if path.endswith("/"):
+            path = in_folder(path, default_name)
+        destination = LocalDestination(os.path.abspath(path), overwrite=overwrite)  # noqa: PTH100
+        destination.check()
+    except (OSError, UnicodeEncodeError) as error:
+        problem = _unfit(error, path)
+    else:
+        return destination
+    raise problem
+
+
+def _unfit(error: OSError | UnicodeEncodeError, path: str) -> LandingError:
+    if isinstance(error, OSError):
+        return storage_error(error, "look at", path)
+    return DestinationError(f"{path!r} can't be written in {error.encoding}, as names of files are on this machine.")
 
 
 def local_path_of_url(url: str) -> str:
@@ -40,9 +56,10 @@ def local_path_of_url(url: str) -> str:
     :param url: the URL.
     :raises LandingError: if it names a file on another host.
     """
-    host, slash, local = url.partition("://")[2].partition("/")
+    place, slash, local = url.partition("://")[2].partition("/")
+    host = place.rpartition("@")[2]  # an ObjectStoragePath has its connection before it
     if host not in ("", "localhost") or not slash:
-        raise LandingError(
+        raise DestinationError(
             f"{url} names a file on another host ({host or 'none'}): a file URL has three slashes, "
             "as in file:///folder/name.csv."
         )
@@ -51,26 +68,81 @@ def local_path_of_url(url: str) -> str:
 
 def _check_folder(local: str) -> None:
     """Check, before the name of the file is known, whether a file can be made in its folder."""
-    path = Path(local).expanduser().absolute()
-    folder = path if local.endswith("/") else Path(os.path.realpath(path)).parent
-    if path.is_dir() and not local.endswith("/"):
-        raise LandingError(f"{path} is a folder: add a / to land a file in it, or a file name.")
-    nearest = folder
-    while not nearest.exists():
-        nearest = nearest.parent
+    path = Path(os.path.abspath(local))  # noqa: PTH100
+    names_a_folder = local.endswith("/")
+    if not names_a_folder and (mode := _mode(path)) is not None and stat.S_ISDIR(mode):
+        raise DestinationError(f"{path} is a folder: add a / to land a file in it, or a file name.")
+    _refuse_foreign_links(path)
+    folder = path if names_a_folder else Path(os.path.realpath(path)).parent
+    nearest = _nearest(folder)
     if not nearest.is_dir():
-        raise LandingError(f"{folder} can't be a folder, because {nearest} is a file: choose another path.")
+        raise DestinationError(f"{folder} can't be a folder, because {nearest} is a file: choose another path.")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise LandingError(
+        raise DestinationError(
             f"{nearest} is not writable for the user that runs Airflow's tasks: grant it or choose another path."
         )
+
+
+def _nearest(path: Path) -> Path:
+    """Return the longest beginning of a path that exists; fail if there can be nothing of the names after it."""
+    nearest = path
+    while _mode(nearest) is None:
+        nearest = nearest.parent
+    for name in path.relative_to(nearest).parts:
+        _mode(nearest / name)
+    return nearest
+
+
+def _mode(path: Path) -> int | None:
+    """Tell what is at a path; ``None`` if there is nothing."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _refuse_foreign_links(path: Path) -> None:
+    """
+    Refuse a path with a symbolic link in it that anybody may have put there, as Linux' ``protected_symlinks`` does.
+
+    :param path: the absolute path.
+    :raises LandingError: naming the link, which somebody else made in a folder in which everybody may make files.
+    """
+    for link in _links_on(path):
+        folder, owner = link.parent.stat(), link.lstat().st_uid
+        everybody_writes = stat.S_ISVTX | stat.S_IWOTH
+        if folder.st_mode & everybody_writes == everybody_writes and owner not in {os.geteuid(), folder.st_uid}:
+            raise DestinationError(
+                f"{link} is a symbolic link that another user made in a folder open to everyone, so it is not "
+                "followed. Remove it or choose another path."
+            )
+
+
+def _links_on(path: Path) -> Iterator[Path]:
+    """Yield the symbolic links that are followed on the way to a path."""
+    at, names, followed = Path("/"), list(reversed(path.parts[1:])), 0
+    while names:
+        name = names.pop()
+        if name in {"..", "."}:
+            at = at.parent if name == ".." else at
+        elif (at / name).is_symlink():
+            yield at / name
+            followed += 1
+            if followed > _LINKS_FOLLOWED:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            target = (at / name).readlink()
+            at = Path("/") if target.is_absolute() else at
+            names += reversed([part for part in target.parts if part != "/"])
+        else:
+            at /= name
 
 
 class LocalDestination(Destination):
     """
     A place on a local disk.
 
-    A symbolic link is followed: the file it leads to is replaced, the link stays.
+    A symbolic link is followed: the file it leads to is replaced, the link stays. One that another user made in a
+    folder open to everyone is refused.
 
     :param path: the absolute path.
     :param overwrite: whether a file that is there already may be replaced.
@@ -80,6 +152,7 @@ class LocalDestination(Destination):
         super().__init__(path)
         self._overwrite = overwrite
         self._target = Path(os.path.realpath(path))
+        self._final_mode = 0o600
 
     def check(self) -> None:
         """
@@ -87,42 +160,36 @@ class LocalDestination(Destination):
 
         :raises LandingError: if not.
         """
-        mode = self._existing_mode()
+        _refuse_foreign_links(Path(self.path))
+        mode = _mode(self._target)
         if mode is None:
+            _nearest(self._target)
             return
         if stat.S_ISDIR(mode):
-            raise LandingError(f"{self.path} is a folder: add a / to land a file in it, or a file name.")
+            raise DestinationError(f"{self.path} is a folder: add a / to land a file in it, or a file name.")
         if not stat.S_ISREG(mode):
-            raise LandingError(f"{self.path} is not a regular file: choose another path.")
+            raise DestinationError(f"{self.path} is not a regular file: choose another path.")
         if not self._overwrite:
             raise self._exists_already()
 
-    def _existing_mode(self) -> int | None:
-        try:
-            return self._target.stat().st_mode
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise storage_error(error, "look at", self.path) from error
-
     def _exists_already(self) -> LandingError:
-        return LandingError(f"{self.path} exists already and overwrite is False: remove it or choose another path.")
+        return DestinationError(f"{self.path} exists already and overwrite is False: remove it or choose another path.")
 
     @contextlib.contextmanager
     def stage(self, *, length: int | None, spool_folder: str | None) -> Iterator[StagedFile]:  # noqa: ARG002
         """Open a temporary file beside the place, making its parent folders."""
         folder = self._target.parent
         make_room(folder, length)
-        mode = self._existing_mode()
-        with staged_file(folder, self._target.name, mode=_NEW_FILE, durable=True) as staged:
-            if mode is not None:
-                staged.set_mode(stat.S_IMODE(mode))
+        _refuse_foreign_links(folder)  # it has none, unless somebody has just made one
+        self._final_mode = self._mode_to_give()
+        with staged_file(folder, self._target.name, durable=True) as staged:
             yield staged
 
     def publish(self, staged: StagedFile) -> None:
         """Rename the temporary file to its final name, after bringing it to the disk."""
-        staged.sync()
         try:
+            staged.set_mode(self._final_mode)
+            staged.sync()
             if self._overwrite:
                 staged.path.replace(self._target)
             else:
@@ -135,6 +202,14 @@ class LocalDestination(Destination):
             _sync_folder(self._target.parent)
             return
         raise self._exists_already()
+
+    def _mode_to_give(self) -> int:
+        """Tell the permission bits for the file: those of one's own that it replaces, else those of a new file."""
+        with contextlib.suppress(OSError):
+            old = self._target.lstat()
+            if stat.S_ISREG(old.st_mode) and old.st_uid == os.geteuid():
+                return stat.S_IMODE(old.st_mode) & 0o777
+        return mode_of_new_file(self._target.parent)
 
     def _publish_if_absent(self, staged: Path) -> None:
         try:

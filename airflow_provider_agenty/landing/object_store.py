@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, object_at
-from airflow_provider_agenty.landing.destination import Destination
-from airflow_provider_agenty.landing.errors import LandingError
+from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, file_system
+from airflow_provider_agenty.landing.destination import Destination, in_folder
+from airflow_provider_agenty.landing.errors import DestinationError, LandingError
+from airflow_provider_agenty.landing.object_place import ObjectPlace
 from airflow_provider_agenty.landing.staging import SUFFIX, StagedFile, make_room, spool_place, staged_file
-from airflow_provider_agenty.landing.upload import Upload
+from airflow_provider_agenty.landing.upload import Upload, can_be_only_if_absent
 
 _AMAZON = "apache-airflow-providers-amazon[s3fs]"
 _GOOGLE = "apache-airflow-providers-google"
@@ -36,9 +37,11 @@ _OBJECT_STORES = {
     "adl": _AZURE,
 }
 _PACKAGES = {**_OBJECT_STORES, "sftp": _SFTP, "ssh": _SFTP}
+_S3 = {"s3", "s3a", "s3n"}
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_CAUSES_LOOKED_AT = 5
 _UNKNOWN_SCHEME = re.compile("No filesystem registered|Unsupported filesystem|Protocol not known")
 _LAST_BYTES = 64 * 1024  # what tells the beginning of a file from another one
-_SPOOLED_FILE = 0o600  # the spool folder is often open to everyone
 
 
 def open_object(
@@ -54,57 +57,82 @@ def open_object(
     :return: the destination.
     :raises LandingError: if nothing can be landed there, as far as that shows before an upload.
     """
-    store = _Store(path, storage_conn_id)
-    store.check_bucket()
+    place = ObjectPlace.of(path)
+    store = _Store(place, storage_conn_id or place.conn_id)
     if path.endswith("/"):
-        path += default_name if isinstance(default_name, str) else default_name()
-    destination = ObjectDestination(path, store, overwrite=overwrite)
+        store.check_bucket(store.key(ObjectPlace.of(f"{path}name")))
+        place = ObjectPlace.of(in_folder(path, default_name))
+        key = store.key(place)
+    else:
+        key = store.key(place)
+        store.check_bucket(key)
+    destination = ObjectDestination(place.url, store, key, overwrite=overwrite)
     destination.check()
     return destination
 
 
 class _Store:
-    """The store that a URL leads to."""
+    """
+    The store that a URL leads to.
 
-    def __init__(self, url: str, conn_id: str | None) -> None:
-        self.scheme = url.partition("://")[0].lower()
-        self._url = url
-        self._bucket = _bucket(url)
+    :param place: what the URL says.
+    :param conn_id: the Airflow connection; ``None``: that of the store's provider.
+    """
+
+    def __init__(self, place: ObjectPlace, conn_id: str | None) -> None:
+        self._scheme = place.scheme
+        self._url = place.url
         self._conn_id = conn_id
         self.files = self._file_system()
 
     @property
     def shows_only_whole_objects(self) -> bool:
-        return self.scheme in _OBJECT_STORES
+        return self._scheme in _OBJECT_STORES
 
-    def key(self, url: str) -> str:
-        """Give the name of a URL inside the store."""
-        return str(object_at(url, self._conn_id)[0].path)
+    def key(self, place: ObjectPlace) -> str:
+        """
+        Return the name of a place inside the store.
 
-    def check_bucket(self) -> None:
-        """Check that the bucket is there, if the store says so to these credentials."""
-        if not self.shows_only_whole_objects:
+        :param place: the place.
+        :raises LandingError: if the file system would take it for another one.
+        """
+        return place.name_in(self.files, has_buckets=self.shows_only_whole_objects)
+
+    def check_bucket(self, key: str) -> None:
+        """
+        Check that the bucket is there, where that is certain.
+
+        Only S3 tells a bucket that is missing from one that is empty or may not be looked at. Elsewhere the upload
+        shows it.
+        """
+        if self._scheme not in _S3:
             return
-        problem = None
+        bucket = self.files.split_path(key)[0]
+        problem: LandingError | None = None
         try:
-            if not self._has_bucket():
-                problem = LandingError(
-                    f"{self._url}: there is no bucket or container {self._bucket!r}. Make it or correct the path."
+            if not self._has_bucket(bucket):
+                problem = DestinationError(
+                    f"{self._url}: there is no bucket or container {bucket!r}. Make it or correct the path."
                 )
-        except PermissionError:
-            pass  # those who may write a key need not have the right to look at the bucket
         except Exception as error:
-            problem = self.error(error, "reach", self._url)
+            # Those who may write a key need not have the right to look at the bucket.
+            if not is_forbidden(error):
+                problem = self.error(error, "reach", self._url)
         if problem:
             raise problem
 
-    def _has_bucket(self) -> bool:
+    def _has_bucket(self, bucket: str) -> bool:
         try:
-            self.files.info(self._bucket)
+            self.files.info(bucket)
         except FileNotFoundError:
             # s3fs 2025.9 (Airflow 3.0) says so of an empty bucket too.
-            return bool(self.files.exists(self._bucket))
+            return bool(self.files.exists(bucket))
         return True
+
+    @property
+    def refuses_to_replace(self) -> bool:
+        """Whether the store itself can refuse to replace a key."""
+        return self.shows_only_whole_objects and can_be_only_if_absent(self.files)
 
     def info(self, key: str) -> dict[str, Any] | None:
         """Tell what the store knows of a key now; ``None`` if it is not there."""
@@ -119,47 +147,71 @@ class _Store:
         own = "this machine's own credentials (storage_conn_id names no connection)"
         who = f"the connection {self._conn_id!r}" if self._conn_id else own
         name = type(error).__name__
-        if isinstance(error, PermissionError):
-            return LandingError(f"Could not {doing} {url}: permission denied. Check the rights of {who}. ({error})")
+        message = f"Could not {doing} {url}"
+        if is_forbidden(error):
+            return DestinationError(f"{message}: permission denied. Check the rights of {who}. ({error})")
         if isinstance(error, FileNotFoundError):
-            return LandingError(f"Could not {doing} {url}: its bucket or container does not exist. ({error})")
-        if "Credential" in name or "Token" in name or "Auth" in name:
-            return LandingError(f"Could not {doing} {url}: no usable credentials. Check {who}. ({error})")
-        return LandingError(f"Could not {doing} {url}: {name}: {error}".rstrip(": "), retryable=True)
+            return DestinationError(f"{message}: its bucket or container does not exist. ({error})")
+        if "Credential" in name or "Token" in name or "Auth" in name or http_status(error) == _UNAUTHORIZED:
+            return DestinationError(f"{message}: no usable credentials. Check {who}. ({error})")
+        if "ParamValidation" in name:
+            return DestinationError(f"{message}: the store can't have such a name. Correct the path. ({error})")
+        return LandingError(f"{message}: {name}: {error}".rstrip(": "), retryable=True)
 
     def _file_system(self) -> Any:
-        package = _PACKAGES.get(self.scheme)
+        package = _PACKAGES.get(self._scheme)
         install = f"Install {package}." if package else "Install the Airflow provider that brings it."
-        problem = None
+        problem: LandingError
         try:
-            return self._connected_file_system()
+            if self._conn_id:
+                # Some providers take an unknown connection for none at all, and land with other credentials.
+                BaseHook.get_connection(self._conn_id)
+            return file_system(self._scheme, self._conn_id)
         except ImportError as error:
-            problem = LandingError(f"{self._url}: a package for {self.scheme}:// is missing. {install} ({error})")
+            problem = DestinationError(f"{self._url}: a package for {self._scheme}:// is missing. {install} ({error})")
         except AirflowNotFoundException as error:
-            problem = LandingError(f"{self._url}: {error}. Make the connection or correct storage_conn_id.")
+            problem = DestinationError(f"{self._url}: {error}. Make the connection or correct storage_conn_id.")
         except Exception as error:
             if isinstance(error, ValueError) and _UNKNOWN_SCHEME.search(str(error)):
-                problem = LandingError(f"{self._url}: no installed provider knows {self.scheme}://. {install}")
+                problem = DestinationError(f"{self._url}: no installed provider knows {self._scheme}://. {install}")
             else:
                 problem = self.error(error, "reach", self._url)
         raise problem
 
-    def _connected_file_system(self) -> Any:
-        path, self._conn_id = object_at(self._url, self._conn_id)
-        if self._conn_id:
-            # Some providers take an unknown connection for none at all, and land with other credentials.
-            BaseHook.get_connection(self._conn_id)
-        return path.fs
+
+def http_status(error: BaseException) -> int | None:
+    """
+    Tell with which HTTP status a store has refused something; ``None`` if the error does not say.
+
+    Each library keeps it elsewhere: google's in ``code``, azure's in ``status_code``, aiohttp's in ``status``, and
+    botocore's in the answer.
+
+    :param error: the error of the store's library, or one that was caused by it.
+    """
+    cause: BaseException | None = error
+    for _ in range(_CAUSES_LOOKED_AT):
+        if cause is None:
+            break
+        answer = getattr(cause, "response", None)
+        metadata = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
+        names = ("code", "status_code", "status")
+        for status in (metadata.get("HTTPStatusCode"), *(getattr(cause, name, None) for name in names)):
+            if isinstance(status, int):
+                return int(status)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
-def _bucket(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    bucket = rest.partition("/")[0].rpartition("@")[2]
-    if not bucket:
-        raise LandingError(f"{url} names no bucket: write it as {scheme}://bucket/key.")
-    if "/" not in rest:
-        raise LandingError(f"{url} names a bucket and no key: add a / to land a file in it, or a key.")
-    return bucket
+def is_forbidden(error: BaseException) -> bool:
+    """
+    Tell whether a store has refused something for want of a right.
+
+    :param error: the error of the store's library.
+    """
+    if isinstance(error, FileNotFoundError):
+        return False
+    # gcsfs makes an OSError without a number of it.
+    return isinstance(error, PermissionError) or http_status(error) == _FORBIDDEN or str(error).startswith("Forbidden")
 
 
 class ObjectDestination(Destination):
@@ -168,13 +220,14 @@ class ObjectDestination(Destination):
 
     :param path: its URL.
     :param store: the store.
+    :param key: its name there.
     :param overwrite: whether a file that is there already may be replaced.
     """
 
-    def __init__(self, path: str, store: _Store, *, overwrite: bool) -> None:
+    def __init__(self, path: str, store: _Store, key: str, *, overwrite: bool) -> None:
         super().__init__(path)
         self._store = store
-        self._key = store.key(path)
+        self._key = key
         self._overwrite = overwrite
 
     def check(self) -> None:
@@ -188,24 +241,24 @@ class ObjectDestination(Destination):
             found = self._store.info(self._key)
         except Exception as error:
             # Those who may write a key need not have the right to look at it.
-            if not (self._overwrite and isinstance(error, PermissionError)):
+            if not (is_forbidden(error) and (self._overwrite or self._store.refuses_to_replace)):
                 problem = self._store.error(error, "look at", self.path)
         if problem:
             raise problem
         if found and found.get("type") == "directory":
-            raise LandingError(f"{self.path} is a folder: add a / to land a file in it, or a file name.")
+            raise DestinationError(f"{self.path} is a folder: add a / to land a file in it, or a file name.")
         if found and not self._overwrite:
             raise self._exists_already()
 
     def _exists_already(self) -> LandingError:
-        return LandingError(f"{self.path} exists already and overwrite is False: remove it or choose another path.")
+        return DestinationError(f"{self.path} exists already and overwrite is False: remove it or choose another path.")
 
     @contextlib.contextmanager
     def stage(self, *, length: int | None, spool_folder: str | None) -> Iterator[StagedFile]:
         """Open a temporary file in the spool folder."""
         folder = spool_place(spool_folder)
         make_room(folder, length)
-        with staged_file(folder, Path(self._key).name, mode=_SPOOLED_FILE, durable=False) as staged:
+        with staged_file(folder, Path(self._key).name, durable=False) as staged:
             yield staged
 
     def publish(self, staged: StagedFile) -> None:
@@ -227,13 +280,13 @@ class ObjectDestination(Destination):
 
     def _upload_in_place(self, staged: StagedFile) -> None:
         upload = Upload(self._store.files, staged, self._key, only_if_absent=not self._overwrite)
-        if not self._overwrite and not upload.can_be_only_if_absent:
+        if not self._overwrite and not self._store.refuses_to_replace:
             self.check()
         try:
             upload.run()
         except BaseException:
             # Whoever made the key may take it away again; an older file under it is not ours.
-            if upload.done and not self._overwrite and upload.can_be_only_if_absent:
+            if upload.done and not self._overwrite and self._store.refuses_to_replace:
                 self._remove(self._key)
             raise
         self._check_arrived(staged)
@@ -265,7 +318,7 @@ class ObjectDestination(Destination):
             Upload(files, staged, temporary, only_if_absent=False).run()
             self._check_size(temporary, staged)
             self.check()
-            files.mv(temporary, self._key)
+            _move(files, temporary, self._key)
         except BaseException:
             self._remove(temporary)
             raise
@@ -279,8 +332,10 @@ class ObjectDestination(Destination):
         """Tell how many bytes are at a key; those of the file where the store does not say it."""
         try:
             found = self._store.info(key)
-        except PermissionError:
-            return staged.size
+        except Exception as error:
+            if is_forbidden(error):
+                return staged.size
+            raise
         if found is None:
             return 0
         size = found.get("size")
@@ -296,3 +351,14 @@ class ObjectDestination(Destination):
     def _remove(self, key: str) -> None:
         with contextlib.suppress(Exception):
             self._store.files.rm_file(key)
+
+
+def _move(files: Any, key: str, new_key: str) -> None:
+    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+
+    if type(files).mv is not AbstractFileSystem.mv:
+        files.mv(key, new_key)
+        return
+    # What all file systems share takes [, * and ? in a key for a pattern.
+    files.cp_file(key, new_key)
+    files.rm_file(key)

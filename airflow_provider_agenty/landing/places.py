@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 
 from airflow_provider_agenty.landing.destination import Destination
-from airflow_provider_agenty.landing.errors import LandingError
 from airflow_provider_agenty.landing.local_file import local_path_of_url, open_local
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
@@ -23,8 +22,9 @@ def open_destination(
     """
     Check where a file is to be landed; nothing is made or written yet.
 
-    :param path: a local path, a ``file://`` URL or any URL that Airflow's ``ObjectStoragePath`` knows. One that
-        ends in ``/`` is a folder, in which the file gets its default name; one that ends in ``.gz`` is gzipped.
+    :param path: a local path, a ``file://`` URL or any URL that Airflow's ``ObjectStoragePath`` knows, from
+        :func:`~airflow_provider_agenty.paths.check_path`. One that ends in ``/`` is a folder, in which the file gets
+        its default name; one that ends in ``.gz`` is gzipped.
     :param default_name: the file's name in a folder, or what finds it out: called after the other checks, and
         only when it is needed.
     :param storage_conn_id: the Airflow connection of the object store; default: the one of its provider.
@@ -32,10 +32,6 @@ def open_destination(
     :return: the destination.
     :raises LandingError: if nothing can be landed there, saying why.
     """
-    if not isinstance(path, str) or not path.strip():
-        raise LandingError("The path to land the file at is empty: give a local path or a URL such as s3://bucket/key.")
-    if "\0" in path:
-        raise LandingError("The path to land the file at has a NUL character in it, which no file name can have.")
     url = _URL.fullmatch(path)
     if url and url[1].lower() not in _LOCAL_SCHEMES:
         from airflow_provider_agenty.landing.object_store import open_object

@@ -9,15 +9,18 @@ that no one holds locked and that have not been written to for ten minutes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import itertools
+import logging
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,6 +32,10 @@ _ABANDONED_AFTER = 600.0  # seconds; a lock may not be seen from another host on
 _ENTRIES_LOOKED_AT = 10_000
 _LONGEST_STEM = 100  # bytes
 _FLUSHED_AT_ONCE = 32 * 1024 * 1024
+_PRIVATE = 0o600  # until it is published: the folder is often open to everyone
+_NEW_FILE = 0o666  # less the umask, as for any new file
+_CAN_NOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EROFS}
+_log = logging.getLogger(__name__)
 
 
 class StagedFile:
@@ -46,6 +53,7 @@ class StagedFile:
         self._file = file
         self._final_path = final_path
         self._written = self._flushed = 0
+        self._warned_of_sync = False
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="landing-flush") if durable else None
         self._flush: Future[None] | None = None
 
@@ -71,13 +79,23 @@ class StagedFile:
         if self._flusher is None or (self._flush is not None and not self._flush.done()):
             return
         self._await_flush()
-        self._flush = self._flusher.submit(getattr(os, "fdatasync", os.fsync), self._file.fileno())
+        self._flush = self._flusher.submit(self._bring_to_disk, getattr(os, "fdatasync", os.fsync))
         self._flushed = self._written
 
     def _await_flush(self) -> None:
         # A disk tells an error once: it must not be lost with the flush that was told.
         if self._flush is not None:
             self._flush.result()
+
+    def _bring_to_disk(self, flush: Callable[[int], None]) -> None:
+        try:
+            flush(self._file.fileno())
+        except OSError as error:
+            if error.errno not in _CAN_NOT_SYNC:
+                raise
+            if not self._warned_of_sync:
+                _log.warning("The file system of %s can't bring a file to the disk: %s", self._final_path, error)
+            self._warned_of_sync = True
 
     def restart(self) -> None:
         """Throw away what was written so far."""
@@ -87,15 +105,15 @@ class StagedFile:
 
     def set_mode(self, mode: int) -> None:
         """
-        Give it permission bits, the umask not applied.
+        Give it permission bits, the umask not applied. Where the file system refuses them, that is a warning.
 
         :param mode: the bits.
-        :raises LandingError: if the file system refuses them.
         """
         try:
-            os.fchmod(self._file.fileno(), mode)
+            if stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) != mode:
+                os.fchmod(self._file.fileno(), mode)
         except OSError as error:
-            raise storage_error(error, "give its permission bits to", self._final_path) from error
+            _log.warning("%s does not get the permission bits %o: %s", self._final_path, mode, error)
 
     def sync(self) -> None:
         """
@@ -105,7 +123,7 @@ class StagedFile:
         """
         try:
             self._await_flush()
-            os.fsync(self._file.fileno())
+            self._bring_to_disk(os.fsync)
         except OSError as error:
             raise storage_error(error, "write", self._final_path) from error
 
@@ -118,29 +136,53 @@ class StagedFile:
         """Close it, once nothing is brought to the disk any more; nothing more can be written."""
         if self._flusher is not None:
             self._flusher.shutdown(cancel_futures=True)
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            raise storage_error(error, "write", self._final_path) from error
 
 
 @contextlib.contextmanager
-def staged_file(folder: Path, stem: str, *, mode: int, durable: bool) -> Iterator[StagedFile]:
+def staged_file(folder: Path, stem: str, *, durable: bool) -> Iterator[StagedFile]:
     """
-    Open a temporary file and remove it in the end, unless it was moved away.
+    Open a temporary file, for its user only, and remove it in the end, unless it was moved away.
 
     :param folder: the existing folder to make it in.
     :param stem: what its name begins with after the dot, for people who find it.
-    :param mode: its permission bits, less the process's umask.
     :param durable: whether it is to be brought to the disk in the end.
     :return: a context manager giving the file.
     :raises LandingError: if it can't be made.
     """
     _remove_abandoned(folder)
-    path, file = _create(folder, stem, mode)
+    path, file = _create(folder, stem)
     with contextlib.closing(StagedFile(path, file, final_path=folder / stem, durable=durable)) as staged:
         try:
             yield staged
         finally:
             # Before it is closed: that may wait for the disk, and a process that ends gets little time.
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning("The temporary file %s could not be removed: %s", path, error)
+
+
+def mode_of_new_file(folder: Path) -> int:
+    """
+    Find out which permission bits a new file gets in a folder: umask, access lists and the mount have a say in it.
+
+    :param folder: the existing folder.
+    """
+    probe = folder / f".{secrets.token_hex(8)}{SUFFIX}"
+    try:
+        descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _NEW_FILE)
+    except OSError as error:
+        raise storage_error(error, "make a file in", folder) from error
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o777
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def spool_place(folder: str | None) -> Path:
@@ -162,10 +204,10 @@ def make_room(folder: Path, length: int | None) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
     except OSError as error:
         raise storage_error(error, "make the folder", folder) from error
-    if length is not None and length > free:
+    free = _free_bytes(folder)
+    if length is not None and free is not None and length > free:
         raise LandingError(
             f"There is not enough room in {folder}: the file has {readable_size(length)}, {readable_size(free)} are "
             "free. Free space there or choose another folder.",
@@ -173,18 +215,27 @@ def make_room(folder: Path, length: int | None) -> None:
         )
 
 
-def _create(folder: Path, stem: str, mode: int) -> tuple[Path, io.FileIO]:
+def _free_bytes(folder: Path) -> int | None:
+    """Tell how much room there is; ``None`` where the file system does not say, as some mounts of object stores."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free if usage.total else None
+
+
+def _create(folder: Path, stem: str) -> tuple[Path, io.FileIO]:
     short = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
     while True:
         path = folder / f".{short}.{secrets.token_hex(8)}{SUFFIX}"
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _PRIVATE)
         except OSError as error:
             raise storage_error(error, "make a file in", folder) from error
         file = io.FileIO(descriptor, "wb")
         _lock(descriptor)
         # Another landing may have taken it for abandoned in the moment before it was locked.
-        if os.fstat(descriptor).st_nlink:
+        if os.path.lexists(path):
             return path, file
         file.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_agenty.landing.s3_parts import upload_in_parts
@@ -35,14 +36,8 @@ class Upload:
         self._key = key
         self._only_if_absent = only_if_absent
         self._error: BaseException | None = None
-        self._put_file = getattr(files, "_put_file", files.put_file) if files.async_impl else files.put_file
-        self._parameters = inspect.signature(self._put_file).parameters
+        self._parameters = _parameters_of_put_file(files)
         self.done = False
-
-    @property
-    def can_be_only_if_absent(self) -> bool:
-        """Whether the store itself can refuse to replace a key."""
-        return "mode" in self._parameters or "overwrite" in self._parameters
 
     def run(self) -> None:
         """
@@ -103,6 +98,20 @@ class Upload:
             "overwrite": not self._only_if_absent,
         }
         return {name: value for name, value in wanted.items() if name in self._parameters}
+
+
+def can_be_only_if_absent(files: Any) -> bool:
+    """
+    Tell whether a store itself can refuse to replace a key.
+
+    :param files: the file system.
+    """
+    return bool({"mode", "overwrite"} & set(_parameters_of_put_file(files)))
+
+
+def _parameters_of_put_file(files: Any) -> Mapping[str, inspect.Parameter]:
+    put_file = getattr(files, "_put_file", files.put_file) if files.async_impl else files.put_file
+    return inspect.signature(put_file).parameters
 
 
 def part_size(size: int) -> int:

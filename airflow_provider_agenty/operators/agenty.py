@@ -25,6 +25,7 @@ from airflow_provider_agenty.job_task import (
     deadline_of,
 )
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
+from airflow_provider_agenty.paths import check_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -345,6 +346,7 @@ class AgentyLandingTask(AgentyTask):
     def take_landing_parameters(
         self,
         *,
+        writes: str,
         modified: bool,
         overwrite: bool,
         verify_rows: bool,
@@ -355,6 +357,7 @@ class AgentyLandingTask(AgentyTask):
         """
         Take the parameters that all landing has, when the DAG file is read.
 
+        :param writes: What is landed: ``csv``, ``jsonl``, ``parquet`` or ``log``.
         :param modified: Whether the result after post-processing is meant.
         :param overwrite: Whether a file that exists is replaced.
         :param verify_rows: Whether the rows are compared with what Agenty says the result has.
@@ -366,6 +369,8 @@ class AgentyLandingTask(AgentyTask):
         # As text, in which Airflow finds a template.
         self.path = parameters.path_text(self.path)
         self.check_templated_parameters()
+        if not self.is_template(self.path):
+            check_path(self.path, writes=writes)
         self.modified = parameters.boolean("modified", modified)
         self.overwrite = parameters.boolean("overwrite", overwrite)
         self.verify_rows = parameters.boolean("verify_rows", verify_rows)
@@ -474,6 +479,7 @@ class AgentyExportOperator(AgentyLandingTask, BaseOperator):
         self.collection = collection
         self.filename = filename
         self.take_landing_parameters(
+            writes="log" if self.file_type == "logs" else "csv",
             modified=modified,
             overwrite=overwrite,
             verify_rows=verify_rows,
@@ -568,6 +574,7 @@ class AgentyResultOperator(AgentyLandingTask, BaseOperator):
         self.agenty_conn_id = agenty_conn_id
         self.storage_conn_id = storage_conn_id
         self.take_landing_parameters(
+            writes=self.format,
             modified=modified,
             overwrite=overwrite,
             verify_rows=verify_rows,

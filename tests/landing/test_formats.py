@@ -33,7 +33,8 @@ from airflow_provider_agenty.landing import (
     land,
     open_destination,
 )
-from airflow_provider_agenty.landing.formats import FORMATS, FormatError, check_format, encode_pages
+from airflow_provider_agenty.landing.formats import FormatError, check_format, encode_pages
+from airflow_provider_agenty.parameters import FORMATS
 from tests.landing.conftest import files_in
 
 LOG = logging.getLogger("landing-test")
@@ -240,17 +241,16 @@ class TestSpool:
             b"".join(encode_pages([[{}]], "csv", log=LOG, spool_folder=str(tmp_path / "file" / "spool")))
 
 
-class TestCheck:
-    @pytest.mark.parametrize(
-        ("name", "path"), [("jsonl", "a.jsonl.gz"), ("csv", "a.csv.gz"), ("parquet", "a.parquet"), ("parquet", "a/")]
-    )
-    def test_accepts(self, name, path):
-        check_format(name, path)
+@each_format
+def test_each_format_can_be_had(file_format):
+    check_format(file_format)
 
-    @pytest.mark.parametrize(("name", "path"), [("xlsx", "a"), ("CSV", "a"), ("", "a"), ("parquet", "a.gz")])
-    def test_refuses(self, name, path):
-        with pytest.raises(FormatError):
-            check_format(name, path)
+
+def test_a_format_whose_package_is_missing_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+
+    with pytest.raises(FormatError, match=r"airflow-provider-agenty\[parquet\]"):
+        check_format("parquet")
 
 
 @each_format

@@ -7,8 +7,7 @@ import logging
 
 import pytest
 
-from airflow_provider_agenty.compat import object_storage_path
-from airflow_provider_agenty.landing import LandingError, land, open_destination
+from airflow_provider_agenty.landing import DestinationError, LandingError, land, open_destination
 from airflow_provider_agenty.landing.staging import SUFFIX
 from tests.landing.conftest import files_in
 
@@ -16,26 +15,34 @@ CSV = b"name,price\n" + b"Book,1.50\n" * 1000
 LOG = logging.getLogger("landing-test")
 
 
-@pytest.fixture
-def files():
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    object_storage_path()
+def attach(scheme, files):
     try:
         from airflow.sdk.io import attach
     except ImportError:
         from airflow.io.store import attach
 
+    attach(scheme, conn_id="mine", fs=files).fs = files
+
+
+@pytest.fixture
+def files(monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", "generic://")
     files = MemoryFileSystem()
-    attach("memory", fs=files)
+    attach("memory", files)
     files.store.clear()
     files.pseudo_dirs[:] = [""]
     yield files
     files.store.clear()
 
 
+def opened(path, *, storage_conn_id="mine", **options):
+    return open_destination(path, default_name="agent-7-1.csv", storage_conn_id=storage_conn_id, **options)
+
+
 def land_at(path, tmp_path, *, overwrite=True, **options):
-    destination = open_destination(path, default_name="agent-7-1.csv", overwrite=overwrite)
+    destination = opened(path, overwrite=overwrite)
     return land(
         [CSV],
         destination,
@@ -87,6 +94,165 @@ def test_parts_take_the_same_memory_one_by_one_or_several_at_once(files, tmp_pat
 def test_a_folder_gets_the_default_name(files, tmp_path):
     assert land_at("memory://lake/new/", tmp_path).path == "memory://lake/new/agent-7-1.csv"
     assert files.find("/lake") == ["/lake/new/agent-7-1.csv"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "reports/prices::eu.csv",
+        "manual__2026-01-01T00:00:00+00:00.csv",
+        "50% #1?é.csv",
+        "a b/c%41.csv",
+        "[a]/b*.csv",
+        "a//b.csv",
+        "http://books.example/page.csv",
+    ],
+)
+def test_the_name_is_what_the_url_says(files, tmp_path, name):
+    files.pipe_file("/lake/reports/prices", b"somebody else's")
+    files.pipe_file("/lake/a/b1.csv", b"somebody else's")
+    exported = land_at(f"memory://lake/{name}", tmp_path)
+    assert exported.path == f"memory://lake/{name}"
+    assert {path.removeprefix("/") for path, file in files.store.items() if file.getvalue() == CSV} == {f"lake/{name}"}
+    assert len(files.store) == 3
+
+
+@pytest.mark.parametrize("name", ["a/../b.csv", "../b.csv", "./b.csv", "a/./b.csv", "a/.."])
+def test_a_name_with_dots_between_slashes_is_refused(files, name):
+    with pytest.raises(DestinationError, match="between two slashes"):
+        opened(f"memory://lake/{name}")
+
+
+def test_a_file_system_that_takes_a_path_for_another_one_is_refused(files):
+    class WithQueries(type(files)):
+        protocol = "queries"
+        cachable = False
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(path.removeprefix("queries://").partition("?")[0])
+
+    attach("queries", WithQueries())
+    with pytest.raises(DestinationError, match="WithQueries takes a part of it for something else"):
+        opened("queries://lake/books.csv?versionId=3")
+    assert opened("queries://lake/books.csv").path == "queries://lake/books.csv"
+
+
+def test_a_machine_is_the_one_that_the_connection_leads_to(files, tmp_path):
+    class OnAMachine(type(files)):
+        protocol = "sftp"
+        cachable = False
+
+        def __init__(self, host):
+            super().__init__()
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return path.removeprefix("sftp://").partition("/")[2].join(("/", "")) if "://" in path else path
+
+    attach("sftp", OnAMachine(host="files.example"))
+    assert land_at("sftp://files.example:22/data/books.csv", tmp_path).size == len(CSV)
+    assert files.cat_file("/data/books.csv") == CSV
+    with pytest.raises(DestinationError, match=r"host other\.example, but the connection leads to files\.example"):
+        opened("sftp://other.example/data/books.csv")
+
+
+@pytest.mark.parametrize("path", ["sftp://me:hunter2@host/x.csv", "s3://AKIA:hunter2@lake/x.csv"])
+def test_a_password_in_a_url_is_refused_and_not_said(files, path):
+    with pytest.raises(DestinationError, match="belongs") as caught:
+        opened(path)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["abfs", "abfss"])
+def test_the_form_with_an_azure_account_is_refused_with_the_one_that_works(files, scheme):
+    with pytest.raises(DestinationError, match=f"write {scheme}://container/a/b.csv"):
+        opened(f"{scheme}://container@account.dfs.core.windows.net/a/b.csv")
+
+
+@pytest.fixture
+def limited(files):
+    """A store like Google's file system in Python, for somebody who has not all of the rights."""
+
+    class Limited(type(files)):
+        protocol = ("gs", "gcs")
+        cachable = False
+        rights: frozenset[str] = frozenset()
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return path.removeprefix("gs://").removeprefix("/")
+
+        def require(self, right, path):
+            if right not in self.rights:
+                raise self.refusal(path)
+
+        @staticmethod
+        def refusal(path):
+            return OSError(f"Forbidden: https://storage.example/{path}")
+
+        def info(self, path, **_):
+            if "/" not in path:
+                raise FileNotFoundError(path)  # an empty bucket, to those who may list it only
+            self.require("look", path)
+            return super().info(path)
+
+        def put_file(self, lpath, rpath, callback=None, mode="overwrite", **_):
+            self.require("create", rpath)
+            if rpath in self.store:
+                if mode == "create":
+                    raise FileExistsError(rpath)
+                self.require("delete", rpath)
+            super().put_file(lpath, rpath)
+
+        def rm_file(self, path):
+            self.require("delete", path)
+            super().rm_file(path)
+
+    store = Limited()
+    attach("gs", store)
+    return store
+
+
+@pytest.mark.parametrize("rights", [{"create"}, {"create", "look"}, {"create", "look", "delete"}])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_the_first_file_in_a_bucket_needs_the_right_to_create_only(limited, tmp_path, rights, overwrite):
+    limited.rights = rights
+    assert land_at("gs://new/books.csv", tmp_path, overwrite=overwrite).size == len(CSV)
+    assert limited.store["new/books.csv"].getvalue() == CSV
+
+
+class Forbidden(Exception):  # noqa: N818 - as in google.api_core
+    code = 403
+
+
+class HttpResponseError(Exception):
+    status_code = 403
+
+
+class ClientError(Exception):
+    def __init__(self, path):
+        super().__init__(path)
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": 403}}
+
+
+@pytest.mark.parametrize("refusal", [None, PermissionError, Forbidden, HttpResponseError, ClientError])
+@pytest.mark.parametrize("rights", [set(), {"create"}, {"look"}])
+def test_a_right_that_is_missing_is_nothing_that_a_retry_mends(limited, tmp_path, refusal, rights, monkeypatch):
+    limited.rights = rights
+    limited.store["new/books.csv"] = old = limited.open("new/books.csv", "wb")
+    if refusal:
+        monkeypatch.setattr(type(limited), "refusal", staticmethod(refusal))
+    with pytest.raises(DestinationError, match="permission denied"):
+        land_at("gs://new/books.csv", tmp_path)
+    assert limited.store["new/books.csv"] is old
+
+
+def test_a_key_that_may_not_be_replaced_is_left_by_the_store_itself(limited, tmp_path):
+    limited.rights = {"create"}
+    land_at("gs://new/books.csv", tmp_path, overwrite=False)
+    with pytest.raises(DestinationError, match="exists already"):
+        land_at("gs://new/books.csv", tmp_path, overwrite=False)
 
 
 def test_an_existing_file_is_replaced_or_not(files, tmp_path):
@@ -154,9 +320,9 @@ def test_an_upload_that_arrives_short_is_not_published(files, tmp_path, monkeypa
 )
 def test_what_can_not_be_reached_is_refused_at_once(files, path, words):
     with pytest.raises(LandingError, match=words):
-        open_destination(path, default_name="unused.csv")
+        opened(path, storage_conn_id=None)
 
 
 def test_an_unknown_connection_is_refused_at_once(files):
     with pytest.raises(LandingError, match="`nowhere` isn't defined"):
-        open_destination("memory://lake/books.csv", default_name="unused.csv", storage_conn_id="nowhere")
+        opened("memory://lake/books.csv", storage_conn_id="nowhere")

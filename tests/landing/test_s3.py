@@ -17,6 +17,9 @@ import textwrap
 import threading
 import zlib
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 from packaging.version import Version
@@ -170,6 +173,81 @@ def test_a_key_with_what_run_ids_and_people_put_into_it(bucket, land_at):
     assert bucket.all_keys() == [key]
 
 
+@pytest.mark.parametrize(
+    "key", ["reports/prices::eu.csv", "a//b.csv", "/b.csv", "http://books.example/a.csv", "a@b.csv"]
+)
+def test_the_key_is_what_the_url_says(bucket, land_at, key):
+    bucket.write("reports/prices", b"somebody else's")
+    assert land_at(f"s3://lake/{key}").path == f"s3://lake/{key}"
+    assert sorted(bucket.all_keys()) == sorted(["reports/prices", key])
+    assert bucket.read("reports/prices") == b"somebody else's"
+
+
+try:
+    from airflow.sdk.io import attach
+except ImportError:
+    from airflow.io.store import attach
+
+
+class AccessPoint(BaseHTTPRequestHandler):
+    """S3 behind a proxy, as far as one object of an access point goes."""
+
+    protocol_version = "HTTP/1.1"
+    asked: ClassVar[list[tuple[str, str]]] = []
+    stored: ClassVar[dict[str, bytes]] = {}
+
+    def do_HEAD(self):
+        place = urlsplit(self.path)
+        data = self.stored.get(place.path, None if place.path.strip("/") else b"")
+        self.answer(404 if data is None else 200, len(data or b""))
+
+    def do_GET(self):
+        self.answer(200, 0)
+
+    def do_PUT(self):
+        place = urlsplit(self.path)
+        self.asked.append((place.hostname, place.path))
+        self.stored[place.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, 0)
+
+    def answer(self, status, length):
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("separator", ["/", ":"])
+def test_an_access_point_may_stand_for_the_bucket(land_at, monkeypatch, separator):
+    AccessPoint.asked.clear()
+    AccessPoint.stored.clear()
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), AccessPoint)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    files = s3fs.S3FileSystem(
+        key="access-key",
+        secret="secret-key",
+        use_ssl=False,
+        client_kwargs={"region_name": "us-east-1"},
+        config_kwargs={"proxies": {"http": f"http://127.0.0.1:{proxy.server_port}"}},
+    )
+    for name in ("AWS_ENDPOINT_URL", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AIRFLOW_CONN_POINT", "aws://")
+    attach("s3", "point", fs=files).fs = files
+    try:
+        url = f"s3://arn:aws:s3:us-east-1:123456789012:accesspoint{separator}books/in/today.csv"
+        assert land_at(url, storage_conn_id="point").path == url
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+    assert AccessPoint.asked == [("books-123456789012.s3-accesspoint.us-east-1.amazonaws.com", "/in/today.csv")]
+    assert AccessPoint.stored == {"/in/today.csv": CSV}
+
+
 def test_the_connection_in_the_url(bucket, land_at):
     exported = land_at("s3://lake@lake/books.csv", storage_conn_id=None)
     assert exported.path == "s3://lake@lake/books.csv"
@@ -186,6 +264,15 @@ class TestRefusedBeforeADownload:
 
     def test_no_key(self, bucket):
         assert "no key" in refused("s3://lake")
+
+    def test_a_version_of_a_key(self, bucket):
+        assert "takes a part of it for something else" in refused("s3://lake/books.csv?versionId=3")
+
+    def test_a_bucket_of_a_name_that_no_bucket_has(self, bucket):
+        assert "Correct the path" in refused("s3://My Lake/books.csv")
+
+    def test_an_access_point_without_a_key(self, bucket):
+        assert "no key" in refused("s3://arn:aws:s3:us-east-1:123456789012:accesspoint/books")
 
     def test_a_folder(self, bucket):
         bucket.write("books/today.csv", b"old")
@@ -429,9 +516,9 @@ class TestPartsOfALargeFile:
 
     @pytest.fixture
     def files(self, bucket):
-        from airflow_provider_agenty.compat import object_at
+        from airflow_provider_agenty.compat import file_system
 
-        return object_at("s3://lake/large.csv", "lake")[0].fs
+        return file_system("s3", "lake")
 
     def checksums(self, make, content=LARGE):
         pieces = [content[start : start + self.PART] for start in range(0, len(content), self.PART)]

@@ -72,6 +72,32 @@ class TestLanding:
 
         assert task.execute(make_context(task))["path"] == f"{tmp_path}/{AGENT}-{finished_job}-1.csv"
 
+    def test_takes_a_path_object(self, finished_job, tmp_path):
+        with AgentyHook() as hook:
+            exported = hook.download_export(finished_job, tmp_path / "books.csv")
+        assert exported.path == str(tmp_path / "books.csv")
+        assert (tmp_path / "books.csv").read_bytes() == BOOKS
+
+    def test_takes_an_object_storage_path(self, finished_job, tmp_path):
+        try:
+            from airflow.sdk import ObjectStoragePath
+        except ImportError:
+            from airflow.io.path import ObjectStoragePath
+
+        with AgentyHook() as hook:
+            exported = hook.download_export(finished_job, ObjectStoragePath(f"file://{tmp_path}/books.csv"))
+        assert exported.path == str(tmp_path / "books.csv")
+
+    @pytest.mark.parametrize("agent_id", ["../../dags/evil", "..", "a/b", "a\\b", "", "a" * 65])
+    def test_an_id_of_an_agent_that_is_none_is_no_part_of_a_name(
+        self, agenty_sandbox, finished_job, tmp_path, agent_id
+    ):
+        body = {"job_id": finished_job, "status": "completed", "agent_id": agent_id}
+        agenty_sandbox.fault("GET", f"/jobs/{finished_job}", body=body, times=None)
+        with AgentyHook() as hook:
+            exported = hook.download_export(finished_job, f"{tmp_path}/in/")
+        assert exported.path == f"{tmp_path}/in/agent-{finished_job}-1.csv"
+
     def test_compresses_on_the_way(self, finished_job, tmp_path, make_context):
         task = export(finished_job, tmp_path / "books.csv.gz")
 
@@ -218,12 +244,35 @@ class TestRefused:
     def test_a_job_that_has_nothing_final(self, agenty_sandbox, destination, make_context, status, file_type):
         job_id = AgentyHook().start_job(AGENT).job_id
         agenty_sandbox.set_status(job_id, status)
-        task = export(job_id, destination, file_type=file_type)
+        task = export(job_id, destination.with_suffix(""), file_type=file_type)
 
         with pytest.raises(AgentyExportError, match=f"Job {job_id} is {status}"):
             task.execute(make_context(task))
         assert not {"export", "result"} & set(asked(agenty_sandbox))
         assert is_untouched(destination)
+
+    def test_a_store_that_refuses_the_upload_is_nothing_that_a_retry_mends(self, finished_job, monkeypatch):
+        memory = pytest.importorskip("fsspec.implementations.memory")
+        try:
+            from airflow.sdk.io import attach
+        except ImportError:
+            from airflow.io.store import attach
+
+        class Closed(memory.MemoryFileSystem):
+            protocol = "gs"
+            cachable = False
+
+            @classmethod
+            def _strip_protocol(cls, path):
+                return path.removeprefix("gs://")
+
+            def put_file(self, lpath, rpath, **_):
+                raise OSError(f"Forbidden: {rpath}")  # as gcsfs says it
+
+        monkeypatch.setenv("AIRFLOW_CONN_CLOSED", "generic://")
+        attach("gs", "closed", fs=Closed()).fs = Closed()
+        with AgentyHook() as hook, pytest.raises(AgentyDestinationError, match="permission denied"):
+            hook.download_export(finished_job, "gs://closed@lake/books.csv")
 
     def test_a_file_that_may_not_be_replaced(self, agenty_sandbox, finished_job, destination, make_context):
         task = export(finished_job, destination, overwrite=False)
@@ -236,6 +285,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("parameters", "error", "said"),
         [
+            ({"path": "{folder}/" + "n" * 300}, AgentyDestinationError, "name is too long"),
             ({"path": "{folder}"}, AgentyDestinationError, "is a folder"),
             ({"path": "/proc/self/comm/books.csv"}, AgentyDestinationError, "is a file"),
             ({"path": "file://elsewhere/books.csv"}, AgentyDestinationError, "another host"),
@@ -246,11 +296,14 @@ class TestRefused:
         self, agenty_sandbox, destination, make_context, parameters, error, said
     ):
         given = {"job_id": 7, "path": str(destination), **parameters}
-        given["path"] = given["path"].format(folder=destination.parent)
-        task = AgentyExportOperator(task_id="land", **given)
+        given["path"] = given["path"] and given["path"].format(folder=destination.parent)
+
+        def run():
+            task = AgentyExportOperator(task_id="land", **given)
+            task.execute(make_context(task))
 
         with pytest.raises(error, match=said) as refused:
-            task.execute(make_context(task))
+            run()
         assert isinstance(refused.value, AirflowFailException), "a retry can't mend it"
         assert agenty_sandbox.requests == []
         assert is_untouched(destination)

@@ -24,9 +24,8 @@ from airflow_provider_agenty.exceptions import (
     AgentyUnavailableError,
 )
 from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.landing import formats
 from airflow_provider_agenty.operators.agenty import AgentyResultOperator
-from airflow_provider_agenty.parameters import COLUMN_TYPES, FORMATS
+from airflow_provider_agenty.parameters import FORMATS
 from airflow_provider_agenty.sandbox.agent import SAMPLE_AGENTS
 from airflow_provider_agenty.sandbox.content import CsvBytes, parse_csv
 
@@ -406,10 +405,13 @@ class TestRefused:
     ):
         given = {"job_id": 7, "path": str(destination), **parameters}
         given["path"] = given["path"].format(folder=destination.parent)
-        task = AgentyResultOperator(task_id="land", **given)
+
+        def run():
+            task = AgentyResultOperator(task_id="land", **given)
+            task.execute(make_context(task))
 
         with pytest.raises(error, match=said) as refused:
-            task.execute(make_context(task))
+            run()
         assert isinstance(refused.value, AirflowFailException), "a retry can't mend it"
         assert agenty_sandbox.requests == []
         assert is_untouched()
@@ -449,7 +451,3 @@ class TestDags:
         expected = ("job_id", "path", "agenty_conn_id", "storage_conn_id", "collection")
         assert AgentyResultOperator.template_fields == expected
         assert tuple(AgentyResultOperator.template_ext) == ()
-
-    def test_knows_the_formats_that_there_are(self):
-        assert FORMATS == formats.FORMATS
-        assert COLUMN_TYPES == formats.COLUMN_TYPES

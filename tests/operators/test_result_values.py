@@ -301,7 +301,7 @@ class TestWhatCanBeStored:
             b'{"total": 1, "result": [[1]]}',
             b'{"total": 1, "result": [NaN]}',
             b"[" * 500 + b"]" * 500,
-            gzip.compress(b"{}"),
+            gzip.compress(b"{}", mtime=0),
         ],
     )
     def test_what_is_no_page_is_an_error(self, serve, land, tmp_path, body):

@@ -6,7 +6,6 @@ from datetime import datetime
 
 import pytest
 
-from airflow_provider_agenty.compat import object_storage_path
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.operators.agenty import (
     AgentyExportOperator,
@@ -80,18 +79,22 @@ def test_a_dag_may_have_other_signs_for_templates(environment, template):
 
 
 @pytest.mark.parametrize("native", [True, False])
-@pytest.mark.parametrize("kind", [AgentyExportOperator, AgentyResultOperator])
-def test_a_path_object_may_hold_a_template(finished_job, make_context, tmp_path, kind, native):
+@pytest.mark.parametrize(("kind", "name"), [(AgentyExportOperator, "books.csv"), (AgentyResultOperator, "books.jsonl")])
+def test_a_path_object_may_hold_a_template(finished_job, make_context, tmp_path, kind, name, native):
     with dag(render_template_as_native_obj=native):
-        task = kind(task_id="land", job_id=finished_job, path=tmp_path / "{{ name }}" / "books.jsonl")
+        task = kind(task_id="land", job_id=finished_job, path=tmp_path / "{{ name }}" / name)
     task.render_template_fields({**make_context(task), "name": "today"})
 
-    assert task.execute(make_context(task))["path"] == str(tmp_path / "today" / "books.jsonl")
-    assert (tmp_path / "today" / "books.jsonl").exists()
+    assert task.execute(make_context(task))["path"] == str(tmp_path / "today" / name)
+    assert (tmp_path / "today" / name).exists()
 
 
 def test_a_path_may_be_an_object_storage_path(finished_job, make_context, tmp_path):
-    path = object_storage_path()(f"file://{tmp_path}/books.csv")
+    try:
+        from airflow.sdk import ObjectStoragePath
+    except ImportError:
+        from airflow.io.path import ObjectStoragePath
+    path = ObjectStoragePath(f"file://{tmp_path}/books.csv")
     task = AgentyExportOperator(task_id="land", job_id=finished_job, path=path)
 
     assert task.execute(make_context(task))["rows"] == 60

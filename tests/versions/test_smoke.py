@@ -47,7 +47,7 @@ names = [m.name for m in pkgutil.walk_packages(airflow_provider_agenty.__path__,
 for name in names:
     if not name.endswith("__main__"):
         importlib.import_module(name)
-airflow_provider_agenty.compat.object_at("file:///tmp", None)
+airflow_provider_agenty.compat.file_system("file", None)
 warnings.resetwarnings()
 warnings.simplefilter("ignore")
 print("imported:", len(names))
@@ -89,11 +89,32 @@ print("found:", json.dumps([version, hook.hook_class_name, hook.hook_name]))
 
 OBJECT_STORES = """
 import json
-from airflow_provider_agenty.compat import object_at
+import os
+try:
+    from airflow.sdk.io import attach
+except ImportError:
+    from airflow.io.store import attach
+from fsspec.implementations.memory import MemoryFileSystem
+from airflow_provider_agenty.landing import open_destination
 
-places = ("s3://bucket/key", None), ("s3://in_url@bucket/key", None), ("s3://bucket/key", "given")
-assert [object_at(*place)[0].path for place in places] == ["bucket/key"] * 3
-print("connections:", json.dumps([object_at(*place)[1] for place in places]))
+class Store(MemoryFileSystem):
+    cachable = False
+    asked = []
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+    def info(self, path, **_):
+        self.asked.append(self.name)
+        raise FileNotFoundError(path)
+
+for conn_id in (None, "in_url", "given"):
+    attach("memory", conn_id, fs=Store(conn_id))
+    os.environ[f"AIRFLOW_CONN_{conn_id}".upper()] = "generic://"
+for path, conn_id in (("memory://lake/x", None), ("memory://in_url@lake/x", None), ("memory://lake/x", "given")):
+    open_destination(path, default_name="unused", storage_conn_id=conn_id)
+print("connections:", json.dumps(Store.asked))
 """
 
 
