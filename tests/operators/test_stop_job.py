@@ -52,7 +52,7 @@ TASKS = [
     (AgentyJobSensor, {"job_id": 7}, {"job_id", "agenty_conn_id"}),
     (
         AgentyExportOperator,
-        {"job_id": 7, "path": "books.json"},
+        {"job_id": 7, "path": "books.csv"},
         {"job_id", "path", "agenty_conn_id", "storage_conn_id", "collection", "filename"},
     ),
 ]
