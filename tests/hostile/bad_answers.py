@@ -210,7 +210,8 @@ def _redirects() -> Iterator[BadAnswer]:
         "http://{other}#@{own}/", "http://{other}?@{own}/", "http://{other}\\@{own}/", "//{own}@{other}/",
         "////{own}@{other}/", "/%2f/{other}/steal", "/..//{other}/", ".//{other}/steal", "?next=//{other}",
         "\t//{other}/steal", " ////{other}/steal", "/\t/{other}/steal", "////{other}", "////{other}/v2/jobs?apikey=",
-        "https://{other}/steal", "ftp://{other}/", "file:///etc/passwd", "javascript:alert(1)", "http://[::1", "http://",
+        "https://{other}/steal", "ftp://{other}/", "file:///etc/passwd", "javascript:alert(1)", "http://[::1",
+        "http://",
         "http://127.0.0.1:99999/", "http://127.0.0.1:/", "http://\x7f/", "", "/v2/jobs", "/v2/a" + "a" * 60_000,
         "http://" + "a" * 300 + "/", "http://a..b/", "http://xn--/", "/\xff", "\xff\xfe", "/\u20ac", "%", "/%zz", "*",
     )  # fmt: skip
@@ -339,6 +340,12 @@ BODIES = {
 }
 
 
+ODD_LINKS = (
+    "http://", "http://[", "http://h\xe9:x/", "//a/b", "file:///etc/passwd", "https://\ud83d.example/a", "https://a b/",
+    "https://a/\x00\r\nX: y", "https://" + "a" * 70_000, "http://127.0.0.1:0/",
+)  # fmt: skip
+
+
 def several_new_jobs(at: Situation) -> Reply:
     return honest.page([honest.job(JOB + number, status="running") for number in range(9)], at.request)
 
@@ -365,15 +372,15 @@ def _bodies() -> Iterator[BadAnswer]:
     yield BadAnswer("an agent id as a path", WITH_JOBS, with_job(agent_id="/tmp/evil"))
     yield BadAnswer("an agent id of 300", WITH_JOBS, with_job(agent_id="a" * 300))
     yield BadAnswer("a link elsewhere", ("export",), link_elsewhere)
-    for link in ("http://", "http://[", "http://h\xe9:x/", "//a/b", "file:///etc/passwd", "https://\ud83d.example/a",
-                 "https://a b/", "https://a/\x00\r\nX: y", "https://" + "a" * 70_000, "http://127.0.0.1:0/"):  # fmt: skip
+    for link in ODD_LINKS:
         yield BadAnswer(f"the link {link[:30]!a}", ("export",), always(Reply({"downloadlink": link})))
 
 
 ODD_VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 2**53, 2**61 - 1, 2**64, 10**400, 1.5, float("nan"), float("inf"), "", " ", "12", "\ud83d", "\x1b[2J",
-    f"x\n{FORGED}", "y" * 5_000, SECRETS.key, NOT_SHOWN["a link"], [], [[]], {}, {"data": {}}, ["\udfff"], {"\ud83d": 1},
-    "9999-12-31T23:59:59Z", "RUNNING", "Completed ", "aborted", "٣", "1_000", "../../x", "x" * 70_000,
+    None, True, 0, -1, 1.5, 2**53, 2**61 - 1, 2**64, 10**400, float("nan"), float("inf"), [], [[]], {}, {"data": {}},
+    "", " ", "12", "٣", "1_000", "../../x", "RUNNING", "Completed ", "aborted", "9999-12-31T23:59:59Z",
+    "\ud83d", ["\udfff"], {"\ud83d": 1}, "\x1b[2J", f"x\n{FORGED}", "y" * 5_000, "x" * 70_000,
+    SECRETS.key, NOT_SHOWN["a link"],
 )  # fmt: skip
 
 
@@ -411,25 +418,57 @@ def _shapes() -> Iterator[BadAnswer]:
         yield BadAnswer(f"mutation {number}", WITH_JSON, make)
 
 
+ODD_STATUSES = (421, 425, 428, 429, 431, 451, 499, *range(500, 506), 507, 511, 599, 600, 999)
+
+
+ODD_LINES = (
+    b"", b"HTTP/1.1", b"HTTP/1.1 099 x", b"HTTP/1.1 -1 x", b"HTTP/1.1 abc x", b"HTTP/1.1 20000 x", b"HTTP/9.9 200 x",
+    b"HTTP/0.9 200", b"HTTP/1.1 200 " + b"x" * 70_000, b"HTTP/1.1 200 \xff\x1b[2J", b"HTTP/1.1 \xd9\xa3\xd9\xa3 x",
+    b"ICY 200 OK", b"\x16\x03\x01\x02\x00", b"x" * 100_000,
+)  # fmt: skip
+
+
 @kind("statuses")
 def _statuses() -> Iterator[BadAnswer]:
-    for status in (101, 102, 199, 201, 202, 203, 204, 205, 206, 226, 299, 300, 304, 305, 306, 399, 400, 401, 402, 403, 404,
-                   405, 406, 407, 408, 409, 410, 411, 413, 414, 415, 416, 418, 421, 425, 428, 429, 431, 451, 499, 500, 501,
-                   502, 503, 504, 505, 507, 511, 599, 600, 999):  # fmt: skip
+    for status in (101, 102, 199, *range(201, 207), 226, 299, 300, 304, 305, 306, *range(399, 419), *ODD_STATUSES):
         yield BadAnswer(f"{status}, empty", ALL, always(Reply(b"", status=status)))
         yield BadAnswer(f"{status}, as ever", ALL, lambda at, status=status: replace(at.reply, status=status))
-    for line in (b"HTTP/1.1 099 x", b"HTTP/1.1 -1 x", b"HTTP/1.1 abc x", b"HTTP/1.1 20000 x", b"HTTP/1.1", b"HTTP/9.9 200 x",
-                 b"ICY 200 OK", b"", b"\x16\x03\x01\x02\x00", b"HTTP/1.1 200 " + b"x" * 70_000, b"HTTP/1.1 200 \xff\x1b[2J",
-                 b"HTTP/1.1 \xd9\xa3\xd9\xa3\xd9\xa3 x", b"x" * 100_000, b"HTTP/0.9 200"):  # fmt: skip
+    for line in ODD_LINES:
         yield BadAnswer(f"the line {line[:20]!r}", ALL, always(pieces(line + b"\r\nContent-Length: 2\r\n\r\n{}")))
 
 
 ODD_MOMENTS = (
-    "Wed, 21 Oct 2015 07:28:00 +999999999999999999", "Wed, 21 Oct 2015 07:28:00 -9999", "Wed, 21 Oct 99999 07:28:00 GMT",
-    "Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359", "9" * 5_000, "-5", "1e400", "NaN", "٣", "1_0", "",
-    "Wed, 99 Oct 2015 99:99:99 GMT", "x" * 60_000, "\xff\xfe", "\x1b[2J", "0x10", "Wed, 21 Oct 2015 07:28:00 \u0663",
+    "Wed, 21 Oct 2015 07:28:00 +999999999999999999",
+    "Wed, 21 Oct 2015 07:28:00 -9999",
+    "Wed, 21 Oct 99999 07:28:00 GMT",
+    "Wed, 21 Oct 2015 07:28:00 \u0663",
     "Wed, 21 Oct " + "9" * 5_000 + " 07:28:00 GMT",
+    "Wed, 99 Oct 2015 99:99:99 GMT",
+    "Fri, 31 Dec 9999 23:59:59 -2359",
+    "Mon, 01 Jan 0001 00:00:00 +2359",
+    "9" * 5_000, "-5", "1e400", "NaN", "٣", "1_0", "0x10", "", "x" * 60_000, "\xff\xfe", "\x1b[2J",
 )  # fmt: skip
+
+ODD_HEADERS: dict[str, tuple[str, ...]] = {
+    "Content-Encoding": (
+        "br", "zstd", "gzip", "deflate", "x-gzip", "aws-chunked", "identity;", ",", "\x00", "gzip, gzip, gzip",
+        "gzip" * 100, "gzip," * 5_000,
+    ),
+    "Content-Type": (
+        "text/html", "text/html; \x1b[2J", "application/json; charset=utf-7", "x/" + "y" * 60_000, ";",
+        "multipart/mixed; boundary=" + "-" * 5_000,
+    ),
+    "Content-Range": (
+        "bytes 5-1/0", "bytes 0-" + "9" * 5_000 + "/*", "x", "bytes -1--1/-1", "bytes 0-1/" + "9" * 400,
+    ),
+    "Transfer-Encoding": ("chunked", "chunked, chunked", "gzip, chunked", "x", "\x0bchunked"),
+    "Content-Disposition": ('attachment; filename="../../../etc/passwd"', "x" * 60_000),
+    "ETag": ("", "W/", '"\xff"', "x" * 60_000, "\x1b[2J"),
+    "Set-Cookie": ("a=b; Domain=.127.0.0.1", "x" * 60_000, "a=" + "b" * 60_000, "\x00=\x00; expires=" + "9" * 400),
+    "Link": ("<x>; rel=" + '"' * 5_000, "<" * 50_000),
+    "WWW-Authenticate": ("Basic", 'Digest realm="' + "\\" * 50_000),
+    "Connection": ("upgrade", "close, keep-alive", "x" * 60_000),
+}  # fmt: skip
 
 
 @kind("headers")
@@ -441,20 +480,7 @@ def _headers() -> Iterator[BadAnswer]:
             yield BadAnswer(f"{status}, Retry-After: {text[:50]!a}", ALL, always(reply))
         dated = with_headers(Date=value, Last_Modified=value, Expires=value, Age=value, Retry_After=value)
         yield BadAnswer(f"dates: {text[:50]!a}", ALL, dated)
-    for header, values in {
-        "Content-Encoding": ("br", "gzip, gzip, gzip", "gzip" * 100, "\x00", "identity;", ",", "gzip", "deflate", "x-gzip",
-                             "zstd", "aws-chunked", "gzip," * 5_000),
-        "Content-Type": ("text/html", "application/json; charset=utf-7", "x/" + "y" * 60_000, "text/html; \x1b[2J", ";",
-                         "multipart/mixed; boundary=" + "-" * 5_000),
-        "Content-Range": ("bytes 5-1/0", "bytes 0-" + "9" * 5_000 + "/*", "x", "bytes -1--1/-1", "bytes 0-1/" + "9" * 400),
-        "Transfer-Encoding": ("chunked", "chunked, chunked", "gzip, chunked", "x", "\x0bchunked"),
-        "Content-Disposition": ('attachment; filename="../../../etc/passwd"', "x" * 60_000),
-        "ETag": ("", "W/", '"\xff"', "x" * 60_000, "\x1b[2J"),
-        "Set-Cookie": ("a=b; Domain=.127.0.0.1", "x" * 60_000, "a=" + "b" * 60_000, "\x00=\x00; expires=" + "9" * 400),
-        "Link": ("<x>; rel=" + '"' * 5_000, "<" * 50_000),
-        "WWW-Authenticate": ("Basic", 'Digest realm="' + "\\" * 50_000),
-        "Connection": ("upgrade", "close, keep-alive", "x" * 60_000),
-    }.items():  # fmt: skip
+    for header, values in ODD_HEADERS.items():
         for text in values:
             value = text.encode("utf-8")
             yield BadAnswer(f"{header}: {text[:30]!a}", ALL, with_headers(**{header.replace("-", "_"): value}))
@@ -470,6 +496,17 @@ def _headers() -> Iterator[BadAnswer]:
         yield BadAnswer(name, ALL, always(pieces(HEAD + lines + b"Content-Length: 2\r\n\r\n{}")))
 
 
+ODD_LENGTHS = (
+    "0", "1", "5", "99999", "-1", "9" * 5_000, "9" * 18, "1e3", "0x10", "٣", " ", "2, 2", "2, 3", "+2", "1_0",
+)  # fmt: skip
+
+ODD_CHUNKS = (
+    b"", b"\r\n\r\n", b"zz\r\n", b"9" * 70_000, b"5\r\n{}\r\n", b"-1\r\n{}\r\n0\r\n\r\n", b"2;x\r\n{}0\r\n\r\n",
+    b"f" * 5_000 + b"\r\n{}", b"7fffffffffffffff\r\n{}", b"2\r\n{}\r\n0\r\nX: y",
+    b"2\r\n{}\r\n" + b"1\r\n \r\n" * 50_000 + b"0\r\n\r\n",
+)  # fmt: skip
+
+
 def packed(change: Callable[[bytes], bytes]) -> Make:
     """Say that the body is compressed, and send what is made of it."""
 
@@ -481,23 +518,7 @@ def packed(change: Callable[[bytes], bytes]) -> Make:
 
 @kind("lengths")
 def _lengths() -> Iterator[BadAnswer]:
-    for length in (
-        "0",
-        "1",
-        "5",
-        "99999",
-        "-1",
-        "9" * 5_000,
-        "9" * 18,
-        "1e3",
-        "0x10",
-        "٣",
-        " ",
-        "2, 2",
-        "2, 3",
-        "+2",
-        "1_0",
-    ):
+    for length in ODD_LENGTHS:
         yield BadAnswer(
             f"Content-Length: {length[:20]!a}", ALL, lambda at, length=length: replace(at.reply, length=length)
         )
@@ -505,9 +526,7 @@ def _lengths() -> Iterator[BadAnswer]:
     yield BadAnswer("two lengths", ALL, lambda at: replace(at.reply, headers=(*at.reply.headers, *two)))
     yield BadAnswer("no length", ALL, lambda at: pieces(HEAD + b"\r\n" + at.reply.encoded()))
     chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-    for chunks in (b"", b"5\r\n{}\r\n", b"-1\r\n{}\r\n0\r\n\r\n", b"zz\r\n", b"f" * 5_000 + b"\r\n{}", b"\r\n\r\n", b"2;x\r\n{}0\r\n\r\n",
-                   b"2\r\n{}\r\n0\r\nX: y", b"7fffffffffffffff\r\n{}", b"2\r\n{}\r\n" + b"1\r\n \r\n" * 50_000 + b"0\r\n\r\n",
-                   b"9" * 70_000):  # fmt: skip
+    for chunks in ODD_CHUNKS:
         yield BadAnswer(f"the chunks {chunks[:20]!r}", ALL, always(pieces(chunked + chunks)))
     yield BadAnswer(
         "more behind the answer", ALL, lambda at: pieces(*at.reply.pieces(), HEAD + b"Content-Length: 9\r\n\r\n{}")

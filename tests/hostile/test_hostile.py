@@ -3,12 +3,13 @@ A hostile Agenty: whatever it answers, each call ends in time and in bounded mem
 or with an ``AgentyError``, and no secret is told.
 
 The bad answers are in ``bad_answers.py``, the calls in ``calls.py``, the promise in ``promise.py``. Random cases are
-mixed of all of them. ``AGENTY_HOSTILE_EXAMPLES=5000`` tries more of both, ``AGENTY_HOSTILE_SEED`` others. A failure names
-its case: ``AGENTY_HOSTILE_ONLY`` with a part of that name makes it again.
+mixed of all of them. ``AGENTY_HOSTILE_EXAMPLES=5000`` tries more of both, ``AGENTY_HOSTILE_SEED`` others. A failure
+names its case: ``AGENTY_HOSTILE_ONLY`` with a part of that name makes it again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_agenty.hooks.agenty import AgentyHook
 from tests.hostile import honest
 from tests.hostile.bad_answers import KINDS, BadAnswer, Make, Situation, mutated, quick
 from tests.hostile.calls import ASKS_NOTHING, CALLS, HANDS_OUT_A_SESSION, HOOK_CALLS, public_methods
@@ -38,7 +40,7 @@ ONLY = os.environ.get("AGENTY_HOSTILE_ONLY", "")
 AT_ONCE = 16
 """How many slow calls are made at once."""
 
-KILLED = 4
+KILLED = 3
 """After so many calls that had to be killed, a test has seen enough."""
 
 WATCHED = 3
@@ -95,12 +97,14 @@ class Theatre:
         self.server.drop_connections()
         self.killed += not report.is_alive
         broken = list(report.broken)
-        stolen = honest.SECRETS.found_in(self.elsewhere.received.decode("latin-1"))
-        if stolen:
-            broken.append(f"another host got {stolen!a}")
         if case.bad.has_to_fail and report.ended == "a value":
             broken.append("it returned a value")
-        return [(case, promise) for promise in broken]
+        return [(case, promise) for promise in broken] + self.stolen(case)
+
+    def stolen(self, case: Case) -> list[tuple[Case, str]]:
+        """Return what the other host got of the secrets."""
+        stolen = honest.SECRETS.found_in(self.elsewhere.received.decode("latin-1"))
+        return [(case, f"another host got {stolen!a}")] if stolen else []
 
     def close(self) -> None:
         self.subject.close()
@@ -272,6 +276,24 @@ def test_the_key_never_goes_through_a_proxy_to_this_machine(theatre, monkeypatch
     ]
 
     check(broken, 6)
+
+
+@pytest.mark.parametrize("auth", ["header", "query"])
+def test_a_session_that_was_handed_out_keeps_the_key_with_agenty(theatre, monkeypatch, auth):
+    connection = honest.connection(theatre.server.port, auth=auth)
+    monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", connection)
+    broken = []
+    with AgentyHook() as hook:
+        for bad in KINDS["redirects"]:
+            case = Case("get_conn", "jobs", bad, auth)
+            theatre.elsewhere.received = b""
+            theatre.server.answer = lambda request, case=case: case.answer(request, theatre.server, theatre.elsewhere)
+            # Its errors are those of requests, and its users' affair.
+            with contextlib.suppress(Exception):
+                hook.get_conn().get("/jobs")
+            broken += theatre.stolen(case)
+
+    check(broken, len(KINDS["redirects"]))
 
 
 def test_each_public_method_is_called():
