@@ -60,7 +60,8 @@ class BadAnswer:
     :param make: Makes it.
     :param has_to_fail: Whether a call that returns a value all the same has broken its promise.
     :param is_slow: Whether the calls take their time, so that many of them are made at once.
-    :param is_everywhere: Whether it is tried at each of its routes in each call, in short runs too.
+    :param is_costly: Whether a kind of such answers is tried in one call each, in short runs.
+    :param is_known: Whether it was seen to do harm once: then it comes first.
     :param calls: The calls that it is meant for; none: all.
     """
 
@@ -69,7 +70,8 @@ class BadAnswer:
     make: Make
     has_to_fail: bool = False
     is_slow: bool = False
-    is_everywhere: bool = False
+    is_costly: bool = False
+    is_known: bool = False
     calls: tuple[str, ...] = ()
 
 
@@ -85,11 +87,15 @@ KINDS: dict[str, list[BadAnswer]] = {}
 Table = Callable[[], Iterator[BadAnswer]]
 
 
-def kind(name: str) -> Callable[[Table], Table]:
-    """Add a table to the kinds."""
+def kind(name: str, **traits: bool) -> Callable[[Table], Table]:
+    """
+    Add a table to the kinds.
+
+    :param traits: What all bad answers in it have in common.
+    """
 
     def add(table: Table) -> Table:
-        KINDS[name] = list(table())
+        KINDS[name] = [replace(bad, **traits) for bad in table()]
         return table
 
     return add
@@ -148,7 +154,7 @@ HEAD = b"HTTP/1.1 200 x\r\nContent-Type: application/json\r\n"
 NOT_SHOWN = {
     "the key": SECRETS.key,
     "the key, quoted": quote(SECRETS.key, safe=""),
-    "the key, in JSON": json.dumps(SECRETS.key),
+    "the key, quoted otherwise": quote(SECRETS.key),
     "a link": f"could not write https://files.example/Job_7/a.csv?signature={quote(SECRETS.signature, safe='')}",
     "a link with more in its query": f"//files.example/a.csv?x&expires=1&signature={SECRETS.signature}.",
     "a text that is cut in the key": "x" * 193 + SECRETS.key + "y" * 790 + SECRETS.key + "z" * 2990 + SECRETS.key,
@@ -157,7 +163,7 @@ NOT_SHOWN = {
 
 def told(name: str, text: str) -> Iterator[BadAnswer]:
     """Yield an answer for each place at which Agenty tells us something in words."""
-    yield BadAnswer(f"{name} as error", WITH_JOBS, with_job(status="aborted", error=text, stopped_at=None))
+    yield BadAnswer(f"{name} as error", WITH_JOBS, with_job(status="aborted", error=text), is_known=True)
     yield BadAnswer(f"{name} as error of a completed job", WITH_JOBS, with_job(error=text))
     yield BadAnswer(f"{name} as type", WITH_JOBS, with_job(type=text))
     yield BadAnswer(f"{name} as agent_id", WITH_JOBS, with_job(agent_id=text))
@@ -184,7 +190,7 @@ def told(name: str, text: str) -> Iterator[BadAnswer]:
 
 @kind("an honest answer")
 def _honest() -> Iterator[BadAnswer]:
-    yield BadAnswer("nothing bad", ALL, lambda at: at.reply, is_everywhere=True)
+    yield BadAnswer("nothing bad", ALL, lambda at: at.reply)
 
 
 @kind("secrets")
@@ -284,7 +290,8 @@ WHOLE_NUMBERS = (
 @kind("numbers")
 def _numbers() -> Iterator[BadAnswer]:
     for name, number in NUMBERS.items():
-        yield BadAnswer(f"{name} in all of a job", WITH_JOBS, with_job(**dict.fromkeys(WHOLE_NUMBERS, number)))
+        values = dict.fromkeys(WHOLE_NUMBERS, number)
+        yield BadAnswer(f"{name} in all of a job", WITH_JOBS, with_job(**values), is_known=True)
         yield BadAnswer(f"{name} as job_id", WITH_JOBS, with_job(job_id=number))
         yield BadAnswer(f"{name} as total", LISTS, with_fields(total=number))
         yield BadAnswer(f"{name} as offset", LISTS, with_fields(offset=number, returned=number, limit=number))
@@ -464,7 +471,7 @@ ODD_HEADERS: dict[str, tuple[str, ...]] = {
     "Transfer-Encoding": ("chunked", "chunked, chunked", "gzip, chunked", "x", "\x0bchunked"),
     "Content-Disposition": ('attachment; filename="../../../etc/passwd"', "x" * 60_000),
     "ETag": ("", "W/", '"\xff"', "x" * 60_000, "\x1b[2J"),
-    "Set-Cookie": ("a=b; Domain=.127.0.0.1", "x" * 60_000, "a=" + "b" * 60_000, "\x00=\x00; expires=" + "9" * 400),
+    "Set-Cookie": ("a=b; Domain=.127.0.0.1", "x" * 60_000, "a=" + "b" * 60_000, "\x00=\x00; expires=" + "9" * 250),
     "Link": ("<x>; rel=" + '"' * 5_000, "<" * 50_000),
     "WWW-Authenticate": ("Basic", 'Digest realm="' + "\\" * 50_000),
     "Connection": ("upgrade", "close, keep-alive", "x" * 60_000),
@@ -549,7 +556,7 @@ def _lengths() -> Iterator[BadAnswer]:
 def bomb(
     megabytes: int, *, wbits: int = 31, begin: bytes = b'{"job_id": 3689994, "status": "completed", "x": "'
 ) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
+    packer = zlib.compressobj(1, zlib.DEFLATED, wbits)
     piece = b"a" * 1_000_000
     return packer.compress(begin) + b"".join(packer.compress(piece) for _ in range(megabytes)) + packer.flush()
 
@@ -567,21 +574,21 @@ def long_times(at: Situation) -> Reply:
     return Reply({"total": 500, "result": rows})
 
 
-@kind("bombs")
+@kind("bombs", is_costly=True)
 def _bombs() -> Iterator[BadAnswer]:
     gzipped, deflated = (("Content-Encoding", "gzip"),), (("Content-Encoding", "deflate"),)
-    yield BadAnswer("400 MB of JSON in gzip", API, lambda _: Reply(bomb(400), headers=gzipped))
-    yield BadAnswer("400 MB in deflate", ("job",), lambda _: Reply(bomb(400, wbits=15), headers=deflated))
+    yield BadAnswer("250 MB of JSON in gzip", API, lambda _: Reply(bomb(250), headers=gzipped))
+    yield BadAnswer("250 MB in deflate", ("job",), lambda _: Reply(bomb(250, wbits=15), headers=deflated))
     yield BadAnswer(
-        "400 MB in gzip, as a 500", ("job", "start"), lambda _: Reply(bomb(400), status=500, headers=gzipped)
+        "250 MB in gzip, as a 500", ("job", "start"), lambda _: Reply(bomb(250), status=500, headers=gzipped)
     )
     yield BadAnswer(
-        "400 MB in gzip, as a 400", ("stop", "jobs"), lambda _: Reply(bomb(400), status=400, headers=gzipped)
+        "250 MB in gzip, as a 400", ("stop", "jobs"), lambda _: Reply(bomb(250), status=400, headers=gzipped)
     )
     twice = (("Content-Encoding", "gzip, gzip"),)
-    yield BadAnswer("400 MB in gzip in gzip", ("job",), lambda _: Reply(gzip.compress(bomb(400)), headers=twice))
-    members = gzip.compress(b" " * 1_000_000) * 400
-    yield BadAnswer("400 members of 1 MB", ("job",), always(Reply(members, headers=gzipped)))
+    yield BadAnswer("250 MB in gzip in gzip", ("job",), lambda _: Reply(gzip.compress(bomb(250)), headers=twice))
+    members = gzip.compress(b" " * 1_000_000) * 250
+    yield BadAnswer("250 members of 1 MB", ("job",), always(Reply(members, headers=gzipped)))
     for name, piece in {"spaces": b" ", "letters": b"a", "lines": b"2022-01-10T07:46:08.145Z INFO a\n\n"}.items():
         yield BadAnswer(f"{name} without end", API, lambda _, piece=piece: pieces(HEAD + b"\r\n", without_end(piece)))
     chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
@@ -598,8 +605,8 @@ def _bombs() -> Iterator[BadAnswer]:
     yield BadAnswer(
         "an error page without end", ("download",), lambda _: pieces(b"HTTP/1.1 403 x\r\n\r\n", without_end(b"a"))
     )
-    csv = packed(lambda _: bomb(500, begin=b"title\r\n"))
-    yield BadAnswer("a file of 500 MB for 3 rows", ("download",), csv, has_to_fail=True, calls=("download_export",))
+    csv = packed(lambda _: bomb(250, begin=b"title\r\n"))
+    yield BadAnswer("a file of 250 MB for 3 rows", ("download",), csv, has_to_fail=True, calls=("download_export",))
     yield BadAnswer("long times", ("jobs",), long_times, calls=("list_jobs",))
 
 
@@ -625,13 +632,13 @@ def drip(at: Situation, where: str) -> Reply:
 DRIPS = ("in the status line", "in the headers", "in the body", "in chunks", "of 100s", "of spaces before the body")
 
 
-@kind("drips")
+@kind("drips", is_slow=True)
 def _drips() -> Iterator[BadAnswer]:
     for number, where in enumerate(DRIPS):
         # A file may take as long as it takes, if only it comes; its headers may not.
         routes = API if number > 1 else ALL
-        yield BadAnswer(f"a drip {where}", routes, lambda at, where=where: drip(at, where), is_slow=True)
-    yield BadAnswer("silence", ALL, lambda _: Reply(raw=itertools.islice(dripped(b"", seconds=60), 1)), is_slow=True)
+        yield BadAnswer(f"a drip {where}", routes, lambda at, where=where: drip(at, where))
+    yield BadAnswer("silence", ALL, lambda _: Reply(raw=itertools.islice(dripped(b"", seconds=60), 1)))
 
 
 def whole_page(at: Situation, total: int, first: int) -> Reply:
@@ -665,7 +672,7 @@ def more_than_asked(at: Situation) -> Reply:
     return Reply(whole_page(replace(at, request=replace(at.request, query={"limit": str(limit)})), limit, 0).body)
 
 
-@kind("endless")
+@kind("endless", is_costly=True)
 def _endless() -> Iterator[BadAnswer]:
     # The same page for ever. A list is at its end then; a result has as many rows as it says, and ends by that.
     yield BadAnswer("the same jobs for ever", ("jobs",), lambda at: whole_page(at, 10**12, 0))
@@ -681,7 +688,7 @@ def _endless() -> Iterator[BadAnswer]:
     yield BadAnswer("more than was asked for", LISTS, more_than_asked)
 
 
-@kind("quadratic")
+@kind("quadratic", is_costly=True)
 def _quadratic() -> Iterator[BadAnswer]:
     entry = b"2022-01-10T07:46:08.145Z INFO a\n" + (b"x" * 200 + b"\n") * 40_000
 

@@ -32,7 +32,7 @@ ITEMS = 30_000
 KEPT = 200
 """How many of them are looked at."""
 
-WAIT = 0.25
+WAIT = 0.2
 """For how many seconds calls wait that have a deadline."""
 
 WATCH = 0.25
@@ -75,7 +75,8 @@ class Call:
 
     :param routes: What is asked for, on the way.
     :param run: Makes the call.
-    :param has_text: Whether all text in the value is ours to bound. Not so the rows of a result, nor a link.
+    :param has_text: Whether all text in the value is ours to bound. Not so the rows of a result, the
+        lines of a log, nor the URLs of an input.
     :param watches: Whether it asks again and again until it is told to end.
     """
 
@@ -90,8 +91,8 @@ def taken(items: Iterable[Any]) -> list[Any]:
 
 
 def look_once_with(hook: AgentyHook) -> Any:
-    with hook.with_one_attempt(WAIT) as other:
-        return other.get_job(JOB)
+    with hook:
+        return hook.get_job(JOB)
 
 
 HOOK_CALLS: dict[str, Call] = {
@@ -106,7 +107,7 @@ HOOK_CALLS: dict[str, Call] = {
     ),
     "get_job": Call(("job",), lambda at: at.hook.get_job(JOB)),
     "stop_job": Call(("stop",), lambda at: at.hook.stop_job(JOB)),
-    "get_input": Call(("input",), lambda at: at.hook.get_input(AGENT)),
+    "get_input": Call(("input",), lambda at: at.hook.get_input(AGENT), has_text=False),
     "set_input": Call(("set_input",), lambda at: at.hook.set_input(AGENT, ["https://example.com/1"])),
     "list_jobs": Call(("jobs",), lambda at: taken(at.hook.list_jobs())),
     "list_jobs, of an agent": Call(("jobs",), lambda at: taken(at.hook.list_jobs(AGENT))),
@@ -135,8 +136,11 @@ HOOK_CALLS: dict[str, Call] = {
         ("job", "result"), lambda at: at.hook.download_result(JOB, f"{at.folder}/", format="parquet")
     ),
     "test_connection": Call(("jobs",), lambda at: list(at.hook.test_connection())),
-    "with_one_attempt": Call(("job",), lambda at: look_once_with(at.hook)),
+    "with_one_attempt": Call(("job",), lambda at: look_once_with(at.hook.with_one_attempt(1.0))),
+    "without_retries": Call(("job",), lambda at: look_once_with(at.hook.without_retries())),
+    "list_job_page": Call(("jobs",), lambda at: list(at.hook.list_job_page(limit=1000).jobs.values())),
 }
+HOOK_CALLS = {name: call for name, call in HOOK_CALLS.items() if hasattr(AgentyHook, name.partition(",")[0])}
 
 ASKS_NOTHING = {"close", "get_connection_form_widgets", "get_ui_field_behaviour"}
 
