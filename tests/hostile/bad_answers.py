@@ -566,12 +566,12 @@ def without_end(piece: bytes, megabytes: int = 2_000) -> Iterator[bytes]:
 
 
 def long_times(at: Situation) -> Reply:
-    """Each page has jobs with times of a megabyte, none twice: whoever remembers them has 500 MB after a while."""
+    """Each page has jobs with times of a megabyte, none twice: whoever remembers them has 340 MB after a while."""
     first = at.request.whole("offset", 0)
     rows = [
         {"job_id": 10**6 - first - n, "status": "running", "created_at": f"{first + n:09}" * 110_000} for n in range(20)
     ]
-    return Reply({"total": 500, "result": rows})
+    return Reply({"total": 340, "result": rows})
 
 
 @kind("bombs", is_costly=True)
@@ -605,7 +605,7 @@ def _bombs() -> Iterator[BadAnswer]:
     yield BadAnswer(
         "an error page without end", ("download",), lambda _: pieces(b"HTTP/1.1 403 x\r\n\r\n", without_end(b"a"))
     )
-    csv = packed(lambda _: bomb(250, begin=b"title\r\n"))
+    csv = packed(lambda _: bomb(250, begin=b"title\r\n1\r\n2\r\n"))
     yield BadAnswer("a file of 250 MB for 3 rows", ("download",), csv, has_to_fail=True, calls=("download_export",))
     yield BadAnswer("long times", ("jobs",), long_times, calls=("list_jobs",))
 
@@ -709,8 +709,12 @@ def _quadratic() -> Iterator[BadAnswer]:
         return honest.page(rows, at.request)
 
     yield BadAnswer("rows with a key each", ("result",), own_keys)
-    members = gzip.compress(b"title\r\n") + gzip.compress(b"") * 400_000
-    yield BadAnswer("gzip members of 20 bytes", ("job", "download"), packed(lambda _: members))
+    empty = gzip.compress(b"")
+    yield BadAnswer("100,000 gzip members of 20 bytes", ("job", "jobs", "start"), packed(lambda _: empty * 100_000))
+    members = gzip.compress(b"title\r\n1\r\n2\r\n3\r\n") + empty * 1_500_000
+    yield BadAnswer(
+        "gzip members of 20 bytes", ("download",), packed(lambda _: members), calls=("download_export, of logs",)
+    )
     digits = b'{"job_id": 3689994, "status": "completed", "pages_total": %s}' % (b"9" * 4_000_000)
     yield BadAnswer("4,000,000 digits", ("job",), always(Reply(digits)))
     queries = "?a=b" * 20_000

@@ -77,12 +77,14 @@ class Call:
     :param run: Makes the call.
     :param has_text: Whether all text in the value is ours to bound. Not so the rows of a result, the
         lines of a log, nor the URLs of an input.
+    :param job: What is said of the job, where the call is to come by all of its routes.
     :param watches: Whether it asks again and again until it is told to end.
     """
 
     routes: tuple[str, ...]
     run: Callable[[Stage], Any]
     has_text: bool = True
+    job: dict[str, Any] = field(default_factory=dict)
     watches: bool = False
 
 
@@ -118,7 +120,12 @@ HOOK_CALLS: dict[str, Call] = {
     "iter_logs": Call(("logs",), lambda at: taken(at.hook.iter_logs(JOB)), has_text=False),
     "last_log_entries": Call(("logs",), lambda at: at.hook.last_log_entries(JOB)),
     "wait_for_job": Call(
-        ("job", "logs"), lambda at: at.hook.wait_for_job(JOB, poll_interval=0.05, timeout=WAIT, max_failed_ratio=0.9)
+        ("job",), lambda at: at.hook.wait_for_job(JOB, poll_interval=0.05, timeout=WAIT, max_failed_ratio=0.9)
+    ),
+    "wait_for_job, of one that fails": Call(
+        ("job", "logs"),
+        lambda at: at.hook.wait_for_job(JOB, poll_interval=0.05, timeout=WAIT),
+        job={"status": "aborted", "error": "Out of credits"},
     ),
     "get_export_link": Call(("export",), lambda at: bool(at.hook.get_export_link(JOB))),
     "download_export": Call(
@@ -207,6 +214,11 @@ TASK_CALLS: dict[str, Call] = {
     "AgentyJobSensor.poke": Call(("job", "logs"), run_task(AgentyJobSensor, "poke", job_id=JOB, stream_logs=True)),
     "AgentyStartJobOperator": Call(
         ("jobs", "start", "job", "logs"), run_task(AgentyStartJobOperator, agent_id=AGENT, stream_logs=True, **WAITING)
+    ),
+    "AgentyStartJobOperator, of a job that fails": Call(
+        ("job", "logs"),
+        run_task(AgentyStartJobOperator, agent_id=AGENT, **WAITING),
+        job={"status": "failed", "error": "Out of credits"},
     ),
     "AgentyStopJobOperator": Call(("stop",), run_task(AgentyStopJobOperator, job_id=JOB)),
     "AgentyExportOperator": Call(("job", "result", "export", "download"), run_task(AgentyExportOperator, job_id=JOB)),

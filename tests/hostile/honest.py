@@ -9,7 +9,7 @@ from tests.hostile.server import Reply, Request, Secrets
 
 JOB = 3_689_994
 AGENT = "45l0wewqzk"
-SECRETS = Secrets(key='h0st/le+key="5f\\0"&c9%', signature="s1gn/ature+of=a&file")
+SECRETS = Secrets(key='h0st/le+key="5f\\0"&c9%', signature="s1gn/ature+of=a&file", place="p4th-of-a-link")
 ROWS = 3
 CSV = b"title,price\r\n" + b"".join(b"Book %d,\xc2\xa35%d.77\r\n" % (n, n) for n in range(ROWS))
 
@@ -64,22 +64,29 @@ def log_line(number: int) -> str:
 def export_path(name: str = "output1.csv") -> str:
     from urllib.parse import quote
 
-    return f"/files/Job_7/{name}?signature={quote(SECRETS.signature, safe='')}"
+    return f"/files/{SECRETS.place}/{name}?signature={quote(SECRETS.signature, safe='')}"
 
 
-def answer(request: Request, port: int) -> Reply:
-    """Return what Agenty would answer."""
+def answer(request: Request, port: int, **said: Any) -> Reply:
+    """
+    Return what Agenty would answer.
+
+    :param port: Where the link of an export leads.
+    :param said: What is said of the job, when it is asked for.
+    """
     match request.route:
         case "start":
             return Reply(job(JOB + 1, status="submitted"))
         case "job":
-            return Reply(job(int(request.path.rsplit("/", 1)[1])))
+            return Reply(job(int(request.path.rsplit("/", 1)[1]), **said))
         case "stop":
             return Reply(job(int(request.path.split("/")[2]), status="stopping"), status=400)
         case "jobs":
-            # One job completes while it is watched.
-            newest = job(JOB, status="completed" if request.number else "running")
-            return page([newest, job(JOB - 1), job(JOB - 2)], request)
+            if request.number:
+                return page([job(JOB), job(JOB - 1)], request)
+            # While they are watched, one completes, and one leaves the list and has to be asked for by itself.
+            gone = job(JOB - 2, status="running", is_scheduled=True)
+            return page([job(JOB, status="running"), job(JOB - 1), gone], request)
         case "result":
             return page([{"title": f"Book {n}", "price": f"£5{n}.77"} for n in range(ROWS)], request)
         case "logs":

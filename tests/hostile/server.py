@@ -204,10 +204,16 @@ def dripped(data: bytes, *, at_once: int = 0, seconds: float = 0.1) -> Iterator[
 
 @dataclass
 class Secrets:
-    """What no message, no log and no value may hold, in any form."""
+    """
+    What no message, no log and no value may hold, in any form.
+
+    :param signature: That of a link, in its query.
+    :param place: A part of the path of a link.
+    """
 
     key: str
     signature: str
+    place: str
     forms: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -217,7 +223,7 @@ class Secrets:
             return {text, quote(text), quote(text, safe=""), quote_plus(text), json.dumps(text)[1:-1]}
 
         # The beginning tells: a text that was cut in the middle of a secret still holds the better part of it.
-        self.forms = tuple(sorted({form[:12] for form in forms_of(self.key) | forms_of(self.signature)}))
+        self.forms = tuple(sorted({form[:12] for form in forms_of(self.key) | forms_of(self.signature) | {self.place}}))
 
     def found_in(self, text: str) -> str | None:
         """Return the place in a text at which one of them begins."""

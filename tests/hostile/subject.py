@@ -22,7 +22,7 @@ from airflow_provider_agenty.hooks.agenty import AgentyHook
 from tests.hostile.calls import CALLS, LOGGING, Stage
 from tests.hostile.promise import Outcome, broken_promises
 
-SECONDS = 10.0
+SECONDS = 20.0
 """How long a call may take. Each waits for a second or two at the most; the rest is for slow machines."""
 
 MEBIBYTES = 300.0

@@ -30,7 +30,7 @@ from tests.hostile.subject import SECONDS, Subject
 EXAMPLES = int(os.environ.get("AGENTY_HOSTILE_EXAMPLES", "300"))
 """How many random cases are tried."""
 
-MOST = EXAMPLES // 3
+MOST = EXAMPLES // 4
 """How many cases of a kind are tried at most: in longer runs each bad answer in more of the calls."""
 
 SEED = int(os.environ.get("AGENTY_HOSTILE_SEED", "1"))
@@ -68,7 +68,8 @@ class Case:
 
     def answer(self, request: Request, server: HostileServer, elsewhere: Elsewhere) -> Reply:
         """Return the bad answer at its route, an honest one at all others."""
-        reply = honest.answer(request, server.port)
+        said = CALLS[self.call].job if self.call in CALLS else {}
+        reply = honest.answer(request, server.port, **said)
         if self.route and request.route != self.route:
             return reply
         return self.bad.make(Situation(request, reply, server.port, elsewhere.port))
@@ -294,6 +295,13 @@ def test_a_session_that_was_handed_out_keeps_the_key_with_agenty(theatre, monkey
             broken += theatre.stolen(case)
 
     check(broken, len(KINDS["redirects"]))
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_each_call_comes_by_its_routes(theatre, call):
+    theatre.try_case(Case(call, "", KINDS["an honest answer"][0]))
+
+    assert set(CALLS[call].routes) <= set(theatre.server.asked)
 
 
 def test_each_public_method_is_called():
