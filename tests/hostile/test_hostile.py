@@ -30,7 +30,7 @@ from tests.hostile.subject import SECONDS, Subject
 EXAMPLES = int(os.environ.get("AGENTY_HOSTILE_EXAMPLES", "300"))
 """How many random cases are tried."""
 
-MOST = EXAMPLES // 4
+MOST = EXAMPLES // 5
 """How many cases of a kind are tried at most: in longer runs each bad answer in more of the calls."""
 
 SEED = int(os.environ.get("AGENTY_HOSTILE_SEED", "1"))
@@ -161,7 +161,7 @@ def test_each_call_keeps_its_promises(theatre, kind):
     auths = ("header", "query") if kind in {"an honest answer", "secrets", "redirects"} else ("header",)
     broken, tried = [], 0
     for case in cases_of(KINDS[kind], auths=auths):
-        broken += theatre.try_case(case)
+        broken += theatre.try_case(case, max_attempts=1 if case.bad.is_costly else 2)
         tried += 1
         if theatre.killed >= KILLED:
             break
