@@ -233,9 +233,9 @@ def _redirects() -> Iterator[BadAnswer]:
             location = bytes(reply.headers[0][1]).decode().encode("latin-1", "replace")
             return replace(reply, headers=(("Location", location),))
 
-        yield BadAnswer(f"{status} to {place[:40]!a}", ALL, make)
+        yield BadAnswer(f"{status} to {place[:40]!a}", ALL, make, is_known=place.startswith("////{other}"))
         if not place.isascii():
-            yield BadAnswer(f"{status} to {place[:40]!a} in Latin-1", ALL, make_latin)
+            yield BadAnswer(f"{status} to {place[:40]!a} in Latin-1", ALL, make_latin, is_known=True)
     yield BadAnswer("300 with two places", API, lambda at: Reply(b"", 300, (("Location", "/a"), ("Location", "/b"))))
 
 
@@ -365,7 +365,8 @@ def link_elsewhere(at: Situation) -> Reply:
 def _bodies() -> Iterator[BadAnswer]:
     for name, body in BODIES.items():
         for status in (200, 400, 500):
-            yield BadAnswer(f"{name} with {status}", ALL, always(Reply(body, status=status)))
+            is_known = name.startswith("deep")
+            yield BadAnswer(f"{name} with {status}", ALL, always(Reply(body, status=status)), is_known=is_known)
     yield BadAnswer("a deep row", ("result",), always(Reply(b'{"total":1,"result":[{"a":%s}]}' % nested(900).encode())))
     yield BadAnswer("rows of all kinds", ("result",), with_fields(result=[None, 1, [], "x", {}], total=5))
     yield BadAnswer("jobs of all kinds", ("jobs",), with_fields(result=[None, 1, [], "x", {}, {"job_id": 3}], total=6))
@@ -484,7 +485,8 @@ def _headers() -> Iterator[BadAnswer]:
         value = text.encode("utf-8")
         for status in (429, 503):
             reply = Reply(b"{}", status=status, headers=(("Retry-After", value),))
-            yield BadAnswer(f"{status}, Retry-After: {text[:50]!a}", ALL, always(reply))
+            is_known = text == ODD_MOMENTS[0]
+            yield BadAnswer(f"{status}, Retry-After: {text[:50]!a}", ALL, always(reply), is_known=is_known)
         dated = with_headers(Date=value, Last_Modified=value, Expires=value, Age=value, Retry_After=value)
         yield BadAnswer(f"dates: {text[:50]!a}", ALL, dated)
     for header, values in ODD_HEADERS.items():
