@@ -67,7 +67,10 @@ SECONDS_BETWEEN_TURNS = 1.0
 """How long copying rests after so many entries, once the job is over and the rest of its log is copied."""
 
 REST_OF_LOG_SECONDS = 600.0
-"""How long the rest of a job's log may be copied once the job is over."""
+"""How long the rest of a job's log may be copied once the job is over, if the deadline of the wait allows it."""
+
+LEAST_REST_OF_LOG_SECONDS = 5.0
+"""How long a trigger may copy it even if the deadline does not."""
 
 
 @dataclass(frozen=True)
@@ -410,6 +413,7 @@ class LogCopy:
         self._job_id = job_id
         self._log = log
         self._keep = keep
+        self._began: tuple[Any, int] = (None, offset)
         self.offset = offset
 
     def follow(self, job: Job) -> None:
@@ -437,7 +441,7 @@ class LogCopy:
         """
         before, copied = self.offset, 0
         try:
-            for entry in itertools.islice(self._iter_logs(self._job_id, offset=self.offset), ENTRIES_AT_ONCE):
+            for entry in itertools.islice(self._new_entries(), ENTRIES_AT_ONCE):
                 copy_entry(entry, self._log)
                 self.offset = entry.next_offset
                 copied += 1
@@ -447,3 +451,14 @@ class LogCopy:
         if self.offset > before:
             self._keep(self.offset)
         return copied == ENTRIES_AT_ONCE
+
+    def _new_entries(self) -> Iterator[LogEntry]:
+        entries = self._iter_logs(self._job_id, offset=self.offset)
+        first = next(entries, None)
+        # From a server that skips no lines, the same ones would come for ever.
+        begins = None if first is None or first.timestamp is None else (first.timestamp, first.message)
+        if first is None or (begins and begins == self._began[0] and self.offset > self._began[1]):
+            return
+        self._began = begins, self.offset
+        yield first
+        yield from entries

@@ -15,6 +15,7 @@ from airflow_provider_agenty.api.errors import AnswerTooLargeError, UnexpectedAn
 from airflow_provider_agenty.api.json_rows import UnreadableRowsError, decode_rows
 from airflow_provider_agenty.api.paging import rows_and_total
 from airflow_provider_agenty.api.transport import Transport
+from airflow_provider_agenty.api.validation import holds_too_many_values
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,10 @@ class _Result:
         answer = self._transport.read(
             f"/jobs/{self._job_id}/result", {"offset": offset, "limit": limit, **self._parameters}
         )
+        if holds_too_many_values(answer.body):
+            raise AnswerTooLargeError(
+                f"{answer.call}: the answer (HTTP {answer.status}) holds more values than are decoded of one"
+            )
         try:
             decoded = decode_rows(answer.body, keep_numbers=self._keep_numbers)
         except UnreadableRowsError as error:

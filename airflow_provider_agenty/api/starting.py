@@ -43,6 +43,8 @@ CLOCK_ALLOWANCE = timedelta(seconds=2)
 MAX_CLOCK_DIFFERENCE = timedelta(days=1)
 """A ``Date`` that is further away than this does not tell the time."""
 
+_JOBS_SHOWN = 20
+
 NO_JOB = 0
 """Stands for "the agent has no job yet": ids are counted from 1."""
 
@@ -124,7 +126,7 @@ def find_started_job(
     if len(candidates) > 1:
         ids = _newest_first(candidates)
         raise AmbiguousStartError(
-            f"Agent {agent_id} has {len(ids)} new jobs ({', '.join(map(str, ids))}), and which of them this start made "
+            f"Agent {agent_id} has {len(ids)} new jobs ({_listed(ids)}), and which of them this start made "
             f"can't be told: {reason}. {_WHAT_TO_DO}",
             agent_id=agent_id,
             candidates=ids,
@@ -185,7 +187,7 @@ def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> 
         ids = _newest_first(candidates)
         raise AmbiguousStartError(
             f"Agent {agent_id} has {len(ids)} jobs that were made since this run began and still go on "
-            f"({', '.join(map(str, ids))}), and which of them an earlier try of this task started can't be told. "
+            f"({_listed(ids)}), and which of them an earlier try of this task started can't be told. "
             f"{_WHAT_TO_DO}",
             agent_id=agent_id,
             candidates=ids,
@@ -203,6 +205,11 @@ def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> 
 
 def _may_be_ours(job: Job, agent_id: str) -> bool:
     return not job.is_scheduled and job.agent_id in (None, agent_id)
+
+
+def _listed(job_ids: tuple[int, ...]) -> str:
+    shown = ", ".join(map(str, job_ids[:_JOBS_SHOWN]))
+    return shown if len(job_ids) <= _JOBS_SHOWN else f"{shown} and {len(job_ids) - _JOBS_SHOWN} more"
 
 
 def _newest_first(jobs: list[Job]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 import ssl
@@ -43,7 +44,8 @@ _SHOWN_CHARACTERS = 200
 _LOOKED_AT = 16 * 1024
 _BEHIND_HOST = re.compile(r"(\w{1,10}:(?:\\?/){2}[^/\\\s\"'<>?#]{1,300})[^\s\"'<>]+")
 _LONGEST_MESSAGE = 1_000
-_MOST_DETAILS = 20
+_LONGEST_DETAIL = 250
+_MOST_DETAILS = 10
 _READ_AT_ONCE = 256 * 1024
 # A step of decompression makes up to a thousand bytes of each.
 _COMPRESSED_READ_AT_ONCE = 8 * 1024
@@ -239,15 +241,15 @@ class Transport:
             encoding = response.headers.get("Content-Encoding", "").strip().lower()
             if encoding not in _ENCODINGS:
                 raise requests.exceptions.ContentDecodingError
-            body = bytearray()
+            body = io.BytesIO()
             for piece in response.iter_content(_COMPRESSED_READ_AT_ONCE if encoding else _READ_AT_ONCE):
-                body += piece
-                if len(body) > LARGEST_ANSWER:
+                body.write(piece)
+                if body.tell() > LARGEST_ANSWER:
                     raise AnswerTooLargeError(
                         f"{method} {path}: the answer (HTTP {response.status_code}) is larger than "
                         f"{LARGEST_ANSWER // 1024**2} MiB, which is the most that is read of one"
                     )
-        return Answer(method, path, response.status_code, response.headers, bytes(body), settings.key)
+        return Answer(method, path, response.status_code, response.headers, body.getvalue(), settings.key)
 
     def _accept(self, answer: Answer) -> Answer:
         """Return the answer if it is one, raise what it means otherwise."""
@@ -317,11 +319,10 @@ def _read_complaint(answer: Answer) -> tuple[str, tuple[str, ...]]:
     texts = (complaint.get(name) for name in ("message", "error_message", "error"))
     message = next((text for text in texts if isinstance(text, str) and text), "")
     details = [text for text in _read_details(complaint.get("details")) if isinstance(text, str) and text]
-    return _shortened(answer, message), tuple(_shortened(answer, detail) for detail in details[:_MOST_DETAILS])
-
-
-def _shortened(answer: Answer, text: str) -> str:
-    return clean_text(text, key=answer.key, longest=_LONGEST_MESSAGE)
+    return (
+        clean_text(message, key=answer.key, longest=_LONGEST_MESSAGE),
+        tuple(clean_text(detail, key=answer.key, longest=_LONGEST_DETAIL) for detail in details[:_MOST_DETAILS]),
+    )
 
 
 def _read_details(details: Any) -> Iterator[Any]:

@@ -19,6 +19,9 @@ from urllib.parse import quote, quote_plus
 LARGEST_ANSWER = 64 * 1024 * 1024
 """The most bytes that are read of one answer, after a ``Content-Encoding`` was undone."""
 
+MOST_VALUES = 2_000_000
+"""The most values that are decoded of one answer."""
+
 LONGEST_TEXT = 4_000
 """The most characters of a text that goes on to logs, XCom and events."""
 
@@ -65,8 +68,10 @@ def read_json(body: bytes, *, key: str = "") -> Any:
 
     :param body: The bytes.
     :param key: The API key, which a server may repeat.
-    :raises ValueError: if it is no JSON in UTF-8, or nested too deep.
+    :raises ValueError: if it is no JSON in UTF-8, nested too deep, or holds too many values.
     """
+    if holds_too_many_values(body):
+        raise ValueError("too many values")
     text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
     try:
         values = json.loads(text, parse_int=_read_digits, parse_float=_read_fraction, parse_constant=_none)
@@ -96,6 +101,15 @@ def _read_fraction(digits: str) -> float | None:
 
 def _none(_: str) -> None:
     return None
+
+
+def holds_too_many_values(body: bytes) -> bool:
+    """
+    Return whether decoding a body could take far more memory than the body itself: ``{},{},…`` takes 24 times as much.
+
+    :param body: The bytes of JSON.
+    """
+    return sum(map(body.count, (b",", b"{", b"["))) > MOST_VALUES
 
 
 def is_nested_deeper(values: Any, most: int) -> bool:
@@ -149,7 +163,10 @@ def _forms_of(key: str) -> tuple[str, ...]:
     in_json = json.dumps(key)[1:-1]
     quoted = {quote(key, safe=""), quote(key), quote_plus(key)}
     in_lower_case = {re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in quoted}
-    return tuple(sorted({key, in_json, in_json.replace("/", "\\/"), *quoted, *in_lower_case}, key=len, reverse=True))
+    twice = json.dumps(in_json)[1:-1]
+    return tuple(
+        sorted({key, in_json, twice, in_json.replace("/", "\\/"), *quoted, *in_lower_case}, key=len, reverse=True)
+    )
 
 
 def hide_key(text: str, key: str) -> str:

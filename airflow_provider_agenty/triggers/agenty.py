@@ -24,6 +24,7 @@ from airflow_provider_agenty.triggers.log_offset import LogOffset
 from airflow_provider_agenty.triggers.poller import JobPoller
 from airflow_provider_agenty.waiting import (
     JOB_XCOM,
+    LEAST_REST_OF_LOG_SECONDS,
     POLL_ERROR,
     REST_OF_LOG_SECONDS,
     SECONDS_BETWEEN_TURNS,
@@ -118,7 +119,7 @@ class AgentyJobTrigger(BaseTrigger):
             return
         watch = JobWatch(self.job_id, deadline=self.deadline, max_failed_ratio=self.max_failed_ratio, log=self.log)
         waiting = JobPoller.shared(self.agenty_conn_id, self.poll_interval).wait(watch)
-        outcome = await (self._copying_the_log(waiting) if self.stream_logs else waiting)
+        outcome = await (self._copying_the_log(waiting, watch) if self.stream_logs else waiting)
         yield self._event(outcome)
 
     def _event(self, outcome: Outcome) -> TriggerEvent:
@@ -129,15 +130,16 @@ class AgentyJobTrigger(BaseTrigger):
             xcoms={"return_value": job.job_id, JOB_XCOM: job.to_dict(), **AgentyAgentLink.xcoms(job)}
         )
 
-    async def _copying_the_log(self, waiting: Coroutine[Any, Any, Outcome]) -> Outcome:
-        """Copy the job's log beside the wait, and what is left of it after the job's end, for ten minutes at most."""
+    async def _copying_the_log(self, waiting: Coroutine[Any, Any, Outcome], watch: JobWatch) -> Outcome:
+        """Copy the job's log beside the wait, and what is left of it after the job's end, as long as there is time."""
         over = asyncio.Event()
         copying = asyncio.create_task(self._keep_copying(over))
         try:
             outcome = await waiting
             over.set()
             if outcome.job is not None and outcome.job.is_terminal:
-                await asyncio.wait([copying], timeout=REST_OF_LOG_SECONDS)
+                seconds = min(REST_OF_LOG_SECONDS, max(watch.seconds_left, LEAST_REST_OF_LOG_SECONDS))
+                await asyncio.wait([copying], timeout=seconds)
                 if copying.done():
                     copying.result()
                 elif self._copy is not None:

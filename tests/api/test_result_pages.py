@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_agenty.api import result_pages
-from airflow_provider_agenty.exceptions import AgentyError, AgentyExportError, AgentyNotFoundError
+from airflow_provider_agenty.exceptions import AgentyError, AgentyExportError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
 from tests.result_server import ResultServer, page_of
@@ -176,19 +176,6 @@ def test_who_stops_early_waits_for_no_page_and_asks_for_no_further_one(sandbox: 
 
 
 @pytest.mark.agenty_sandbox(page_cap=10)
-def test_a_page_that_cannot_be_had_does_not_wait_for_the_others(sandbox: Sandbox, hook: AgentyHook) -> None:
-    job_id = numbers_job(sandbox, 1000)
-    sandbox.fault("GET", "/jobs/{id}/result", status=404, after=1)
-    held = sandbox.fault("GET", "/jobs/{id}/result", hold="before", after=2, times=None)
-
-    with pytest.raises(AgentyNotFoundError):
-        list(hook.iter_result(job_id))
-
-    assert held.holding
-    held.release()
-
-
-@pytest.mark.agenty_sandbox(page_cap=10)
 def test_a_page_that_fails_for_a_moment_is_read_again(sandbox: Sandbox, hook: AgentyHook) -> None:
     job_id = numbers_job(sandbox, 60)
     sandbox.fault("GET", "/jobs/{id}/result", status=503, after=2, times=2)
@@ -231,6 +218,22 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def some_rows(offset: int, count: int, total: int) -> list[dict[str, str]]:
     return [{"n": str(number)} for number in range(offset, min(offset + count, total))]
+
+
+def test_a_page_that_cannot_be_had_does_not_wait_for_the_others(serve: Any) -> None:
+    released = threading.Event()
+
+    def pages(offset: int, limit: int, _: int) -> bytes:
+        if offset > 100:
+            released.wait(60)
+        return b"no page" if offset == 100 else page_of(1000, some_rows(offset, min(limit, 100), 1000))
+
+    serve(pages)
+
+    with pytest.raises(AgentyError, match="is not JSON"):
+        list(AgentyHook().iter_result(7))
+    assert not released.is_set()
+    released.set()
 
 
 def read_by_iterating(_: Any) -> int:

@@ -718,6 +718,7 @@ def test_whatever_is_wrong_with_the_answer_to_a_start_its_job_is_looked_for(
 # What is said
 
 
+@pytest.mark.agenty_sandbox(manual=True)
 def test_the_message_says_what_happened(sandbox: Sandbox, hook: AgentyHook, caplog: pytest.LogCaptureFixture) -> None:
     began = datetime.now(UTC)
     sandbox.start_job(BOOKS)

@@ -661,7 +661,7 @@ def paged(total: int, *, by: int = 0) -> Make:
     return make
 
 
-LISTED = ("list_jobs", "list_jobs, of an agent", "look_at_jobs", "look_for_jobs", "newest_job_id", "start_job")
+LISTED = ("list_jobs", "list_jobs, of an agent", "list_job_page", "newest_job_id", "start_job")
 """The calls that look at the list of jobs, where looking on for ever is the caller's affair or never happens."""
 
 

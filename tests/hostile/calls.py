@@ -113,8 +113,7 @@ HOOK_CALLS: dict[str, Call] = {
     "set_input": Call(("set_input",), lambda at: at.hook.set_input(AGENT, ["https://example.com/1"])),
     "list_jobs": Call(("jobs",), lambda at: taken(at.hook.list_jobs())),
     "list_jobs, of an agent": Call(("jobs",), lambda at: taken(at.hook.list_jobs(AGENT))),
-    "look_at_jobs": Call(("jobs",), lambda at: list(at.hook.look_at_jobs(limit=1000).jobs.values())),
-    "look_for_jobs": Call(("jobs",), lambda at: list(at.hook.look_for_jobs([JOB, 5], limit=20).jobs.values())),
+    "list_job_page": Call(("jobs",), lambda at: list(at.hook.list_job_page(limit=1000).jobs.values())),
     "iter_result": Call(("result",), lambda at: taken(at.hook.iter_result(JOB)), has_text=False),
     "count_result": Call(("result",), lambda at: at.hook.count_result(JOB)),
     "iter_logs": Call(("logs",), lambda at: taken(at.hook.iter_logs(JOB)), has_text=False),
@@ -143,11 +142,8 @@ HOOK_CALLS: dict[str, Call] = {
         ("job", "result"), lambda at: at.hook.download_result(JOB, f"{at.folder}/", format="parquet")
     ),
     "test_connection": Call(("jobs",), lambda at: list(at.hook.test_connection())),
-    "with_one_attempt": Call(("job",), lambda at: look_once_with(at.hook.with_one_attempt(1.0))),
     "without_retries": Call(("job",), lambda at: look_once_with(at.hook.without_retries())),
-    "list_job_page": Call(("jobs",), lambda at: list(at.hook.list_job_page(limit=1000).jobs.values())),
 }
-HOOK_CALLS = {name: call for name, call in HOOK_CALLS.items() if hasattr(AgentyHook, name.partition(",")[0])}
 
 ASKS_NOTHING = {"close", "get_connection_form_widgets", "get_ui_field_behaviour"}
 
