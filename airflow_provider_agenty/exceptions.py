@@ -1,8 +1,26 @@
 """
-The errors of this provider: one tree below :class:`AgentyError`, an ``AirflowException``.
+The errors of this provider, all of them.
 
-What a retry cannot mend is an ``AirflowFailException`` too, so that Airflow fails the task without using up its
-retries, whether it comes from an operator or from a hook called in ``@task``.
+.. code-block:: text
+
+    AgentyError                              an AirflowException
+    ├── AgentyInputError                     final; a ValueError too
+    ├── AgentyAuthError                      final: 401, 403
+    ├── AgentyNotFoundError                  final: 404
+    ├── AgentyRequestError                   final: any other 4xx
+    ├── AgentyUnavailableError               429, 5xx, network
+    ├── AgentyUnexpectedAnswerError          an answer that is not what the API promises
+    │   └── AgentyAnswerTooLargeError
+    ├── AgentyJobFailedError
+    ├── AgentyJobStoppedError
+    ├── AgentyTimeoutError
+    ├── AgentyAmbiguousStartError            final
+    └── AgentyExportError
+        └── AgentyDestinationError           final
+
+A final error is an ``AirflowFailException`` too: a retry cannot mend it, so Airflow fails the task without using up its
+retries, whether it comes from an operator or from a hook called in ``@task``. No message holds the API key, a query
+string or a signed link.
 """
 
 from __future__ import annotations
@@ -10,7 +28,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty.api.errors import restore_error
 from airflow_provider_agenty.compat import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
@@ -19,28 +36,34 @@ if TYPE_CHECKING:
 
 
 class AgentyError(AirflowException):
-    """Something about Agenty went wrong. No message holds the API key or a signed link."""
+    """Something about Agenty went wrong."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it be copied and pickled with what it carries, although its arguments are named."""
-        return restore_error, (type(self), self.args, vars(self).copy())
+        return _restore, (type(self), self.args, vars(self).copy())
+
+
+def _restore(kind: type[AgentyError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> AgentyError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(attributes)
+    return error
 
 
 class AgentyInputError(AgentyError, AirflowFailException, ValueError):
-    """A parameter or a field of the connection can't be used. Nothing was sent. A retry cannot mend it."""
+    """A parameter or a field of the connection can't be used. Nothing was sent."""
 
 
 class AgentyAuthError(AgentyError, AirflowFailException):
-    """Agenty does not accept the API key (401), or the key may not do this (403). A retry cannot mend it."""
+    """Agenty does not accept the API key (401), or the key may not do this (403)."""
 
 
 class AgentyNotFoundError(AgentyError, AirflowFailException):
-    """There is no such job or agent (404). A retry cannot mend it."""
+    """There is no such job or agent (404)."""
 
 
 class AgentyRequestError(AgentyError, AirflowFailException):
     """
-    Agenty refused the request (any other 4xx). A retry cannot mend it.
+    Agenty refused the request (any other 4xx).
 
     :param text: The sentence for people.
     :param message: What Agenty said, empty where it said nothing.
@@ -61,11 +84,40 @@ class AgentyUnavailableError(AgentyError):
 
     :param text: The sentence for people.
     :param retry_after: How many seconds Agenty asked to wait, if it did.
+    :param status: The HTTP status, if there was an answer.
+    :param kind: What failed, one of ``status``, ``name``, ``tls``, ``proxy``, ``timeout``, ``refused``, ``connection``.
+    :param acted_on: Whether Agenty may have acted on the request. ``False`` where it certainly did not: the connection
+        never stood, or Agenty turned the request away unread.
+    :param passing: Whether the same call may succeed later.
+    :param waited_for_answer: Whether the answer did not come in time, so that the request may still be on its way.
     """
 
-    def __init__(self, text: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        retry_after: float | None = None,
+        status: int | None = None,
+        kind: str = "connection",
+        acted_on: bool = True,
+        passing: bool = True,
+        waited_for_answer: bool = False,
+    ) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+        self.status = status
+        self.kind = kind
+        self.acted_on = acted_on
+        self.passing = passing
+        self.waited_for_answer = waited_for_answer
+
+
+class AgentyUnexpectedAnswerError(AgentyError):
+    """Agenty answered, but not with what its API promises: no JSON, a part missing, a redirect elsewhere."""
+
+
+class AgentyAnswerTooLargeError(AgentyUnexpectedAnswerError):
+    """The answer is larger than what is read of one."""
 
 
 class AgentyJobFailedError(AgentyError):
@@ -131,4 +183,4 @@ class AgentyExportError(AgentyError):
 
 
 class AgentyDestinationError(AgentyExportError, AirflowFailException):
-    """A file can't be landed there at all. A retry cannot mend it."""
+    """A file can't be landed there at all."""

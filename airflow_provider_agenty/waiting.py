@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_agenty.api.deadline import seconds_left, time_limit
-from airflow_provider_agenty.api.errors import ApiError
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.validation import LONGEST_TEXT
@@ -148,7 +147,7 @@ class Outcome:
                     # Triggers of the first releases did not say it.
                     int(event.get("log_offset") or 0),
                 )
-            except (ApiError, KeyError, TypeError, ValueError):
+            except (AgentyError, KeyError, TypeError, ValueError):
                 outcome = None
             if outcome is not None and (outcome.job is not None or outcome.status in {TIMEOUT, POLL_ERROR}):
                 return outcome

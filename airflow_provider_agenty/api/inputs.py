@@ -45,7 +45,7 @@ class AgentInput:
         Read an input out of an answer of the API.
 
         :param answer: The answer.
-        :raises UnexpectedAnswerError: if it holds no input.
+        :raises AgentyUnexpectedAnswerError: if it holds no input.
         """
         values = unwrap(answer.json())
         kind = values.get("type") if isinstance(values, Mapping) else None
@@ -95,7 +95,7 @@ def set_input(transport: Transport, agent_id: str, new: AgentInput) -> None:
     :param transport: Where to ask.
     :param agent_id: The agent.
     :param new: The input, which can be sent as it is.
-    :raises UnexpectedAnswerError: if the answer does not say that the input was set.
+    :raises AgentyUnexpectedAnswerError: if the answer does not say that the input was set.
     """
     answer = transport.send("PUT", f"/inputs/{agent_id}", new.to_dict(), repeatable=True)
     said = unwrap(answer.json())

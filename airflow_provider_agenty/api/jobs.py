@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_agenty.api.errors import UnexpectedAnswerError
 from airflow_provider_agenty.api.validation import (
     LONGEST_NAME,
     Clean,
@@ -21,6 +20,7 @@ from airflow_provider_agenty.api.validation import (
     read_name,
     read_text,
 )
+from airflow_provider_agenty.exceptions import AgentyUnexpectedAnswerError
 
 WAITING_STATES = frozenset({"submitted", "starting", "queued"})
 """No worker has picked the job up yet."""
@@ -80,12 +80,12 @@ class Job:
 
         :param answer: The decoded JSON; it may come wrapped as ``{"data": {…}}``.
         :param clean: Makes a text one that can go on. Default: without looking for the API key.
-        :raises UnexpectedAnswerError: if it holds no job.
+        :raises AgentyUnexpectedAnswerError: if it holds no job.
         """
         values = unwrap(answer)
         job_id, status = _identity(values)
         if job_id is None or status is None:
-            raise UnexpectedAnswerError("Agenty's answer holds no job: job_id or status is missing")
+            raise AgentyUnexpectedAnswerError("Agenty's answer holds no job: job_id or status is missing")
         known: dict[str, Any] = {
             # Most are null: a poll reads a thousand jobs at once.
             name: read(value)

@@ -23,7 +23,7 @@ def rows_and_total(values: Any, answer: Answer) -> tuple[list[Any], int]:
 
     :param values: The decoded answer.
     :param answer: The answer.
-    :raises UnexpectedAnswerError: if it holds no page.
+    :raises AgentyUnexpectedAnswerError: if it holds no page.
     """
     values = unwrap(values)
     rows = values.get("result") if isinstance(values, Mapping) else None

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_agenty.api.background import in_background
-from airflow_provider_agenty.api.errors import AnswerTooLargeError, UnexpectedAnswerError
 from airflow_provider_agenty.api.json_rows import UnreadableRowsError, decode_rows
 from airflow_provider_agenty.api.paging import rows_and_total
 from airflow_provider_agenty.api.transport import Transport
 from airflow_provider_agenty.api.validation import holds_too_many_values
+from airflow_provider_agenty.exceptions import AgentyAnswerTooLargeError, AgentyUnexpectedAnswerError
 
 log = logging.getLogger(__name__)
 
@@ -102,17 +102,17 @@ class _Result:
         while page is None:
             try:
                 page = self._read_page(offset, limit)
-            except AnswerTooLargeError:
+            except AgentyAnswerTooLargeError:
                 if limit == 1:
                     raise
                 limit = max(1, limit // _FEWER)
         if total is not None and page.total != total:
-            raise UnexpectedAnswerError(
+            raise AgentyUnexpectedAnswerError(
                 f"The result of job {self._job_id} changed while it was read: it had {total} rows and has "
                 f"{page.total} now. Read it again."
             )
         if page.rows and page.end > page.total:
-            raise UnexpectedAnswerError(
+            raise AgentyUnexpectedAnswerError(
                 f"The result of job {self._job_id} has {page.total} rows, as Agenty says, and gave {page.end}. "
                 "Read it again; if it stays so, tell Agenty."
             )
@@ -123,7 +123,7 @@ class _Result:
             f"/jobs/{self._job_id}/result", {"offset": offset, "limit": limit, **self._parameters}
         )
         if holds_too_many_values(answer.body):
-            raise AnswerTooLargeError(
+            raise AgentyAnswerTooLargeError(
                 f"{answer.call}: the answer (HTTP {answer.status}) holds more values than are decoded of one"
             )
         try:
@@ -136,9 +136,9 @@ class _Result:
         self.has_no_numbers |= decoded.has_no_numbers
         return _Page(rows, offset, total, len(answer.body))
 
-    def ended_early(self, page: _Page) -> UnexpectedAnswerError:
+    def ended_early(self, page: _Page) -> AgentyUnexpectedAnswerError:
         """Make the error that says that there is a page without rows before the end."""
-        return UnexpectedAnswerError(
+        return AgentyUnexpectedAnswerError(
             f"The result of job {self._job_id} ended at row {page.offset} of {page.total}: Agenty answered with an "
             "empty page. Read it again."
         )
@@ -166,7 +166,7 @@ def iter_result(transport: Transport, job_id: int, *, collection: int, modified:
     :param job_id: The job.
     :param collection: The collection, counted from 1.
     :param modified: Whether the result after post-processing is meant.
-    :raises UnexpectedAnswerError: if the server gives fewer rows than it says there are.
+    :raises AgentyUnexpectedAnswerError: if the server gives fewer rows than it says there are.
     """
     pages = iter_result_pages(transport, job_id, collection=collection, modified=modified, keep_numbers=False)
     with closing(pages):
@@ -190,7 +190,8 @@ def iter_result_pages(
     :param keep_numbers: Whether numbers keep their text, as :func:`~airflow_provider_agenty.api.json_rows.decode_rows`
         has it.
     :return: Some rows at once; only an empty result has no row in them.
-    :raises UnexpectedAnswerError: if the pages do not make up one result: rows are missing, or their number changes.
+    :raises AgentyUnexpectedAnswerError: if the pages do not make up one result: rows are missing, or their number
+        changes.
     """
     result = _Result(transport, job_id, collection, modified, keep_numbers)
     page = result.read_page(0, RESULT_PAGE)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import tenacity
 
 from airflow_provider_agenty.api.deadline import seconds_left
-from airflow_provider_agenty.api.errors import UnavailableError
+from airflow_provider_agenty.exceptions import AgentyUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class RetryPolicy:
         self,
         function: Callable[[], T],
         *,
-        again_if: Callable[[UnavailableError], bool],
+        again_if: Callable[[AgentyUnavailableError], bool],
         sleep: Callable[[float], None] | None = None,
     ) -> T:
         """
@@ -48,7 +48,7 @@ class RetryPolicy:
         :param function: The call.
         :param again_if: Whether a failure allows another attempt.
         :param sleep: Waits so many seconds; the default is :func:`time.sleep`.
-        :raises ApiError: what the last attempt raised.
+        :raises AgentyError: what the last attempt raised.
         """
         retrying = tenacity.Retrying(
             stop=(
@@ -57,7 +57,9 @@ class RetryPolicy:
                 | _StopAtDeadline()
             ),
             wait=self._seconds_to_wait,
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, UnavailableError) and again_if(error)),
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, AgentyUnavailableError) and again_if(error)
+            ),
             before_sleep=_log_wait,
             reraise=True,
         )
@@ -68,7 +70,7 @@ class RetryPolicy:
     def _seconds_to_wait(self, state: tenacity.RetryCallState) -> float:
         backoff = tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)(state)
         error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, UnavailableError) else None
+        asked = error.retry_after if isinstance(error, AgentyUnavailableError) else None
         if asked is None:
             return backoff
         # A little later than asked, and not all at once.

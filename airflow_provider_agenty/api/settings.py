@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_agenty.api.errors import InvalidInputError
+from airflow_provider_agenty.exceptions import AgentyInputError
 
 DEFAULT_BASE_URL = "https://api.agenty.com/v2"
 DEFAULT_CONNECT_TIMEOUT = 10.0
@@ -74,7 +74,7 @@ class Settings:
         :param schema: ``http`` or ``https``: the scheme. Anything else: the path.
         :param extra: ``auth``, ``timeout``, ``proxies``, ``verify``, ``max_attempts``. A name that is missing is read
             from ``extra__agenty__auth`` and so on.
-        :raises InvalidInputError: naming the field that can't be used. Its value, which may be a key put into the
+        :raises AgentyInputError: naming the field that can't be used. Its value, which may be a key put into the
             wrong field, is not repeated.
         """
         values = _read_extra(extra or {})
@@ -90,7 +90,7 @@ class Settings:
                 verify=_read_verify(values.get("verify", True)),
                 max_attempts=_read_max_attempts(values.get("max_attempts", DEFAULT_MAX_ATTEMPTS)),
             )
-        except InvalidInputError as error:
+        except AgentyInputError as error:
             refusal = error
         fields = {"host": host, "port": port, "schema": schema, "password": password}
         raise _misread_connection(fields, extra or {}) or refusal
@@ -124,7 +124,7 @@ def _read_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _misread_connection(fields: Mapping[str, Any], extra: Mapping[str, Any]) -> InvalidInputError | None:
+def _misread_connection(fields: Mapping[str, Any], extra: Mapping[str, Any]) -> AgentyInputError | None:
     """Return the refusal of a connection that Airflow put whole into one of its fields, if it seems to be one."""
     texts = {name: str(value) for name, value in fields.items() if value is not None}
     misread = [name for name, text in texts.items() if _is_misread(text)]
@@ -132,7 +132,7 @@ def _misread_connection(fields: Mapping[str, Any], extra: Mapping[str, Any]) -> 
         misread.append("extra")
     if not misread:
         return None
-    return InvalidInputError(
+    return AgentyInputError(
         f"The connection's {misread[0]} can't be used: are there quotes or an encoding around it, or is a whole "
         "connection in it? Give Airflow the JSON or the URI alone, encoded once, without NAME= before it and without "
         "quotes around it (docker's --env-file keeps them)."
@@ -146,11 +146,11 @@ def _is_misread(text: str) -> bool:
 def _read_key(password: str | None) -> str:
     key = (password or "").strip()
     if not key:
-        raise InvalidInputError(
+        raise AgentyInputError(
             "The connection has no API key. Put the key, made in Agenty under Settings, API keys, into its password."
         )
     if not _KEY.fullmatch(key) or _is_misread(key):
-        raise InvalidInputError(
+        raise AgentyInputError(
             "The API key in the connection's password holds a character that no key has (a space, a line break, "
             "or one outside ASCII). Copy it again."
         )
@@ -171,7 +171,7 @@ def _read_base_url(host: str | None, port: int | str | None, schema: str | None)
     number = parts.port if parts.port is not None else _read_port(port)
     path = parts.path.strip("/") or path.strip("/") or "v2"
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise InvalidInputError(
+        raise AgentyInputError(
             "The connection's host asks for plain http to another machine: anybody on the way could read the API key. "
             "Use https; http is for this machine alone."
         )
@@ -183,7 +183,7 @@ def _read_base_url(host: str | None, port: int | str | None, schema: str | None)
 
 def _check_path(path: str) -> str:
     if not _PATH.fullmatch(path) or ".." in path:
-        raise InvalidInputError(
+        raise AgentyInputError(
             "The connection's schema is neither http, nor https, nor the path of the API, such as v2. Correct it, or "
             "leave it empty."
         )
@@ -207,7 +207,7 @@ def _split_host(host: str, scheme: str) -> SplitResult:
             and parts.port != 0
         ):
             return parts
-    raise InvalidInputError(
+    raise AgentyInputError(
         "The connection's host is not a URL that can be used. It looks like https://api.agenty.com/v2: a host with, "
         "if need be, scheme http or https, port and path, and neither user, query nor fragment."
     )
@@ -232,19 +232,19 @@ def _read_port(port: int | str | None) -> int | None:
         return None
     number = _to_number(port)
     if number is None or number != int(number) or not 0 < number < 65536:
-        raise InvalidInputError("The connection's port is not a number from 1 to 65535.")
+        raise AgentyInputError("The connection's port is not a number from 1 to 65535.")
     return int(number)
 
 
 def _read_authentication(value: Any) -> str:
     text = str(value).strip().lower()
     if text not in AUTHENTICATIONS:
-        raise InvalidInputError("auth in the connection's extra is not known. It is 'header' (the default) or 'query'.")
+        raise AgentyInputError("auth in the connection's extra is not known. It is 'header' (the default) or 'query'.")
     return text
 
 
 def _read_timeout(value: Any) -> tuple[float, float]:
-    refusal = InvalidInputError(
+    refusal = AgentyInputError(
         "timeout in the connection's extra can't be used. It is a number of seconds above 0, or "
         '{"connect": 10, "read": 60}.'
     )
@@ -267,7 +267,7 @@ def _read_timeout(value: Any) -> tuple[float, float]:
 
 
 def _read_proxies(value: Any) -> dict[str, str]:
-    refusal = InvalidInputError(
+    refusal = AgentyInputError(
         "proxies in the connection's extra can't be used. It is the URL of a proxy, or one by scheme: "
         '{"https": "http://proxy.example:3128"}.'
     )
@@ -303,7 +303,7 @@ def _read_verify(value: Any) -> bool | str:
         return known[text.lower()]
     # pathlib raises where a text is too long for a path.
     if not os.path.exists(text):  # noqa: PTH110
-        raise InvalidInputError(
+        raise AgentyInputError(
             "verify in the connection's extra is neither true, false nor the path of a CA bundle that exists here."
         )
     return text
@@ -312,7 +312,7 @@ def _read_verify(value: Any) -> bool | str:
 def _read_max_attempts(value: Any) -> int:
     number = _to_number(value)
     if number is None or number != int(number) or number < 1:
-        raise InvalidInputError("max_attempts in the connection's extra is not a whole number of at least 1.")
+        raise AgentyInputError("max_attempts in the connection's extra is not a whole number of at least 1.")
     return int(number)
 
 

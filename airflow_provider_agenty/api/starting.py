@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from airflow_provider_agenty.api.errors import (
-    AmbiguousStartError,
-    ApiError,
-    AuthenticationError,
-    InvalidInputError,
-    NotFoundError,
-    RequestError,
-    UnavailableError,
-    UnexpectedAnswerError,
-)
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.api.paging import JOB_PAGE, read_job_page
 from airflow_provider_agenty.api.transport import Transport
+from airflow_provider_agenty.exceptions import (
+    AgentyAmbiguousStartError,
+    AgentyAuthError,
+    AgentyError,
+    AgentyInputError,
+    AgentyNotFoundError,
+    AgentyRequestError,
+    AgentyUnavailableError,
+    AgentyUnexpectedAnswerError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +82,12 @@ def newest_job(transport: Transport, agent_id: str) -> Job | None:
 
     :param transport: Where to ask.
     :param agent_id: The agent.
-    :raises UnexpectedAnswerError: if the list of jobs does not tell.
+    :raises AgentyUnexpectedAnswerError: if the list of jobs does not tell.
     """
     try:
         jobs = _read_jobs(transport, agent_id, limit=NEWEST_PAGE, at_least=2, until=lambda _: True).jobs
     except _EndlessListError as error:
-        raise UnexpectedAnswerError(
+        raise AgentyUnexpectedAnswerError(
             f"The newest job of agent {agent_id} can't be told: {error}. Nothing was started. Look at the agent's jobs "
             "in Agenty."
         ) from None
@@ -100,7 +100,7 @@ def newest_job_id(transport: Transport, agent_id: str) -> int:
 
     :param transport: Where to ask.
     :param agent_id: The agent.
-    :raises UnexpectedAnswerError: if the list of jobs does not tell.
+    :raises AgentyUnexpectedAnswerError: if the list of jobs does not tell.
     """
     newest = newest_job(transport, agent_id)
     return newest.job_id if newest else NO_JOB
@@ -116,7 +116,7 @@ def find_started_job(
     :param agent_id: The agent.
     :param newer_than: The id of the agent's newest job before the start.
     :param reason: Why the outcome is unknown, for messages.
-    :raises AmbiguousStartError: if several jobs may be it, or the list of jobs does not tell.
+    :raises AgentyAmbiguousStartError: if several jobs may be it, or the list of jobs does not tell.
     """
     try:
         listed = _read_jobs(transport, agent_id, until=lambda listed: min(listed.jobs) <= newer_than)
@@ -125,7 +125,7 @@ def find_started_job(
     candidates = [job for job in listed.jobs.values() if job.job_id > newer_than and _may_be_ours(job, agent_id)]
     if len(candidates) > 1:
         ids = _newest_first(candidates)
-        raise AmbiguousStartError(
+        raise AgentyAmbiguousStartError(
             f"Agent {agent_id} has {len(ids)} new jobs ({_listed(ids)}), and which of them this start made "
             f"can't be told: {reason}. {_WHAT_TO_DO}",
             agent_id=agent_id,
@@ -153,7 +153,7 @@ def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> 
     :param transport: Where to ask.
     :param agent_id: The agent.
     :param since: The moment, by Airflow's clock.
-    :raises AmbiguousStartError: if there are several, or the list of jobs does not tell.
+    :raises AgentyAmbiguousStartError: if there are several, or the list of jobs does not tell.
     """
 
     def was_made_before(job: Job, listed: _Listed) -> bool:
@@ -168,7 +168,7 @@ def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> 
             until=lambda listed: any(was_made_before(job, listed) for job in listed.jobs.values()),
         )
     except _EndlessListError as error:
-        raise AmbiguousStartError(
+        raise AgentyAmbiguousStartError(
             f"Whether an earlier try of this task started a job of agent {agent_id} can't be told: {error}. "
             f"{_WHAT_TO_DO}",
             agent_id=agent_id,
@@ -185,7 +185,7 @@ def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> 
     ]
     if len(candidates) > 1:
         ids = _newest_first(candidates)
-        raise AmbiguousStartError(
+        raise AgentyAmbiguousStartError(
             f"Agent {agent_id} has {len(ids)} jobs that were made since this run began and still go on "
             f"({_listed(ids)}), and which of them an earlier try of this task started can't be told. "
             f"{_WHAT_TO_DO}",
@@ -316,8 +316,8 @@ def start_job(
     :param policy: How thoroughly to look for a job whose answer was lost. Default: :data:`POLICY`.
     :param sleep: Waits so many seconds.
     :return: The job as Agenty answered, or the one found in its list where the answer was lost.
-    :raises AmbiguousStartError: if the outcome can't be told.
-    :raises ApiError: if Agenty refused the start; then nothing was started.
+    :raises AgentyAmbiguousStartError: if the outcome can't be told.
+    :raises AgentyError: if Agenty refused the start; then nothing was started.
     """
     policy = policy or POLICY
     attempts_left = policy.attempts
@@ -326,7 +326,7 @@ def start_job(
         prepare()
         try:
             return _send_start(transport, agent_id)
-        except UnavailableError as error:
+        except AgentyUnavailableError as error:
             if not error.acted_on:
                 raise
             lost = error
@@ -351,16 +351,16 @@ def start_job(
         log.warning("Agent %s has no new job: the start did not arrive. Sending it again", agent_id)
 
 
-class _AnsweredWithoutJobError(UnavailableError):
+class _AnsweredWithoutJobError(AgentyUnavailableError):
     """The start was answered, neither with a job nor with a refusal: sending it again could start a second."""
 
 
 def _send_start(transport: Transport, agent_id: str) -> Job:
     try:
         return transport.send("POST", "/jobs/start", {"agent_id": agent_id}).job()
-    except (InvalidInputError, AuthenticationError, NotFoundError, RequestError, UnavailableError):
+    except (AgentyInputError, AgentyAuthError, AgentyNotFoundError, AgentyRequestError, AgentyUnavailableError):
         raise
-    except ApiError as error:
+    except AgentyError as error:
         problem = str(error)
     except Exception as error:
         # The start is out by now. Its job has to be looked for, whatever it was that could not be read.
@@ -389,16 +389,16 @@ def look_for_started_job(
     :param policy: How thoroughly to look. Default: :data:`POLICY`.
     :param sleep: Waits so many seconds.
     :return: The job; ``None`` if the start is taken not to have arrived.
-    :raises AmbiguousStartError: if several jobs may be it, or the list of jobs can't be read.
+    :raises AgentyAmbiguousStartError: if several jobs may be it, or the list of jobs can't be read.
     """
     policy = policy or POLICY
     wait, waited, looks, unknown = policy.first_wait, 0.0, 0, ""
     while True:
         try:
             job = find_started_job(transport, agent_id, newer_than=newer_than, reason=reason)
-        except AmbiguousStartError:
+        except AgentyAmbiguousStartError:
             raise
-        except ApiError as error:
+        except AgentyError as error:
             unknown = str(error)
             break
         looks += 1
@@ -412,8 +412,8 @@ def look_for_started_job(
     )
 
 
-def _unknown_outcome(agent_id: str, reason: str, *, may_clear_up: bool = False) -> AmbiguousStartError:
-    return AmbiguousStartError(
+def _unknown_outcome(agent_id: str, reason: str, *, may_clear_up: bool = False) -> AgentyAmbiguousStartError:
+    return AgentyAmbiguousStartError(
         f"Whether the start of agent {agent_id} made a job is not known: {reason}. Nothing more was started. Look in "
         "Agenty whether the agent has a new job before you run the task again.",
         agent_id=agent_id,

@@ -16,15 +16,6 @@ from urllib.parse import urlsplit
 import requests
 
 from airflow_provider_agenty.api.deadline import seconds_left, time_limit
-from airflow_provider_agenty.api.errors import (
-    AnswerTooLargeError,
-    ApiError,
-    AuthenticationError,
-    NotFoundError,
-    RequestError,
-    UnavailableError,
-    UnexpectedAnswerError,
-)
 from airflow_provider_agenty.api.jobs import Job, holds_job
 from airflow_provider_agenty.api.retry import RetryPolicy
 from airflow_provider_agenty.api.session import Session
@@ -35,6 +26,15 @@ from airflow_provider_agenty.api.validation import (
     clean_text,
     read_json,
     read_retry_after,
+)
+from airflow_provider_agenty.exceptions import (
+    AgentyAnswerTooLargeError,
+    AgentyAuthError,
+    AgentyError,
+    AgentyNotFoundError,
+    AgentyRequestError,
+    AgentyUnavailableError,
+    AgentyUnexpectedAnswerError,
 )
 
 READ_TIMEOUTS_PER_REQUEST = 4
@@ -73,7 +73,7 @@ class Answer:
         """
         Return the decoded body, as :func:`~airflow_provider_agenty.api.validation.read_json` does.
 
-        :raises UnexpectedAnswerError: if the body is not JSON.
+        :raises AgentyUnexpectedAnswerError: if the body is not JSON.
         """
         try:
             return read_json(self.body, key=self.key)
@@ -94,7 +94,7 @@ class Answer:
         Return a job in the decoded body.
 
         :param values: The body, or the part of it that is the job.
-        :raises UnexpectedAnswerError: if it is none.
+        :raises AgentyUnexpectedAnswerError: if it is none.
         """
         if not holds_job(values):
             raise self.unexpected("holds no job: job_id or status is missing")
@@ -105,7 +105,7 @@ class Answer:
         Return the job in the body.
 
         :param job_id: The job that was asked for. Default: any.
-        :raises UnexpectedAnswerError: if the body holds no job, or another one.
+        :raises AgentyUnexpectedAnswerError: if the body holds no job, or another one.
         """
         job = self.read_job(self.json())
         if job_id is not None and job.job_id != job_id:
@@ -130,13 +130,13 @@ class Answer:
         """Whether the body begins as a web page does."""
         return self.body[:_SHOWN_CHARACTERS].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
-    def unexpected(self, what: str) -> UnexpectedAnswerError:
+    def unexpected(self, what: str) -> AgentyUnexpectedAnswerError:
         """
         Make the error that says in which way this answer is not what the API promises.
 
         :param what: The rest of the sentence that begins with "the answer".
         """
-        return UnexpectedAnswerError(
+        return AgentyUnexpectedAnswerError(
             f"{self.call}: the answer (HTTP {self.status}) {what}. It begins: '{self.beginning()}'"
         )
 
@@ -169,7 +169,7 @@ class Transport:
 
         :param path: The path below the base URL, such as ``/jobs``.
         :param parameters: What goes into the query.
-        :raises ApiError: as the answer, or its absence, deserves.
+        :raises AgentyError: as the answer, or its absence, deserves.
         """
         return self.retry_policy.call(
             lambda: self._accept(self._exchange("GET", path, parameters=parameters)),
@@ -187,7 +187,7 @@ class Transport:
         :param body: What is sent as JSON.
         :param refusal_may_answer: Whether an answer with a status 4xx is handed back rather than raised.
         :param repeatable: Whether acting on it twice is the same as once, so that it is sent again as a read is.
-        :raises ApiError: as the answer, or its absence, deserves.
+        :raises AgentyError: as the answer, or its absence, deserves.
         """
 
         def attempt() -> Answer:
@@ -208,7 +208,7 @@ class Transport:
         settings = self.settings
         with time_limit(settings.connect_timeout + READ_TIMEOUTS_PER_REQUEST * settings.read_timeout):
             if not seconds_left():
-                raise UnavailableError(
+                raise AgentyUnavailableError(
                     f"{method} {path}: not asked, there is no time left", kind="timeout", acted_on=False, passing=False
                 )
             request = None
@@ -223,7 +223,7 @@ class Transport:
                     )
                 )
                 return self._receive(method, path, request)
-            except AnswerTooLargeError:
+            except AgentyAnswerTooLargeError:
                 raise
             # An odd answer makes requests, urllib3 and http.client raise what they do not document.
             except Exception as error:
@@ -245,7 +245,7 @@ class Transport:
             for piece in response.iter_content(_COMPRESSED_READ_AT_ONCE if encoding else _READ_AT_ONCE):
                 body.write(piece)
                 if body.tell() > LARGEST_ANSWER:
-                    raise AnswerTooLargeError(
+                    raise AgentyAnswerTooLargeError(
                         f"{method} {path}: the answer (HTTP {response.status_code}) is larger than "
                         f"{LARGEST_ANSWER // 1024**2} MiB, which is the most that is read of one"
                     )
@@ -258,12 +258,12 @@ class Transport:
         raise read_refusal(answer)
 
 
-def read_refusal(answer: Answer) -> ApiError:
+def read_refusal(answer: Answer) -> AgentyError:
     """Return the error that an answer other than 2xx stands for."""
     status = answer.status
     if 300 <= status < 400:
         host = answer.clean(_host_of(answer.headers.get("Location", "")) or "somewhere else")[:LONGEST_NAME]
-        return UnexpectedAnswerError(
+        return AgentyUnexpectedAnswerError(
             f"{answer.call}: the answer (HTTP {status}) is a redirect to {host}, which is not followed so that the key "
             "stays with the API. Check the connection's host"
         )
@@ -271,18 +271,17 @@ def read_refusal(answer: Answer) -> ApiError:
     said = "; ".join(part for part in (message, *details) if part)
     sentence = f"{answer.call}: {_phrase(status)}" + (f": {said}" if said else "")
     if status == HTTPStatus.UNAUTHORIZED:
-        return AuthenticationError(
-            f"{sentence}. Agenty does not know the API key: check it in the connection, where it is the password.",
-            status=status,
+        return AgentyAuthError(
+            f"{sentence}. Agenty does not know the API key: check it in the connection, where it is the password."
         )
     if status == HTTPStatus.FORBIDDEN:
-        return AuthenticationError(f"{sentence}. The API key may not do this: check its role in Agenty.", status=status)
+        return AgentyAuthError(f"{sentence}. The API key may not do this: check its role in Agenty.")
     if status == HTTPStatus.NOT_FOUND:
-        return NotFoundError(
+        return AgentyNotFoundError(
             f"{sentence}. The account of this API key has nothing there: check the id, and the connection's host."
         )
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
-        return UnavailableError(
+        return AgentyUnavailableError(
             sentence,
             kind="status",
             acted_on=status != HTTPStatus.TOO_MANY_REQUESTS,
@@ -290,7 +289,7 @@ def read_refusal(answer: Answer) -> ApiError:
             retry_after=read_retry_after(answer.headers.get("Retry-After")),
             status=status,
         )
-    return RequestError(sentence, status=status, agenty_message=message, details=details)
+    return AgentyRequestError(sentence, message=message, details=details, status=status)
 
 
 def _host_of(url: str) -> str | None:
@@ -339,7 +338,7 @@ def describe_failure(
     handled: BaseException | None = None,
     *,
     sent: bool,
-) -> UnavailableError:
+) -> AgentyUnavailableError:
     """
     Say in words why there is no answer.
 
@@ -358,7 +357,7 @@ def describe_failure(
         return any(isinstance(cause, types) for cause in causes)
 
     if not sent or isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: the request could not be made ({type(error).__name__}). Check host and proxies of the connection",
             kind="connection",
             acted_on=False,
@@ -366,21 +365,21 @@ def describe_failure(
         )
     if type(error) is OSError:
         # What requests says of a CA bundle that is not there: its path.
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: {error}. Check verify in the connection's extra, or REQUESTS_CA_BUNDLE in the environment",
             kind="tls",
             acted_on=False,
             passing=False,
         )
     if isinstance(error, requests.exceptions.ProxyError):
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: the proxy could not be used to reach {host}. Check proxies in the connection's extra, or "
             "HTTPS_PROXY in the environment",
             kind="proxy",
             acted_on=False,
         )
     if found(ssl.SSLCertVerificationError):
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: the TLS certificate of {host} could not be verified ({_certificate_problem(causes)}). Where a "
             "proxy or a CA of your own stands between, give verify in the connection's extra the path of its bundle",
             kind="tls",
@@ -388,28 +387,30 @@ def describe_failure(
             passing=False,
         )
     if found(socket.gaierror) or any(type(cause).__name__ == "NameResolutionError" for cause in causes):
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: the name {host} could not be resolved (DNS). Check the connection's host and the network",
             kind="name",
             acted_on=False,
         )
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: no connection to {host} within {settings.connect_timeout:g} s (timeout). Check the connection's "
             "host, and whether a firewall or a proxy stands between",
             kind="timeout",
             acted_on=False,
         )
     if found(ConnectionRefusedError):
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: {host} refused the connection. Check the connection's host and port",
             kind="refused",
             acted_on=False,
         )
     if any(type(cause).__name__ == "NewConnectionError" for cause in causes):
-        return UnavailableError(f"{call}: no connection to {host} could be made", kind="connection", acted_on=False)
+        return AgentyUnavailableError(
+            f"{call}: no connection to {host} could be made", kind="connection", acted_on=False
+        )
     if not seconds_left():
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: the answer of {host} was not complete in time (timeout). Where answers take longer, raise "
             "timeout in the connection's extra",
             kind="timeout",
@@ -417,7 +418,7 @@ def describe_failure(
             waited_for_answer=True,
         )
     if isinstance(error, requests.exceptions.Timeout) or found(TimeoutError):
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: no answer from {host} within {settings.read_timeout:g} s (timeout). Where answers take longer, "
             "raise timeout in the connection's extra",
             kind="timeout",
@@ -425,20 +426,20 @@ def describe_failure(
             waited_for_answer=True,
         )
     if isinstance(error, requests.exceptions.SSLError):
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: the TLS connection to {host} failed. Check the connection's host and port: what answers there "
             "may speak no TLS",
             kind="tls",
             acted_on=True,
         )
     if isinstance(error, requests.exceptions.ContentDecodingError):
-        return UnavailableError(
+        return AgentyUnavailableError(
             f"{call}: the answer of {host} is compressed in a way that can't be undone. Check the connection's host, "
             "and whether a proxy stands between",
             kind="connection",
             acted_on=True,
         )
-    return UnavailableError(
+    return AgentyUnavailableError(
         f"{call}: the connection to {host} broke before the whole answer had come",
         kind="connection",
         acted_on=True,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.api import errors, inputs, paging, result_pages, starting, stopping
+from airflow_provider_agenty.api import inputs, paging, result_pages, starting, stopping
 from airflow_provider_agenty.api.background import in_background
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
@@ -35,15 +35,13 @@ from airflow_provider_agenty.connection_form import (
     field_behaviour,
     form_widgets,
 )
-from airflow_provider_agenty.exceptions import AgentyError, AgentyExportError
-from airflow_provider_agenty.hooks.public_errors import (
-    check_format,
-    landing_translation,
-    public_error,
-    translated,
-    translated_iterator,
-    translation,
+from airflow_provider_agenty.exceptions import (
+    AgentyError,
+    AgentyExportError,
+    AgentyInputError,
+    AgentyUnexpectedAnswerError,
 )
+from airflow_provider_agenty.hooks.public_errors import check_format, landing_translation
 from airflow_provider_agenty.paths import check_path
 from airflow_provider_agenty.waiting import JobWatch, conclude, wait
 
@@ -108,10 +106,6 @@ class AgentyHook(BaseHook):
 
         :raises AgentyInputError: if there is no such connection, or one of its fields can't be used.
         """
-        with translation():
-            return self._read_settings()
-
-    def _read_settings(self) -> Settings:
         try:
             connection = self.get_connection(self.agenty_conn_id)
         except AirflowNotFoundException:
@@ -120,7 +114,7 @@ class AgentyHook(BaseHook):
         name = parameters.shown(self.agenty_conn_id)
         if connection is None:
             variable = self.agenty_conn_id.upper() if self.agenty_conn_id in name else "…"
-            raise errors.InvalidInputError(
+            raise AgentyInputError(
                 # Airflow also says so of one that it can't parse.
                 f"There is no connection {name} that Airflow can read. Create one of type Agenty "
                 f"under Admin, Connections, or set AIRFLOW_CONN_{variable} in the environment of all of "
@@ -138,7 +132,7 @@ class AgentyHook(BaseHook):
         except Exception:
             extra = None
         if not isinstance(extra, dict):
-            raise errors.InvalidInputError(f"The extra of connection {name} is not a JSON object.")
+            raise AgentyInputError(f"The extra of connection {name} is not a JSON object.")
         settings = Settings.from_fields(
             host=connection.host,
             port=connection.port,
@@ -208,7 +202,6 @@ class AgentyHook(BaseHook):
 
     # Jobs
 
-    @translated
     def start_job(
         self,
         agent_id: str,
@@ -266,7 +259,6 @@ class AgentyHook(BaseHook):
                 newest.status,
             )
 
-    @translated
     def newest_job_id(self, agent_id: str) -> int:
         """
         Return the id of the agent's newest job, 0 if it has none (``GET /jobs?agent_id=&limit=100``).
@@ -275,7 +267,6 @@ class AgentyHook(BaseHook):
         """
         return starting.newest_job_id(self._transport, parameters.agent_id(agent_id))
 
-    @translated
     def find_started_job(self, agent_id: str, *, newer_than: int, patience: float | timedelta = 0.0) -> Job | None:
         """
         Return the job that a start with an unknown outcome made, ``None`` if it made none (``GET /jobs?agent_id=``).
@@ -294,7 +285,6 @@ class AgentyHook(BaseHook):
             patience=parameters.seconds("patience", patience, may_be_zero=True),
         )
 
-    @translated
     def find_active_job(self, agent_id: str, *, since: datetime) -> Job | None:
         """
         Return the one job of an agent that was made since some moment and still goes on (``GET /jobs?agent_id=``).
@@ -308,7 +298,6 @@ class AgentyHook(BaseHook):
             self._transport, parameters.agent_id(agent_id), since=parameters.aware_datetime("since", since)
         )
 
-    @translated
     def get_job(self, job_id: int | str) -> Job:
         """
         Return a job as it is now (``GET /jobs/{job_id}``).
@@ -319,7 +308,6 @@ class AgentyHook(BaseHook):
         job_id = parameters.job_id(job_id)
         return self._transport.read(f"/jobs/{job_id}").job(job_id)
 
-    @translated
     def stop_job(self, job_id: int | str) -> Job:
         """
         Ask Agenty to stop a job (``GET /jobs/{job_id}/stop``). On a job that is over it changes nothing.
@@ -333,7 +321,6 @@ class AgentyHook(BaseHook):
         job_id = parameters.job_id(job_id)
         return stopping.stop_job(self._transport, job_id)
 
-    @translated
     def get_input(self, agent_id: str) -> AgentInput:
         """
         Return what an agent is to scrape (``GET /inputs/{agent_id}``).
@@ -343,7 +330,6 @@ class AgentyHook(BaseHook):
         """
         return inputs.get_input(self._transport, parameters.agent_id(agent_id))
 
-    @translated
     def set_input(self, agent_id: str, new: AgentInput | Mapping[str, Any] | str | Iterable[str]) -> None:
         """
         Set what an agent scrapes from its next job on, whoever starts it (``PUT /inputs/{agent_id}``).
@@ -362,7 +348,6 @@ class AgentyHook(BaseHook):
         what = f"{len(new.data)} URL{'' if len(new.data) == 1 else 's'}" if new.lists_urls else f"{new.type} {new.id}"
         self.log.info("Set the input of agent %s: %s", agent_id, what)
 
-    @translated_iterator
     def list_jobs(self, agent_id: str | None = None) -> Iterator[Job]:
         """
         Yield jobs, newest first, a page at a time as they are asked for, none of them twice (``GET /jobs``).
@@ -373,7 +358,6 @@ class AgentyHook(BaseHook):
             agent_id = parameters.agent_id(agent_id)
         return paging.iter_jobs(self._transport, agent_id=agent_id)
 
-    @translated
     def list_job_page(self, *, limit: int, offset: int = 0) -> JobPage:
         """
         Return one page of the list of all jobs, for one who looks again and again (``GET /jobs``).
@@ -386,7 +370,6 @@ class AgentyHook(BaseHook):
         offset = parameters.offset(offset)
         return paging.read_job_page(self._transport, agent_id=None, limit=limit, offset=offset, skips_odd_rows=True)
 
-    @translated_iterator
     def iter_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> Iterator[dict[str, Any]]:
         """
         Yield the rows of a job's result (``GET /jobs/{job_id}/result``), the next pages already on their way.
@@ -405,7 +388,6 @@ class AgentyHook(BaseHook):
         modified = parameters.boolean("modified", modified)
         return result_pages.iter_result(self._transport, job_id, collection=collection, modified=modified)
 
-    @translated
     def count_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> int:
         """
         Return how many rows a job's result has (``GET /jobs/{job_id}/result?limit=1``).
@@ -421,7 +403,6 @@ class AgentyHook(BaseHook):
             modified=parameters.boolean("modified", modified),
         )
 
-    @translated_iterator
     def iter_logs(self, job_id: int | str, *, offset: int = 0) -> Iterator[LogEntry]:
         """
         Yield the entries of a job's log, oldest first (``GET /jobs/{job_id}/logs``).
@@ -487,7 +468,6 @@ class AgentyHook(BaseHook):
 
     # Files
 
-    @translated
     def get_export_link(
         self,
         job_id: int | str,
@@ -744,13 +724,8 @@ class AgentyHook(BaseHook):
             yield from result_pages.iter_result_pages(
                 self._transport, job_id, collection=collection, modified=modified, keep_numbers=True
             )
-        except errors.UnexpectedAnswerError as error:
-            public: AgentyError = AgentyExportError(f"{error} Nothing was landed.")
-        except errors.ApiError as error:
-            public = public_error(error)
-        else:
-            return
-        raise public
+        except AgentyUnexpectedAnswerError as error:
+            raise AgentyExportError(f"{error} Nothing was landed.") from None
 
     def _open_destination(
         self,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_agenty.api.errors import UnexpectedAnswerError
 from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.api.validation import read_moment
+from airflow_provider_agenty.exceptions import AgentyUnexpectedAnswerError
 
 STARTED = """{
 "job_id": 3689994, "account_id": 59703, "agent_id": "45l0wewqzk", "type": "scraping", "status": "submitted",
@@ -255,7 +255,7 @@ def test_each_state_means_what_the_table_says(status: str, terminal: bool, succe
     ],
 )
 def test_what_holds_no_job_is_refused(answer: Any) -> None:
-    with pytest.raises(UnexpectedAnswerError, match="holds no job"):
+    with pytest.raises(AgentyUnexpectedAnswerError, match="holds no job"):
         Job.from_answer(answer)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_agenty.api.errors import NotFoundError, UnavailableError
 from airflow_provider_agenty.api.retry import RetryPolicy
 from airflow_provider_agenty.api.validation import read_retry_after
 from airflow_provider_agenty.exceptions import (
@@ -25,8 +24,8 @@ from airflow_provider_agenty.sandbox import Sandbox
 NOW = datetime(2026, 1, 10, 12, 0, 0, tzinfo=UTC)
 
 
-def unavailable(**values: Any) -> UnavailableError:
-    return UnavailableError("not now", **{"kind": "status", "acted_on": True, **values})
+def unavailable(**values: Any) -> AgentyUnavailableError:
+    return AgentyUnavailableError("not now", **{"kind": "status", "acted_on": True, **values})
 
 
 def failing(error: Exception) -> Callable[[], None]:
@@ -149,7 +148,7 @@ def test_attempts_are_told_in_the_log_without_the_key(
     assert sandbox.key not in caplog.text
 
 
-@pytest.mark.parametrize("error", [NotFoundError("gone"), KeyError("x"), unavailable()])
+@pytest.mark.parametrize("error", [AgentyNotFoundError("gone"), KeyError("x"), unavailable()])
 def test_what_is_not_to_be_repeated_is_raised_as_it_is(
     policy: RetryPolicy, slept: list[float], error: Exception
 ) -> None:
@@ -167,7 +166,7 @@ def test_waits_have_full_jitter_below_a_limit_that_doubles(policy: RetryPolicy) 
     waits: list[list[float]] = []
     for _ in range(300):
         waits.append([])
-        with pytest.raises(UnavailableError):
+        with pytest.raises(AgentyUnavailableError):
             RetryPolicy(max_attempts=8, first_wait=1.0, longest_wait=30.0, total=10_000.0).call(
                 failing(unavailable()), again_if=lambda _: True, sleep=waits[-1].append
             )
@@ -202,7 +201,7 @@ def test_a_wait_is_as_long_as_agenty_asks(policy: RetryPolicy, slept: list[float
 
 
 def test_no_wait_is_longer_than_the_limit_whatever_agenty_asks(policy: RetryPolicy, slept: list[float]) -> None:
-    with pytest.raises(UnavailableError):
+    with pytest.raises(AgentyUnavailableError):
         policy.call(failing(unavailable(retry_after=86_400.0)), again_if=lambda _: True)
 
     assert slept
@@ -216,7 +215,7 @@ def test_attempts_end_after_the_total_time(policy: RetryPolicy, clock: list[floa
         calls.append(sum(clock))
         raise unavailable(retry_after=100.0)
 
-    with pytest.raises(UnavailableError):
+    with pytest.raises(AgentyUnavailableError):
         RetryPolicy(max_attempts=50, first_wait=1.0, longest_asked_wait=120.0, total=350.0).call(
             call, again_if=lambda _: True
         )

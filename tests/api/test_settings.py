@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_agenty.api.errors import InvalidInputError
 from airflow_provider_agenty.api.settings import Settings
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
@@ -25,7 +24,7 @@ def read_from_airflow(monkeypatch: pytest.MonkeyPatch, connection: str) -> Setti
 
 
 def refusal(**fields: Any) -> str:
-    with pytest.raises(InvalidInputError) as refused:
+    with pytest.raises(AgentyInputError) as refused:
         read(**fields)
     assert KEY not in str(refused.value)
     return str(refused.value)

@@ -17,6 +17,7 @@ from airflow_provider_agenty.exceptions import (
     AgentyNotFoundError,
     AgentyRequestError,
     AgentyUnavailableError,
+    AgentyUnexpectedAnswerError,
 )
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
@@ -253,14 +254,14 @@ def test_setting_is_repeated_as_a_read_is(sandbox: Sandbox, hook: AgentyHook, lo
         ({"status": 503}, AgentyUnavailableError),
         ({"status": 501}, AgentyUnavailableError),
         ({"drop": "after"}, AgentyUnavailableError),
-        ({"body": {"status_code": 400, "message": "Input is locked"}}, AgentyError),
-        ({"body": {"status_code": "500"}}, AgentyError),
-        ({"body": {"data": {"status_code": 404}}}, AgentyError),
-        ({"body": "<html>Please log in</html>"}, AgentyError),
-        ({"body": b"null"}, AgentyError),
-        ({"body": []}, AgentyError),
-        ({"body": b""}, AgentyError),
-        ({"status": 302, "redirect": "/v2/jobs"}, AgentyError),
+        ({"body": {"status_code": 400, "message": "Input is locked"}}, AgentyUnexpectedAnswerError),
+        ({"body": {"status_code": "500"}}, AgentyUnexpectedAnswerError),
+        ({"body": {"data": {"status_code": 404}}}, AgentyUnexpectedAnswerError),
+        ({"body": "<html>Please log in</html>"}, AgentyUnexpectedAnswerError),
+        ({"body": b"null"}, AgentyUnexpectedAnswerError),
+        ({"body": []}, AgentyUnexpectedAnswerError),
+        ({"body": b""}, AgentyUnexpectedAnswerError),
+        ({"status": 302, "redirect": "/v2/jobs"}, AgentyUnexpectedAnswerError),
     ],
 )
 @pytest.mark.parametrize("through", ["set_input", "start_job"])
