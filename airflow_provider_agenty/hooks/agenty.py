@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_agenty import parameters
 from airflow_provider_agenty.api import inputs, paging, result_pages, starting, stopping
-from airflow_provider_agenty.api.background import in_background
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.jobs import Job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.paging import JobPage
-from airflow_provider_agenty.api.session import Session
-from airflow_provider_agenty.api.settings import Settings, is_loopback
+from airflow_provider_agenty.api.settings import Settings
 from airflow_provider_agenty.api.transport import Transport
 from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, mask_secret
 from airflow_provider_agenty.connection_form import (
@@ -37,19 +32,16 @@ from airflow_provider_agenty.connection_form import (
 )
 from airflow_provider_agenty.exceptions import (
     AgentyError,
-    AgentyExportError,
     AgentyInputError,
-    AgentyUnexpectedAnswerError,
 )
-from airflow_provider_agenty.hooks.public_errors import check_format, landing_translation
-from airflow_provider_agenty.paths import check_path
+from airflow_provider_agenty.hooks.public_errors import check_format
 from airflow_provider_agenty.waiting import JobWatch, conclude, wait
 
 if TYPE_CHECKING:
     import requests
     from airflow.sdk import ObjectStoragePath
 
-    from airflow_provider_agenty.landing import Destination, ExportedFile
+    from airflow_provider_agenty.landing import ExportedFile
 
 LAST_LOG_ENTRIES = 50
 
@@ -553,63 +545,23 @@ class AgentyHook(BaseHook):
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
             before is still there.
         """
-        from airflow_provider_agenty.landing import HttpDownload, land
+        from airflow_provider_agenty.hooks.land_job import LandingOptions, land_export
 
-        job_id = parameters.job_id(job_id)
         file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
-        collection = parameters.collection(collection)
-        modified = parameters.boolean("modified", modified)
-        filename = parameters.filename(filename)
-        storage_conn_id = parameters.storage_conn_id(storage_conn_id)
-        overwrite = parameters.boolean("overwrite", overwrite)
-        verify_rows = parameters.boolean("verify_rows", verify_rows)
-        parameters.check_function("check", check)
-        parameters.check_function("job_seen", job_seen)
-        spool_folder = parameters.folder("spool_folder", spool_folder)
-        is_result = file_type == "result"
-        path = check_path(path, writes="csv" if is_result else "log")
-        destination, job = self._open_destination(
-            path,
+        options = LandingOptions.checked(
             job_id,
-            file_type=file_type,
-            name_end=f"-{collection}.csv" if is_result else ".log",
+            path,
+            writes="log" if file_type == "logs" else "csv",
+            collection=collection,
+            modified=modified,
             storage_conn_id=storage_conn_id,
             overwrite=overwrite,
+            verify_rows=verify_rows,
+            check=check,
+            spool_folder=spool_folder,
             job_seen=job_seen,
         )
-        rows = (
-            self.count_result(job_id, collection=collection, modified=modified) if is_result and verify_rows else None
-        )
-        with landing_translation(), Session(self.settings, authenticated=False) as session:
-            exported = land(
-                HttpDownload(
-                    lambda: self.get_export_link(
-                        job_id,
-                        file_type=file_type,
-                        collection=collection,
-                        modified=modified,
-                        filename=filename,
-                    ),
-                    session,
-                    expected=f"The {file_type} of job {job_id}",
-                    timeout=(self.settings.connect_timeout, self.settings.read_timeout),
-                    secret=mask_secret,
-                    may_be_empty=not is_result,
-                    expected_rows=rows,
-                    schemes_to_this_machine=self._schemes_to_this_machine(),
-                    log=self.log,
-                ),
-                destination,
-                job_id=job_id,
-                collection=collection if is_result else None,
-                count_rows=is_result,
-                expected_rows=rows,
-                check=check,
-                log=self.log,
-                spool_folder=spool_folder,
-            )
-        self._tell_of(exported, job)
-        return exported
+        return land_export(self, options, filename=parameters.filename(filename))
 
     def download_result(
         self,
@@ -660,123 +612,25 @@ class AgentyHook(BaseHook):
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
             before is still there.
         """
-        from airflow_provider_agenty.landing import land
-        from airflow_provider_agenty.landing.formats import encode_pages
+        from airflow_provider_agenty.hooks.land_job import LandingOptions, land_result
 
-        job_id = parameters.job_id(job_id)
         format = parameters.choice("format", format, parameters.FORMATS)  # noqa: A001 - what users call it
-        path = check_path(path, writes=format)
         column_types = parameters.choice("column_types", column_types, parameters.COLUMN_TYPES)
-        collection = parameters.collection(collection)
-        modified = parameters.boolean("modified", modified)
-        storage_conn_id = parameters.storage_conn_id(storage_conn_id)
-        overwrite = parameters.boolean("overwrite", overwrite)
-        verify_rows = parameters.boolean("verify_rows", verify_rows)
-        parameters.check_function("check", check)
-        parameters.check_function("job_seen", job_seen)
-        spool_folder = parameters.folder("spool_folder", spool_folder)
-        check_format(format)
-        destination, job = self._open_destination(
-            path,
+        options = LandingOptions.checked(
             job_id,
-            file_type="result",
-            name_end=f"-{collection}.{format}",
+            path,
+            writes=format,
+            collection=collection,
+            modified=modified,
             storage_conn_id=storage_conn_id,
             overwrite=overwrite,
+            verify_rows=verify_rows,
+            check=check,
+            spool_folder=spool_folder,
             job_seen=job_seen,
         )
-        expected = None
-        with (
-            landing_translation(),
-            closing(self._pages_to_land(job_id, collection=collection, modified=modified)) as pages,
-        ):
-            beginning: list[list[dict[str, Any]]] = []
-            if verify_rows:
-                # While the first page is on its way: each of the two is a whole round trip.
-                total = in_background(self.count_result, job_id, collection=collection, modified=modified)
-                beginning.append(next(pages))
-                expected = total.result()
-            exported = land(
-                encode_pages(
-                    chain(beginning, pages),
-                    format,
-                    column_types=column_types,
-                    log=self.log,
-                    spool_folder=spool_folder,
-                ),
-                destination,
-                job_id=job_id,
-                collection=collection,
-                count_rows=format == "csv",
-                expected_rows=expected,
-                check=check,
-                log=self.log,
-                spool_folder=spool_folder,
-            )
-        self._tell_of(exported, job)
-        return exported
-
-    def _pages_to_land(
-        self, job_id: int, *, collection: int, modified: bool
-    ) -> Generator[list[dict[str, Any]], None, None]:
-        """Yield the pages of a result; one that can't be read to its end can't be landed."""
-        try:
-            yield from result_pages.iter_result_pages(
-                self._transport, job_id, collection=collection, modified=modified, keep_numbers=True
-            )
-        except AgentyUnexpectedAnswerError as error:
-            raise AgentyExportError(f"{error} Nothing was landed.") from None
-
-    def _open_destination(
-        self,
-        path: str,
-        job_id: int,
-        *,
-        file_type: str,
-        name_end: str,
-        storage_conn_id: str | None,
-        overwrite: bool,
-        job_seen: Callable[[Job], None] | None,
-    ) -> tuple[Destination, Job]:
-        """Check where something is to be landed, and that it is there: first what needs no request."""
-        from airflow_provider_agenty.landing import open_destination
-
-        @functools.cache
-        def finished_job() -> Job:
-            job = self.get_job(job_id)
-            if job_seen is not None:
-                job_seen(job)
-            _refuse_unfinished(job, file_type)
-            return job
-
-        with landing_translation(is_open=False):
-            destination = open_destination(
-                path,
-                default_name=lambda: f"{finished_job().agent_id or 'agent'}-{job_id}{name_end}",
-                storage_conn_id=storage_conn_id,
-                overwrite=overwrite,
-            )
-        return destination, finished_job()
-
-    def _tell_of(self, exported: ExportedFile, job: Job) -> None:
-        from airflow_provider_agenty.landing.progress import readable_size
-        from airflow_provider_agenty.lineage import tell_hook_lineage
-
-        self.log.info(
-            "Landed %s (%s) at %s, sha256 %s",
-            "the log" if exported.rows is None else f"{exported.rows} row{'' if exported.rows == 1 else 's'}",
-            readable_size(exported.size),
-            exported.path,
-            exported.sha256,
-        )
-        tell_hook_lineage(self, exported, base_url=self.base_url, agent_id=job.agent_id, log=self.log)
-
-    def _schemes_to_this_machine(self) -> tuple[str, ...]:
-        """Say how downloads may lead to this machine: not at all, unless the base URL itself does."""
-        parts = urlsplit(self.base_url)
-        if not is_loopback(parts.hostname):
-            return ()
-        return ("https",) if parts.scheme == "https" else ("https", "http")
+        check_format(format)
+        return land_result(self, self._transport, options, column_types=column_types)
 
 
 def _is_url(text: str) -> bool:
@@ -785,16 +639,3 @@ def _is_url(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
-
-
-def _refuse_unfinished(job: Job, file_type: str) -> None:
-    if file_type == "logs" and not job.is_terminal:
-        raise AgentyExportError(
-            f"Job {job.job_id} is {job.status}: its log is landed once the job is over. Wait for it with "
-            "AgentyJobSensor."
-        )
-    if file_type == "result" and not job.is_successful:
-        advice = (
-            "it has no final result" if job.is_terminal else "its result is not final. Wait for it with AgentyJobSensor"
-        )
-        raise AgentyExportError(f"Job {job.job_id} is {job.status}: {advice}. Nothing was landed.")
