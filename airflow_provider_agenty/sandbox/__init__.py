@@ -12,10 +12,9 @@ from __future__ import annotations
 try:
     from airflow_provider_agenty.sandbox.agent import Agent, Plan
     from airflow_provider_agenty.sandbox.content import Content, RepeatedCsv
-    from airflow_provider_agenty.sandbox.controls import Controls, FaultHandle
     from airflow_provider_agenty.sandbox.embedded import Sandbox
+    from airflow_provider_agenty.sandbox.faults import Fault
     from airflow_provider_agenty.sandbox.recorder import RecordedRequest
-    from airflow_provider_agenty.sandbox.remote import RemoteSandbox
 except ImportError as error:
     if error.name is None or error.name.partition(".")[0] not in ("starlette", "uvicorn", "h11"):
         raise
@@ -26,11 +25,9 @@ except ImportError as error:
 __all__ = [
     "Agent",
     "Content",
-    "Controls",
-    "FaultHandle",
+    "Fault",
     "Plan",
     "RecordedRequest",
-    "RemoteSandbox",
     "RepeatedCsv",
     "Sandbox",
 ]

@@ -28,7 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
             seconds=given.seconds,
             parallel_jobs=given.parallel_jobs or None,
             page_cap=given.page_cap,
-            manual=given.manual,
             key=given.key,
             forbidden_key=given.forbidden_key,
             stop_status=given.stop_status,
@@ -81,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--page-cap", type=int, default=1000, metavar="N", help="most rows or jobs on one page")
     add("--link-seconds", type=float, default=300.0, metavar="S", help="how long a download link can be used")
     add("--stop-status", type=int, default=400, metavar="N", help="HTTP status of an answered stop")
-    add("--manual", action="store_true", help="jobs stay submitted until told otherwise over /_sandbox/set_status")
     add("--quirk", action="append", default=[], choices=sorted(QUIRKS), help="a deviation of the answers; repeatable")
     add("--certfile", metavar="FILE", help="certificate: the API port speaks TLS")
     add("--keyfile", metavar="FILE", help="its key")

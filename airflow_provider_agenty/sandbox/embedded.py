@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_provider_agenty.sandbox import answers
 from airflow_provider_agenty.sandbox.account import Account
-from airflow_provider_agenty.sandbox.agent import load_agents
+from airflow_provider_agenty.sandbox.agent import Agent, Plan, load_agents
 from airflow_provider_agenty.sandbox.answers import QUIRKS
 from airflow_provider_agenty.sandbox.api import JobsApi
-from airflow_provider_agenty.sandbox.commands import Commands, control_application
-from airflow_provider_agenty.sandbox.controls import Controls
+from airflow_provider_agenty.sandbox.content import content_from
 from airflow_provider_agenty.sandbox.downloads import Downloads, Links
-from airflow_provider_agenty.sandbox.faults import Faults
+from airflow_provider_agenty.sandbox.faults import Fault, Faults, path_pattern, wait_until
 from airflow_provider_agenty.sandbox.front import API_PREFIX, FrontDoor
 from airflow_provider_agenty.sandbox.options import ApiOptions, DownloadOptions
 from airflow_provider_agenty.sandbox.recorder import Recorder
 from airflow_provider_agenty.sandbox.server import LOOPBACK, Port, ServerThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
+    from airflow_provider_agenty.sandbox.job import Job
+    from airflow_provider_agenty.sandbox.recorder import RecordedRequest
 
-class Sandbox(Controls):
+
+class Sandbox:
     """
     An Agenty of one's own, on loopback, served from a thread of this process.
 
@@ -94,20 +98,18 @@ class Sandbox(Controls):
             load_agents(agents), seconds=seconds, parallel_jobs=parallel_jobs, manual=manual, clock=clock
         )
         self._recorder = Recorder()
-        faults = Faults()
-        download_options = DownloadOptions(link_seconds=link_seconds)
-        self._links = Links(self._account, download_options)
-        self._commands = Commands(self._account, self._recorder, faults, self._links, download_options, self._about)
-        around = {"options": options, "account": self._account, "recorder": self._recorder, "faults": faults}
+        self._faults = Faults()
+        self._download_options = DownloadOptions(link_seconds=link_seconds)
+        self._links = Links(self._account, self._download_options)
+        around = {"options": options, "account": self._account, "recorder": self._recorder, "faults": self._faults}
         api = FrontDoor(
             "api",
             JobsApi(self._account, options, self._links).application(),
-            control=control_application(self._commands, self.key),
             **around,  # type: ignore[arg-type]
         )
         downloads = FrontDoor(
             "downloads",
-            Downloads(self._account, self._links, download_options),
+            Downloads(self._account, self._links, self._download_options),
             **around,  # type: ignore[arg-type]
         )
         self._ports = [Port("api", api, port, certfile, keyfile), Port("downloads", downloads, download_port)]
@@ -142,27 +144,292 @@ class Sandbox(Controls):
     ) -> None:
         self.stop()
 
+    # The connection
+
     @property
     def connection(self) -> dict[str, Any]:
-        """The Airflow connection to it; over TLS it trusts the sandbox's certificate."""
-        if self._certfile is None:
-            return super().connection
-        return {**super().connection, "extra": {"verify": self._certfile}}
+        """The Airflow connection to it, as a dict that ``AIRFLOW_CONN_…`` takes as JSON."""
+        connection = {"conn_type": "agenty", "host": self.url, "password": self.key}
+        return connection if self._certfile is None else {**connection, "extra": {"verify": self._certfile}}
+
+    @property
+    def connection_json(self) -> str:
+        """The value for ``AIRFLOW_CONN_AGENTY_DEFAULT``."""
+        return json.dumps(self.connection)
+
+    # What has happened
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """All requests to both ports, oldest first."""
+        return self._recorder.requests
+
+    @property
+    def starts(self) -> int:
+        """How many jobs were started over the API."""
+        return len(self.started_jobs)
+
+    @property
+    def started_jobs(self) -> list[int]:
+        """The ids of the jobs that were started over the API, in that order."""
+        return list(self._account.started_by_clients)
+
+    @property
+    def stops(self) -> int:
+        """How many stop requests were accepted, those for finished jobs included."""
+        return len(self.stopped_jobs)
+
+    @property
+    def stopped_jobs(self) -> list[int]:
+        """The ids of the jobs that the accepted stop requests named, in that order."""
+        return list(self._account.stop_requests)
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        """All jobs as ``GET /jobs/{id}`` would show them now, oldest first."""
+        now = self._account.now()
+        return [answers.job_status(job, now) for job in reversed(self._account.jobs())]
+
+    def job(self, job_id: int) -> dict[str, Any]:
+        """
+        Return a job as ``GET /jobs/{id}`` would show it now; a script takes no step.
+
+        :raises LookupError: there is no such job.
+        """
+        return answers.job_status(self._job(job_id), self._account.now())
+
+    def log(self, job_id: int) -> list[str]:
+        """Return the lines of a job's log so far."""
+        return self._job(job_id).log(self._account.now())
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """How many TCP connections were made, to ``"api"`` and to ``"downloads"``."""
+        return self._recorder.connections
+
+    def clear(self) -> None:
+        """Forget requests, connections, the counts of starts and stops, and all faults. Jobs stay."""
+        self._faults.clear()
+        self._recorder.clear()
+        self._account.started_by_clients.clear()
+        self._account.stop_requests.clear()
+
+    def wait_for_request(self, method: str, path: str, *, count: int = 1, timeout: float = 30.0) -> None:
+        """
+        Wait until requests have come in.
+
+        :param method: HTTP method, ``*`` for any.
+        :param path: path below the base URL, as in :meth:`fault`.
+        :param count: how many.
+        :param timeout: seconds after which to give up.
+        :raises TimeoutError: there were fewer by then.
+        """
+        pattern = path_pattern(path)
+
+        def come() -> bool:
+            kind = [each for each in self.requests if each.host == "api" and method in ("*", each.method)]
+            return sum(pattern.fullmatch(each.path) is not None for each in kind) >= count
+
+        wait_until(come, timeout, f"fewer than {count} requests {method} {path} have come in")
+
+    # Jobs
+
+    def start_job(self, agent_id: str, *, is_scheduled: bool = False) -> int:
+        """
+        Start a job behind the client's back, as another client or Agenty's scheduler would; return its id.
+
+        :param agent_id: the agent.
+        :param is_scheduled: whether Agenty's scheduler is to have started it.
+        """
+        self._need_agent(agent_id)
+        return self._account.start(agent_id, is_scheduled=is_scheduled).job_id
+
+    def add_older_jobs(self, agent_id: str, count: int, *, status: str = "completed", apart: float = 60.0) -> list[int]:
+        """
+        Add finished jobs, each older than all there are; return their ids, newest first.
+
+        :param agent_id: the agent.
+        :param count: how many; thousands are fine.
+        :param status: the state they are in.
+        :param apart: seconds between one and the next.
+        """
+        self._need_agent(agent_id)
+        return [job.job_id for job in self._account.add_older(agent_id, count, status=status, apart=apart)]
+
+    def set_status(self, job_id: int, status: str, **fields: Any) -> None:
+        """
+        Hold a job in a state from now on.
+
+        :param job_id: the job.
+        :param status: the state; any text, also one that Agenty does not know.
+        :param fields: fields of the job object that are to have these values from now on, as in
+            ``pages_processed=3`` or ``error="…"``.
+        """
+        answers.to_json(fields)  # What JSON can't say is refused here: each list of jobs would fail with it.
+        self._account.put(self._job(job_id), status, fields)
+
+    def script(self, statuses: Sequence[str | Mapping[str, Any]], *, agent_id: str | None = None) -> None:
+        """
+        Give the next job a script: each time a client sees the job, it is one state further; the last stays.
+
+        :param statuses: states, or mappings with ``status`` and further fields of the job object.
+        :param agent_id: the agent whose next job it is for; ``None``: whichever job starts next.
+        """
+        steps = [{"status": each} if isinstance(each, str) else dict(each) for each in statuses]
+        if not steps or not all(isinstance(step.get("status"), str) for step in steps):
+            raise ValueError("A script is a list of states, or of objects with a status, and not empty.")
+        answers.to_json(steps)
+        self._account.script(agent_id, steps)
+
+    def plan(
+        self,
+        *,
+        agent_id: str | None = None,
+        times: int | None = None,
+        outcome: str = "completed",
+        pages: int = 12,
+        failed_pages: int = 0,
+        error: str | None = None,
+        seconds: float | None = None,
+        log: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """
+        Say how coming jobs go; the newest plan that fits a job is the one it follows.
+
+        :param agent_id: the agent whose jobs they are; ``None``: any.
+        :param times: for how many jobs; ``None``: all.
+        :param outcome: ``completed``, ``aborted`` or ``failed``.
+        :param pages: number of pages, unless the agent has URLs as its input.
+        :param failed_pages: how many of them fail.
+        :param error: the ``error`` of a job that does not complete.
+        :param seconds: time from start to end; ``None``: the sandbox's own.
+        :param log: further log lines, (level, message) each; a message may have several lines.
+        """
+        answers.to_json(error)
+        self._account.plan(agent_id, times, Plan(outcome, pages, failed_pages, error, seconds, tuple(log)))
+
+    def add_log(self, job_id: int, message: str, *, level: str = "INFO") -> None:
+        """
+        Write an entry into a job's log.
+
+        :param job_id: the job.
+        :param message: what it says; may have several lines.
+        :param level: ``INFO``, ``WARN``, ``ERROR`` and so on.
+        """
+        self._account.add_log(self._job(job_id), message, level)
+
+    # Agents and files
+
+    def set_agent(self, agent_id: str, data: bytes | str | Sequence[Mapping[str, str]], *, collection: int = 1) -> None:
+        """
+        Add an agent, or replace one collection of it, for jobs that start from now on.
+
+        :param agent_id: its id.
+        :param data: the CSV as bytes or text, or its rows.
+        :param collection: the collection's number.
+        """
+        content = content_from(data)
+        agent = self._account.agents.get(agent_id) or Agent(agent_id, {})
+        self._account.set_agent(agent.with_content(collection, content))
+
+    def downloads(self, **options: Any) -> None:
+        """
+        Change how the download port serves files.
+
+        :param options: fields of :class:`~airflow_provider_agenty.sandbox.options.DownloadOptions`:
+            ``ranges``, ``etag``, ``encoding``, ``length``, ``link_seconds``.
+        """
+        self._download_options.set(**options)
+
+    def expire_links(self) -> None:
+        """Let all links expire that have been given out so far."""
+        self._links.expire_all()
+
+    # Faults
+
+    def fault(
+        self,
+        method: str,
+        path: str,
+        *,
+        host: str = "api",
+        job_id: int | None = None,
+        agent_id: str | None = None,
+        times: int | None = 1,
+        after: int = 0,
+        drop: str | None = None,
+        reset: bool = False,
+        hold: str | None = None,
+        delay_before: float = 0.0,
+        delay_after: float = 0.0,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        acted: bool = False,
+        redirect: str | None = None,
+        cut: int | None = None,
+        truncate: int | None = None,
+        content_length: int | None = None,
+        bytes_per_second: float | None = None,
+        content: bytes | None = None,
+        expired: bool = False,
+    ) -> Fault:
+        """
+        Let requests go wrong. Several faults that fit a request all apply, the first one outermost.
+
+        Which requests:
+
+        :param method: HTTP method, ``*`` for any.
+        :param path: path below the base URL, as in ``/jobs/start``; ``*`` and ``{id}`` stand for one segment,
+            ``**`` for any number of them. On the download port, the whole path.
+        :param host: ``"api"`` or ``"downloads"``.
+        :param job_id: only those for this job.
+        :param agent_id: only those for this agent or its jobs.
+        :param times: how many of them; ``None``: all.
+        :param after: how many of them to let pass first.
+
+        What goes wrong:
+
+        :param drop: ``"before"``: the connection ends and the request is not acted on; ``"after"``: it is acted
+            on, and the connection ends before the answer.
+        :param reset: connections end with a reset (RST) instead of an ordinary end.
+        :param hold: ``"before"`` or ``"after"`` it is acted on: wait until :meth:`Fault.release`.
+        :param delay_before: seconds to wait before it is acted on.
+        :param delay_after: seconds to wait before the answer, after it has been acted on.
+        :param status: answer with this HTTP status instead.
+        :param headers: headers of that answer, such as ``Retry-After``.
+        :param body: body of that answer: bytes, text (HTML where it starts with ``<``) or JSON; alone, with 200.
+        :param acted: whether the request is acted on before it is answered in that way.
+        :param redirect: answer with a redirect (302, or ``status``) to this URL.
+        :param cut: end the connection after so many bytes of the body.
+        :param truncate: send only so many bytes of the body, as if that were all.
+        :param content_length: announce this length, whatever the body's is.
+        :param bytes_per_second: send the body at this speed.
+        :param content: on the download port: serve these bytes instead of the file.
+        :param expired: on the download port: refuse the link as expired.
+        :returns: the fault, to wait for it, to release or remove it.
+        :raises ValueError: a value cannot be used, or nothing is to go wrong.
+        """
+        given = dict(locals())
+        del given["self"]
+        given |= {"method": method.upper(), "headers": dict(headers or {})}
+        return self._faults.add(Fault(**given))
+
+    def download_fault(self, **arguments: Any) -> Fault:
+        """Let downloads go wrong: :meth:`fault` for every GET on the download port."""
+        return self.fault("GET", "/**", host="downloads", **arguments)
 
     @property
     def agent_ids(self) -> list[str]:
         """The ids of its agents."""
         return sorted(self._account.agents)
 
-    def _about(self) -> dict[str, Any]:
-        return {
-            "url": self.url,
-            "download_url": self.download_url,
-            "key": self.key,
-            "forbidden_key": self.forbidden_key,
-            "connection": self.connection,
-            "agents": self.agent_ids,
-        }
+    def _job(self, job_id: int) -> Job:
+        job = self._account.job(job_id)
+        if job is None:
+            raise LookupError(f"The sandbox has no job {job_id}.")
+        return job
 
-    def _command(self, name: str, /, **arguments: Any) -> Any:
-        return self._commands.run(name, arguments)
+    def _need_agent(self, agent_id: str) -> None:
+        if agent_id not in self._account.agents:
+            raise LookupError(f"The sandbox has no agent {agent_id}.")

@@ -6,18 +6,21 @@ import asyncio
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty.sandbox import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_provider_agenty.sandbox.recorder import RecordedRequest
     from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
 
 MOMENTS = (None, "before", "after")
 _PLACEHOLDER = re.compile(r"\\\*\\\*|\\\*|\\\{[^/{}]*\\\}")
-_HOLD_TICK = 0.01
+_TICK = 0.01
 _SLOW_TICK = 0.05
 
 
@@ -27,7 +30,7 @@ class _CutOff(Exception):  # noqa: N818 - not an error: the way out of an answer
 
 @dataclass(kw_only=True, eq=False)
 class Fault:
-    """Something that goes wrong with requests of one kind. See :meth:`Controls.fault` for each field."""
+    """Something that goes wrong with requests of one kind. See :meth:`Sandbox.fault` for each field."""
 
     method: str
     path: str
@@ -53,11 +56,11 @@ class Fault:
     content: bytes | None = None
     expired: bool = False
 
-    id: int = 0
     seen: int = 0
     hits: int = 0
     holding: int = 0
     released: bool = False
+    removed: bool = False
 
     def __post_init__(self) -> None:
         if self.drop not in MOMENTS or self.hold not in MOMENTS:
@@ -95,7 +98,8 @@ class Fault:
     def matches(self, request: RecordedRequest) -> bool:
         """Return whether a request is of the kind that it is about."""
         return (
-            self.host == request.host
+            not self.removed
+            and self.host == request.host
             and self.method in ("*", request.method)
             and self.job_id in (None, request.job_id)
             and self.agent_id in (None, request.agent_id)
@@ -111,17 +115,34 @@ class Fault:
         """Let go of the requests that are held, and hold no more."""
         self.released = True
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return how it stands."""
-        return {
-            "id": self.id,
-            "method": self.method,
-            "path": self.path,
-            "host": self.host,
-            "seen": self.seen,
-            "hits": self.hits,
-            "holding": self.holding,
-        }
+    def wait(self, hits: int = 1, timeout: float = 30.0) -> None:
+        """
+        Wait until it has struck.
+
+        :param hits: how often.
+        :param timeout: seconds after which to give up.
+        :raises TimeoutError: it has not struck that often by then.
+        """
+        wait_until(
+            lambda: self.hits >= hits, timeout, f"the fault {self.method} {self.path} has not struck {hits} times"
+        )
+
+    def remove(self) -> None:
+        """Switch it off; what it holds goes on."""
+        self.removed = self.released = True
+
+
+def wait_until(condition: Callable[[], bool], timeout: float, problem: str) -> None:
+    """
+    Wait for something that another thread brings about.
+
+    :raises TimeoutError: it has not come about after so many seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"After {timeout:g} s {problem}.")
+        time.sleep(_TICK)
 
 
 def path_pattern(path: str) -> re.Pattern[str]:
@@ -139,43 +160,19 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
-        self._count = 0
 
     def add(self, fault: Fault) -> Fault:
         """Switch a fault on."""
         with self._lock:
-            self._count += 1
-            fault.id = self._count
             self._faults.append(fault)
-            return fault
-
-    def get(self, fault_id: int) -> Fault:
-        """
-        Return a fault.
-
-        :raises LookupError: there is none of that number.
-        """
-        with self._lock:
-            for fault in self._faults:
-                if fault.id == fault_id:
-                    return fault
-        raise LookupError(f"There is no fault {fault_id}.")
-
-    def all(self) -> list[Fault]:
-        """Return all faults, used up or not."""
-        with self._lock:
-            return list(self._faults)
-
-    def remove(self, fault: Fault) -> None:
-        """Switch a fault off; what it holds goes on."""
-        with self._lock:
-            fault.release()
-            self._faults = [each for each in self._faults if each is not fault]
+        return fault
 
     def clear(self) -> None:
         """Switch all faults off."""
-        for fault in self.all():
-            self.remove(fault)
+        with self._lock:
+            for fault in self._faults:
+                fault.remove()
+            self._faults.clear()
 
     def around(self, app: App, request: RecordedRequest) -> App:
         """Return the application as this request shall find it."""
@@ -321,7 +318,7 @@ class _Faulty:
         try:
             # Not an asyncio.Event: it is released from other threads.
             while not self._fault.released:  # noqa: ASYNC110
-                await asyncio.sleep(_HOLD_TICK)
+                await asyncio.sleep(_TICK)
         finally:
             self._fault.holding -= 1
 

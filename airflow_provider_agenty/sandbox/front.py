@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
 
 API_PREFIX = "/v2"
-CONTROL_PREFIX = "/_sandbox"
 KEY_HEADER = "x-agenty-apikey"
 KEY_PARAMETER = "apikey"
 _MOST_BODY_BYTES = 64 * 1024 * 1024
@@ -34,7 +33,6 @@ class FrontDoor:
     :param host: ``"api"`` or ``"downloads"``.
     :param app: the application behind it. It finds the key in ``scope["state"]["key"]`` and the query in
         ``scope["state"]["query"]``.
-    :param control: what answers below ``/_sandbox``, neither recorded nor subject to faults, if anything.
     """
 
     def __init__(
@@ -46,7 +44,6 @@ class FrontDoor:
         account: Account,
         recorder: Recorder,
         faults: Faults,
-        control: App | None = None,
     ) -> None:
         self._host = host
         self._app = app
@@ -54,13 +51,9 @@ class FrontDoor:
         self._account = account
         self._recorder = recorder
         self._faults = faults
-        self._control = control
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if self._control is not None and (scope["path"] + "/").startswith(CONTROL_PREFIX + "/"):
-            await self._control(scope, receive, send)
-            return
         body = await _read_body(receive)
         if body is None:
             return

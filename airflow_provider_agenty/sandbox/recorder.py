@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 MOST_REQUESTS = 200_000
 
@@ -44,10 +43,6 @@ class RecordedRequest:
     job_id: int | None = None
     agent_id: str | None = None
     status: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON primitives."""
-        return asdict(self)
 
 
 class Recorder:

@@ -46,9 +46,9 @@ def test_a_long_cell_is_served_whatever_limit_the_process_has(new_client, tmp_pa
     assert csv.field_size_limit() == before
 
 
-def test_text_that_is_none_is_in_the_result_as_json_can_say_it(client, controls):
-    controls.set_agent(BOOKS, [{"name": "half: \ud83d"}])
-    job_id = controls.add_older_jobs(BOOKS, 1)[0]
+def test_text_that_is_none_is_in_the_result_as_json_can_say_it(client, sandbox):
+    sandbox.set_agent(BOOKS, [{"name": "half: \ud83d"}])
+    job_id = sandbox.add_older_jobs(BOOKS, 1)[0]
     answer = client.get(f"/jobs/{job_id}/result")
     assert b'"half: \\ud83d"' in answer.content
     assert answer.json()["result"] == [{"name": "half: \ud83d"}]

@@ -86,14 +86,14 @@ def test_links_differ_and_are_not_in_the_book_of_requests(client, sandbox, finis
     assert sandbox.requests[-1].path == urlsplit(first).path
 
 
-def test_links_expire(client, clock, controls, finished):
+def test_links_expire(client, clock, sandbox, finished):
     link = client.link(finished)
     clock.now += 299
     assert fetch(link).status_code == 200
     clock.now += 2
     assert (fetch(link).status_code, "expired" in fetch(link).text) == (403, True)
     another = client.link(finished)
-    controls.expire_links()
+    sandbox.expire_links()
     assert fetch(another).status_code == 403
     assert fetch(client.link(finished)).status_code == 200
 
@@ -136,23 +136,23 @@ class TestRanges:
         answer = fetch(link, Range=f"bytes={size}-")
         assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{size}")
 
-    def test_can_be_switched_off(self, client, controls, finished):
-        controls.downloads(ranges=False, etag=False)
+    def test_can_be_switched_off(self, client, sandbox, finished):
+        sandbox.downloads(ranges=False, etag=False)
         answer = fetch(client.link(finished), Range="bytes=5-")
         assert answer.status_code == 200
         assert "etag" not in answer.headers
         assert "accept-ranges" not in answer.headers
 
-    def test_without_an_etag_if_range_never_fits(self, client, controls, finished):
+    def test_without_an_etag_if_range_never_fits(self, client, sandbox, finished):
         etag = fetch(client.link(finished)).headers["etag"]
-        controls.downloads(etag=False)
+        sandbox.downloads(etag=False)
         assert fetch(client.link(finished), Range="bytes=5-", **{"If-Range": etag}).status_code == 200
 
 
 class TestEncodingAndLength:
     @pytest.mark.parametrize(("encoding", "members"), [("gzip", 1), ("gzip-members", 3)])
-    def test_gzip(self, client, controls, finished, encoding, members):
-        controls.downloads(encoding=encoding)
+    def test_gzip(self, client, sandbox, finished, encoding, members):
+        sandbox.downloads(encoding=encoding)
         expected = (SAMPLES / f"{BOOKS}.csv").read_bytes()
         response, body = raw(client.link(finished), **{"Accept-Encoding": "gzip"})
         assert response.headers["content-encoding"] == "gzip"
@@ -162,25 +162,25 @@ class TestEncodingAndLength:
         response, body = raw(client.link(finished))
         assert (response.headers["content-encoding"], body) == (None, expected)
 
-    def test_chunked(self, client, controls, finished):
-        controls.downloads(length="chunked")
+    def test_chunked(self, client, sandbox, finished):
+        sandbox.downloads(length="chunked")
         response, body = raw(client.link(finished))
         assert response.headers["transfer-encoding"] == "chunked"
         assert response.headers["content-length"] is None
         assert body == (SAMPLES / f"{BOOKS}.csv").read_bytes()
 
-    def test_no_length_at_all(self, client, controls, finished):
-        controls.downloads(length="none")
+    def test_no_length_at_all(self, client, sandbox, finished):
+        sandbox.downloads(length="none")
         response, body = raw(client.link(finished))
         assert response.headers["transfer-encoding"] is None
         assert response.headers["content-length"] is None
         assert body == (SAMPLES / f"{BOOKS}.csv").read_bytes()
 
-    def test_head(self, client, finished, controls):
+    def test_head(self, client, finished, sandbox):
         response, body = raw(client.link(finished), "HEAD")
         assert response.headers["content-length"] == str((SAMPLES / f"{BOOKS}.csv").stat().st_size)
         assert body == b""
-        controls.downloads(length="none")
+        sandbox.downloads(length="none")
         parts = urlsplit(client.link(finished))
         with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
             connection.sendall(f"HEAD {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -188,9 +188,9 @@ class TestEncodingAndLength:
                 assert answer.read().endswith(b"\r\n\r\n")
 
     @pytest.mark.parametrize("options", [{"length": "long"}, {"encoding": "br"}, {"speed": 1}])
-    def test_options_that_cannot_be_are_refused(self, controls, options):
+    def test_options_that_cannot_be_are_refused(self, sandbox, options):
         with pytest.raises(ValueError, match=next(iter(options))):
-            controls.downloads(**options)
+            sandbox.downloads(**options)
 
 
 def count_members(body):
@@ -253,12 +253,12 @@ class TestContents:
             assert (answer.status_code, answer.content, answer.headers["content-length"]) == (200, b"", "0")
             assert client.get(f"/jobs/{job_id}/result").json()["total"] == 0
 
-    def test_an_agent_can_be_set_while_it_runs_and_older_jobs_keep_theirs(self, client, controls, finished):
-        controls.set_agent(BOOKS, b"name\nNew\n")
-        controls.set_agent(BOOKS, [{"x": "1"}], collection=2)
-        controls.set_agent("q1w2e3r4t5", "a\n1\n")
+    def test_an_agent_can_be_set_while_it_runs_and_older_jobs_keep_theirs(self, client, sandbox, finished):
+        sandbox.set_agent(BOOKS, b"name\nNew\n")
+        sandbox.set_agent(BOOKS, [{"x": "1"}], collection=2)
+        sandbox.set_agent("q1w2e3r4t5", "a\n1\n")
         job_id = client.start().json()["job_id"]
-        controls.set_status(job_id, "completed")
+        sandbox.set_status(job_id, "completed")
         assert fetch(client.link(job_id)).content == b"name\nNew\n"
         assert fetch(client.link(job_id, collection=2)).content == b"x\r\n1\r\n"
         assert client.get(f"/jobs/{finished}/result").json()["total"] == 60
