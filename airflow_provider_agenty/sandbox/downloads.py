@@ -95,18 +95,16 @@ class Downloads:
             await _refuse(send, 400, "KeyLeaked", "This host must not be sent an API key")
             return
         claim, refusal = self._links.read(scope["path"], scope["state"]["query"].get("signature", ""))
-        if claim is None or scope["state"].get("expired"):
-            await _refuse(send, 403, "AccessDenied", refusal or "Request has expired")
+        if claim is None:
+            await _refuse(send, 403, "AccessDenied", refusal)
             return
-        content = self._content(claim, scope)
+        content = self._content(claim)
         if content is None:
             await _refuse(send, 404, "NoSuchKey", "The specified file does not exist")
             return
         await self._serve(content, scope, receive, send)
 
-    def _content(self, claim: dict[str, Any], scope: Scope) -> Content | None:
-        if (other := scope["state"].get("content")) is not None:
-            return CsvBytes(other)
+    def _content(self, claim: dict[str, Any]) -> Content | None:
         job = self._account.job(claim["job"])
         if job is None:
             return None
@@ -131,7 +129,7 @@ class Downloads:
             headers["accept-ranges"] = "bytes"
             start, stop, status = _requested_range(request, size, etag if self._options.etag else None)
         if status == 416:
-            await _start(send, 416, {**headers, "content-range": f"bytes */{size}", "content-length": "0"})
+            await wire.send_start(send, 416, {**headers, "content-range": f"bytes */{size}", "content-length": "0"})
             await send({"type": "http.response.body", "body": b""})
             return
         if status == 206:
@@ -172,18 +170,13 @@ class Downloads:
             return
         if self._options.length == "content-length" and length is not None:
             headers["content-length"] = str(length)
-        await _start(send, status, headers)
+        await wire.send_start(send, status, headers)
         transport = wire.transport_of(scope)
         for chunk in chunks:
             if transport.is_closing():
                 return
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-async def _start(send: Send, status: int, headers: dict[str, str]) -> None:
-    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
 
 
 async def _send_until_closed(
@@ -206,7 +199,7 @@ async def _refuse(send: Send, status: int, code: str, message: str) -> None:
     # File hosts answer in XML; a client that takes it for the file lands it as one.
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
     headers = {"content-type": "application/xml", "content-length": str(len(body))}
-    await _start(send, status, headers)
+    await wire.send_start(send, status, headers)
     await send({"type": "http.response.body", "body": body.encode()})
 
 

@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_agenty.sandbox import answers
 from airflow_provider_agenty.sandbox.account import Account
@@ -15,7 +15,7 @@ from airflow_provider_agenty.sandbox.answers import QUIRKS
 from airflow_provider_agenty.sandbox.api import JobsApi
 from airflow_provider_agenty.sandbox.content import content_from
 from airflow_provider_agenty.sandbox.downloads import Downloads, Links
-from airflow_provider_agenty.sandbox.faults import Fault, Faults, path_pattern, wait_until
+from airflow_provider_agenty.sandbox.faults import Fault, path_pattern, wait_until
 from airflow_provider_agenty.sandbox.front import API_PREFIX, FrontDoor
 from airflow_provider_agenty.sandbox.options import ApiOptions, DownloadOptions
 from airflow_provider_agenty.sandbox.recorder import Recorder
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_agenty.sandbox.job import Job
     from airflow_provider_agenty.sandbox.recorder import RecordedRequest
+
+FaultKind = TypeVar("FaultKind", bound=Fault)
 
 
 class Sandbox:
@@ -98,7 +100,7 @@ class Sandbox:
             load_agents(agents), seconds=seconds, parallel_jobs=parallel_jobs, manual=manual, clock=clock
         )
         self._recorder = Recorder()
-        self._faults = Faults()
+        self._faults: list[Fault] = []
         self._download_options = DownloadOptions(link_seconds=link_seconds)
         self._links = Links(self._account, self._download_options)
         around = {"options": options, "account": self._account, "recorder": self._recorder, "faults": self._faults}
@@ -209,7 +211,8 @@ class Sandbox:
 
     def clear(self) -> None:
         """Forget requests, connections, the counts of starts and stops, and all faults. Jobs stay."""
-        self._faults.clear()
+        while self._faults:
+            self._faults.pop().remove()
         self._recorder.clear()
         self._account.started_by_clients.clear()
         self._account.stop_requests.clear()
@@ -347,77 +350,26 @@ class Sandbox:
 
     # Faults
 
-    def fault(
-        self,
-        method: str,
-        path: str,
-        *,
-        host: str = "api",
-        job_id: int | None = None,
-        agent_id: str | None = None,
-        times: int | None = 1,
-        after: int = 0,
-        drop: str | None = None,
-        reset: bool = False,
-        hold: str | None = None,
-        delay_before: float = 0.0,
-        delay_after: float = 0.0,
-        status: int | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Any = None,
-        acted: bool = False,
-        redirect: str | None = None,
-        cut: int | None = None,
-        truncate: int | None = None,
-        content_length: int | None = None,
-        bytes_per_second: float | None = None,
-        content: bytes | None = None,
-        expired: bool = False,
-    ) -> Fault:
+    def fault(self, method: str, path: str, **what: Any) -> Fault:
         """
         Let requests go wrong. Several faults that fit a request all apply, the first one outermost.
 
-        Which requests:
-
         :param method: HTTP method, ``*`` for any.
         :param path: path below the base URL, as in ``/jobs/start``; ``*`` and ``{id}`` stand for one segment,
-            ``**`` for any number of them. On the download port, the whole path.
-        :param host: ``"api"`` or ``"downloads"``.
-        :param job_id: only those for this job.
-        :param agent_id: only those for this agent or its jobs.
-        :param times: how many of them; ``None``: all.
-        :param after: how many of them to let pass first.
-
-        What goes wrong:
-
-        :param drop: ``"before"``: the connection ends and the request is not acted on; ``"after"``: it is acted
-            on, and the connection ends before the answer.
-        :param reset: connections end with a reset (RST) instead of an ordinary end.
-        :param hold: ``"before"`` or ``"after"`` it is acted on: wait until :meth:`Fault.release`.
-        :param delay_before: seconds to wait before it is acted on.
-        :param delay_after: seconds to wait before the answer, after it has been acted on.
-        :param status: answer with this HTTP status instead.
-        :param headers: headers of that answer, such as ``Retry-After``.
-        :param body: body of that answer: bytes, text (HTML where it starts with ``<``) or JSON; alone, with 200.
-        :param acted: whether the request is acted on before it is answered in that way.
-        :param redirect: answer with a redirect (302, or ``status``) to this URL.
-        :param cut: end the connection after so many bytes of the body.
-        :param truncate: send only so many bytes of the body, as if that were all.
-        :param content_length: announce this length, whatever the body's is.
-        :param bytes_per_second: send the body at this speed.
-        :param content: on the download port: serve these bytes instead of the file.
-        :param expired: on the download port: refuse the link as expired.
+            ``**`` for any number of them.
+        :param what: which of these requests, and what goes wrong: see :class:`Fault`.
         :returns: the fault, to wait for it, to release or remove it.
-        :raises ValueError: a value cannot be used, or nothing is to go wrong.
         """
-        given = dict(locals())
-        del given["self"]
-        given |= {"method": method.upper(), "headers": dict(headers or {})}
-        return self._faults.add(Fault(**given))
+        return self.add_fault(Fault(method, path, **what))
 
-    def download_fault(self, **arguments: Any) -> Fault:
+    def download_fault(self, **what: Any) -> Fault:
         """Let downloads go wrong: :meth:`fault` for every GET on the download port."""
-        return self.fault("GET", "/**", host="downloads", **arguments)
+        return self.fault("GET", "/**", host="downloads", **what)
+
+    def add_fault(self, fault: FaultKind) -> FaultKind:
+        """Switch on a fault, which may be of a class derived from :class:`Fault`; return it."""
+        self._faults.append(fault)
+        return fault
 
     @property
     def agent_ids(self) -> list[str]:

@@ -13,7 +13,7 @@ from airflow_provider_agenty.sandbox.recorder import RecordedRequest, Recorder
 
 if TYPE_CHECKING:
     from airflow_provider_agenty.sandbox.account import Account
-    from airflow_provider_agenty.sandbox.faults import Faults
+    from airflow_provider_agenty.sandbox.faults import Fault
     from airflow_provider_agenty.sandbox.options import ApiOptions
     from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
 
@@ -43,7 +43,7 @@ class FrontDoor:
         options: ApiOptions,
         account: Account,
         recorder: Recorder,
-        faults: Faults,
+        faults: list[Fault],
     ) -> None:
         self._host = host
         self._app = app
@@ -69,7 +69,11 @@ class FrontDoor:
                 request.status = message["status"]
             await send(message)
 
-        app = self._faults.around(self._app, request)
+        app = self._app
+        taken = [fault for fault in list(self._faults) if fault.takes(request)]
+        # The fault that was switched on first is the outermost.
+        for fault in reversed(taken):
+            app = fault.around(app)
         try:
             await app(scope, _replay(body, receive), send_noting_status)
         except asyncio.CancelledError:

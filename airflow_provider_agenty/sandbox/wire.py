@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -44,12 +43,10 @@ def transport_of(scope: Scope) -> asyncio.Transport:
     return cast("asyncio.Transport", scope["state"]["transport"])
 
 
-def reset(transport: asyncio.Transport) -> None:
-    """End a connection so that its other side sees a reset (RST), not an end."""
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+async def send_start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+    """Begin an answer."""
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
 
 
 def close(transport: asyncio.Transport) -> None:

@@ -152,7 +152,7 @@ def test_it_speaks_tls(tmp_path):
         assert sandbox.connection["extra"] == {"verify": str(certificate)}
         answer = requests.get(f"{sandbox.url}/jobs", headers=headers, verify=str(certificate), timeout=10)
         assert answer.status_code == 200
-        sandbox.fault("GET", "/jobs", drop="before", reset=True)
+        sandbox.fault("GET", "/jobs", drop="before")
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{sandbox.url}/jobs", headers=headers, verify=str(certificate), timeout=10)
 

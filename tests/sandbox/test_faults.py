@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
-from urllib.parse import urlsplit
 
 import pytest
 import requests
 import urllib3
+
+from tests.sandbox_faults import Reset, SlowBody
 
 BOOKS = "45l0wewqzk"
 
@@ -58,7 +58,7 @@ class TestWhich:
 
     def test_only_one_job_or_agent(self, client, sandbox, finished):
         other = client.start("w9qmlp5475").json()["job_id"]
-        sandbox.fault("GET", "/jobs/**", job_id=other, status=503, times=None)
+        sandbox.fault("GET", f"/jobs/{other}/**", status=503, times=None)
         assert client.get(f"/jobs/{finished}").status_code == 200
         assert client.get(f"/jobs/{other}/logs").status_code == 503
         sandbox.clear()
@@ -90,10 +90,10 @@ class TestWhich:
 
     @pytest.mark.parametrize(
         "what",
-        [{}, {"drop": "now"}, {"hold": "x"}, {"cut": -1}, {"bytes_per_second": 0}, {"host": "x", "status": 500}],
+        [{}, {"drop": "now"}, {"hold": "x"}, {"cut": -1}, {"after": -1, "status": 500}, {"host": "x", "status": 500}],
     )
     def test_what_makes_no_sense_is_refused(self, sandbox, what):
-        with pytest.raises(ValueError, match=r"nothing|before|negative|more than 0|host"):
+        with pytest.raises(ValueError, match=r"nothing|before|negative|host"):
             sandbox.fault("GET", "/jobs", **what)
 
     def test_an_unknown_kind_is_refused(self, sandbox):
@@ -118,7 +118,7 @@ class TestDrops:
 
     @pytest.mark.parametrize("moment", ["before", "after"])
     def test_with_a_reset(self, client, sandbox, moment):
-        sandbox.fault("POST", "/jobs/start", drop=moment, reset=True)
+        sandbox.add_fault(Reset("POST", "/jobs/start", drop=moment))
         with pytest.raises(requests.ConnectionError, match="reset by peer"):
             client.start()
         assert sandbox.starts == (moment == "after")
@@ -171,13 +171,6 @@ class TestAnswers:
         assert (answer.status_code, answer.headers["location"]) == (302, "http://127.0.0.1:9/elsewhere")
         sandbox.fault("GET", "/jobs", redirect="/v2/jobs/1", status=308)
         assert client.get("/jobs", allow_redirects=False).status_code == 308
-
-    def test_truncated_json(self, client, sandbox):
-        sandbox.fault("GET", "/jobs", truncate=20)
-        answer = client.get("/jobs")
-        assert (answer.status_code, answer.headers["content-length"], len(answer.content)) == (200, "20", 20)
-        with pytest.raises(requests.JSONDecodeError):
-            answer.json()
 
 
 class TestWaits:
@@ -262,11 +255,6 @@ class TestBodies:
             answer.raw.read(1)
         assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
-    def test_cut_with_a_reset(self, sandbox, link):
-        sandbox.download_fault(cut=100, reset=True)
-        with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.ConnectionError)):
-            fetch(link)
-
     def test_cut_where_the_end_of_the_connection_is_the_end_of_the_body(self, sandbox, link, whole):
         sandbox.downloads(length="chunked")
         sandbox.download_fault(cut=1000)
@@ -280,49 +268,11 @@ class TestBodies:
         assert answer.status_code == 206
         assert answer.raw.read(50) == whole[100:150]
 
-    def test_truncated_as_if_that_were_all(self, sandbox, link, whole):
-        sandbox.download_fault(truncate=1000)
-        assert fetch(link).content == whole[:1000]
-
-    def test_a_length_that_is_too_large(self, sandbox, link, whole):
-        sandbox.download_fault(content_length=len(whole) + 10)
-        with pytest.raises(requests.exceptions.ChunkedEncodingError):
-            fetch(link)
-
-    def test_a_length_that_is_too_small(self, sandbox, link, whole):
-        sandbox.download_fault(content_length=1000)
-        answer = fetch(link)
-        assert (answer.headers["content-length"], answer.content) == ("1000", whole[:1000])
-        sandbox.download_fault(content_length=1000)
-        parts = urlsplit(link)
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
-            connection.sendall(f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            with connection.makefile("rb") as everything:
-                assert everything.read().endswith(whole)
-
-    def test_a_length_that_lies_about_an_answer_of_ones_own(self, client, sandbox):
-        sandbox.fault("GET", "/jobs", body={"message": "x"}, content_length=500)
-        with pytest.raises(requests.exceptions.ChunkedEncodingError):
-            client.get("/jobs")
-
     def test_slow(self, sandbox, link, whole):
-        sandbox.download_fault(bytes_per_second=40_000)
+        sandbox.add_fault(SlowBody("GET", "/**", host="downloads", bytes_per_second=40_000))
         began = time.monotonic()
         assert fetch(link).content == whole
         assert time.monotonic() - began >= len(whole) / 40_000 * 0.8
-
-    def test_an_expired_link(self, sandbox, link, whole):
-        sandbox.download_fault(expired=True)
-        assert fetch(link).status_code == 403
-        assert fetch(link).content == whole
-
-    def test_a_body_that_changes_between_two_attempts(self, sandbox, link, whole):
-        sandbox.download_fault(content=b"other\r\nbytes\r\n", after=1)
-        first = fetch(link)
-        second = fetch(link, Range="bytes=3-", **{"If-Range": first.headers["etag"]})
-        assert (second.status_code, second.content) == (200, b"other\r\nbytes\r\n")
-        assert second.headers["etag"] != first.headers["etag"]
-        assert fetch(link).content == whole
 
 
 def test_the_server_complains_about_nothing(client, sandbox, finished, caplog):
@@ -330,9 +280,6 @@ def test_the_server_complains_about_nothing(client, sandbox, finished, caplog):
     for what in (
         {"drop": "after"},
         {"cut": 5},
-        {"cut": 5, "reset": True},
-        {"content_length": 5},
-        {"content_length": 10**6},
     ):
         sandbox.download_fault(**what)
         with contextlib.suppress(requests.RequestException):
