@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_provider_agenty.sandbox import Fault, wire
 from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
@@ -57,3 +60,27 @@ class Reset(Fault):
             await wire.disconnected(receive)
 
         return reset
+
+
+@dataclass(eq=False)
+class Reworded(Fault):
+    """JSON answers that ``change`` has put otherwise."""
+
+    change: Callable[[Any], Any] = lambda answer: answer
+
+    def does_something(self) -> bool:
+        return True
+
+    def around(self, app: App) -> App:
+        async def reworded(scope: Scope, receive: Receive, send: Send) -> None:
+            messages: list[Message] = []
+
+            async def keep(message: Message) -> None:
+                messages.append(message)
+
+            await app(scope, receive, keep)
+            body = json.dumps(self.change(json.loads(b"".join(message.get("body", b"") for message in messages))))
+            await wire.send_start(send, messages[0]["status"], {"content-type": "application/json"})
+            await send({"type": "http.response.body", "body": body.encode()})
+
+        return super().around(reworded)

@@ -9,7 +9,6 @@ import threading
 
 from airflow_provider_agenty import __version__
 from airflow_provider_agenty.sandbox import Sandbox
-from airflow_provider_agenty.sandbox.answers import QUIRKS
 
 UNKNOWN = """\
 What it cannot know about the real Agenty: rate limits and their Retry-After, how long links live, the bodies of
@@ -29,9 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
             parallel_jobs=given.parallel_jobs or None,
             page_cap=given.page_cap,
             key=given.key,
-            forbidden_key=given.forbidden_key,
             stop_status=given.stop_status,
-            quirks=given.quirk,
             link_seconds=given.link_seconds,
             port=given.port,
             download_port=given.download_port,
@@ -74,13 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=0, metavar="N", help="port of the API; 0: a free one")
     add("--download-port", type=int, default=0, metavar="N", help="port of the downloads; 0: a free one")
     add("--key", help="the API key; default: a new one each time")
-    add("--forbidden-key", metavar="KEY", help="a key that gets 403 everywhere; default: a new one each time")
     add("--seconds", type=float, default=5.0, metavar="S", help="how long a job takes that need not wait")
     add("--parallel-jobs", type=int, default=2, metavar="N", help="jobs that run at once; 0: no limit")
     add("--page-cap", type=int, default=1000, metavar="N", help="most rows or jobs on one page")
     add("--link-seconds", type=float, default=300.0, metavar="S", help="how long a download link can be used")
     add("--stop-status", type=int, default=400, metavar="N", help="HTTP status of an answered stop")
-    add("--quirk", action="append", default=[], choices=sorted(QUIRKS), help="a deviation of the answers; repeatable")
     add("--certfile", metavar="FILE", help="certificate: the API port speaks TLS")
     add("--keyfile", metavar="FILE", help="its key")
     return parser

@@ -5,28 +5,26 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_agenty.sandbox import answers
 from airflow_provider_agenty.sandbox.account import Account
 from airflow_provider_agenty.sandbox.agent import Agent, Plan, load_agents
-from airflow_provider_agenty.sandbox.answers import QUIRKS
 from airflow_provider_agenty.sandbox.api import JobsApi
 from airflow_provider_agenty.sandbox.content import content_from
 from airflow_provider_agenty.sandbox.downloads import Downloads, Links
 from airflow_provider_agenty.sandbox.faults import Fault, path_pattern, wait_until
 from airflow_provider_agenty.sandbox.front import API_PREFIX, FrontDoor
-from airflow_provider_agenty.sandbox.options import ApiOptions, DownloadOptions
-from airflow_provider_agenty.sandbox.recorder import Recorder
-from airflow_provider_agenty.sandbox.server import LOOPBACK, Port, ServerThread
+from airflow_provider_agenty.sandbox.server import LOOPBACK, ServerThread, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from airflow_provider_agenty.sandbox.front import RecordedRequest
     from airflow_provider_agenty.sandbox.job import Job
-    from airflow_provider_agenty.sandbox.recorder import RecordedRequest
 
 FaultKind = TypeVar("FaultKind", bound=Fault)
 
@@ -46,10 +44,7 @@ class Sandbox:
     :param page_cap: most rows or jobs on one page, whatever ``limit`` asks for; default 1000.
     :param manual: new jobs stay ``submitted`` until :meth:`set_status`.
     :param key: the API key; ``None``: a new one, not like any other.
-    :param forbidden_key: a key that may do nothing (403); ``None``: a new one.
     :param stop_status: HTTP status of an answered stop; Agenty documents 400.
-    :param quirks: deviations of the answers: names from
-        :data:`~airflow_provider_agenty.sandbox.answers.QUIRKS`.
     :param link_seconds: how long a download link can be used; default 300.
     :param port: port of the API; 0: a free one.
     :param download_port: port of the downloads; 0: a free one.
@@ -68,9 +63,7 @@ class Sandbox:
         page_cap: int = 1000,
         manual: bool = False,
         key: str | None = None,
-        forbidden_key: str | None = None,
         stop_status: int = 400,
-        quirks: Collection[str] = (),
         link_seconds: float = 300.0,
         port: int = 0,
         download_port: int = 0,
@@ -90,31 +83,20 @@ class Sandbox:
         for file in (certfile, keyfile):
             if file is not None and not Path(file).is_file():
                 raise ValueError(f"There is no file {file}.")
-        if unknown := set(quirks) - QUIRKS.keys():
-            raise ValueError(f"Unknown quirks: {', '.join(sorted(unknown))}. There are: {', '.join(QUIRKS)}.")
         self.key = key or secrets.token_hex(16)
-        self.forbidden_key = forbidden_key or secrets.token_hex(16)
         self._certfile = certfile
-        options = ApiOptions(self.key, self.forbidden_key, page_cap, stop_status, frozenset(quirks))
         self._account = Account(
             load_agents(agents), seconds=seconds, parallel_jobs=parallel_jobs, manual=manual, clock=clock
         )
-        self._recorder = Recorder()
-        self._faults: list[Fault] = []
-        self._download_options = DownloadOptions(link_seconds=link_seconds)
-        self._links = Links(self._account, self._download_options)
-        around = {"options": options, "account": self._account, "recorder": self._recorder, "faults": self._faults}
-        api = FrontDoor(
-            "api",
-            JobsApi(self._account, options, self._links).application(),
-            **around,  # type: ignore[arg-type]
+        self._links = Links(self._account)
+        self.downloads(link_seconds=link_seconds)
+        self._front = FrontDoor(self.key, self._account)
+        api = JobsApi(self._account, self._links, self.key, page_cap, stop_status).application()
+        downloads = Downloads(self._account, self._links)
+        self._ports = (
+            (configure(self._front.before("api", api), certfile, keyfile), port),
+            (configure(self._front.before("downloads", downloads)), download_port),
         )
-        downloads = FrontDoor(
-            "downloads",
-            Downloads(self._account, self._links, self._download_options),
-            **around,  # type: ignore[arg-type]
-        )
-        self._ports = [Port("api", api, port, certfile, keyfile), Port("downloads", downloads, download_port)]
         self._server: ServerThread | None = None
 
     def start(self) -> Self:
@@ -126,7 +108,7 @@ class Sandbox:
         """
         if self._server is not None:
             raise RuntimeError("A sandbox can be started only once; make a new one.")
-        self._server = ServerThread(self._ports, self._recorder)
+        self._server = ServerThread(*self._ports)
         scheme = "http" if self._certfile is None else "https"
         self.url = f"{scheme}://{LOOPBACK}:{self._server.numbers[0]}{API_PREFIX}"
         self.download_url = self._links.base_url = f"http://{LOOPBACK}:{self._server.numbers[1]}"
@@ -164,7 +146,8 @@ class Sandbox:
     @property
     def requests(self) -> list[RecordedRequest]:
         """All requests to both ports, oldest first."""
-        return self._recorder.requests
+        with self._account.lock:
+            return list(self._front.requests)
 
     @property
     def starts(self) -> int:
@@ -206,16 +189,18 @@ class Sandbox:
 
     @property
     def connections(self) -> dict[str, int]:
-        """How many TCP connections were made, to ``"api"`` and to ``"downloads"``."""
-        return self._recorder.connections
+        """Over how many TCP connections the requests came, to ``"api"`` and to ``"downloads"``."""
+        used = {(each.host, each.client_port) for each in self.requests}
+        return {name: sum(host == name for host, _ in used) for name in ("api", "downloads")}
 
     def clear(self) -> None:
         """Forget requests, connections, the counts of starts and stops, and all faults. Jobs stay."""
-        while self._faults:
-            self._faults.pop().remove()
-        self._recorder.clear()
-        self._account.started_by_clients.clear()
-        self._account.stop_requests.clear()
+        with self._account.lock:
+            for fault in self._front.faults:
+                fault.remove()
+            for book in (self._front.faults, self._front.requests, self._account.started_by_clients):
+                book.clear()
+            self._account.stop_requests.clear()
 
     def wait_for_request(self, method: str, path: str, *, count: int = 1, timeout: float = 30.0) -> None:
         """
@@ -339,10 +324,10 @@ class Sandbox:
         """
         Change how the download port serves files.
 
-        :param options: fields of :class:`~airflow_provider_agenty.sandbox.options.DownloadOptions`:
-            ``ranges``, ``etag``, ``encoding``, ``length``, ``link_seconds``.
+        :param options: ``ranges`` and ``etag``: whether there are any; ``gzip``: whether clients that accept it get
+            it; ``link_seconds``: how long a link can be used.
         """
-        self._download_options.set(**options)
+        self._links.options = replace(self._links.options, **options)
 
     def expire_links(self) -> None:
         """Let all links expire that have been given out so far."""
@@ -368,7 +353,8 @@ class Sandbox:
 
     def add_fault(self, fault: FaultKind) -> FaultKind:
         """Switch on a fault, which may be of a class derived from :class:`Fault`; return it."""
-        self._faults.append(fault)
+        with self._account.lock:
+            self._front.faults.append(fault)
         return fault
 
     @property

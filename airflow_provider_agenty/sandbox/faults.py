@@ -14,7 +14,7 @@ from airflow_provider_agenty.sandbox import wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from airflow_provider_agenty.sandbox.recorder import RecordedRequest
+    from airflow_provider_agenty.sandbox.front import RecordedRequest
     from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
 
 _PLACEHOLDER = re.compile(r"\\\*\\\*|\\\*|\\\{[^/{}]*\\\}")

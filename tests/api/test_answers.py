@@ -194,9 +194,11 @@ def test_a_wrong_key_is_an_auth_error_that_says_where_to_look(connect: Any, sand
     assert len(sandbox.requests) == 1
 
 
-def test_a_key_without_permission_is_an_auth_error_that_says_so(connect: Any, sandbox: Sandbox) -> None:
+def test_a_key_without_permission_is_an_auth_error_that_says_so(hook: AgentyHook, sandbox: Sandbox) -> None:
+    body = {"status_code": 403, "message": "You don't have permission to do that"}
+    sandbox.fault("POST", "/jobs/start", status=403, body=body)
     with pytest.raises(AgentyAuthError, match=r"403.*permission.*may not do this.*role"):
-        connect(password=sandbox.forbidden_key).start_job(BOOKS)
+        hook.start_job(BOOKS)
 
     assert sandbox.starts == 0
 

@@ -88,16 +88,16 @@ def test_the_options_reach_the_sandbox():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = ["--port", str(port), "--key", "k1", "--forbidden-key", "k2", "--page-cap", "10"]
-    arguments += ["--quirk", "wrapped", "--quirk", "camel_case_link", "--stop-status", "200"]
+    arguments = ["--port", str(port), "--key", "k1", "--page-cap", "10"]
+    arguments += ["--stop-status", "200"]
     with running(*arguments) as (_, banner):
         url = f"http://127.0.0.1:{port}/v2"
         assert address(banner) == url
-        job = requests.post(f"{url}/jobs/start?apikey=k1", json={"agent_id": BOOKS}, timeout=10).json()["data"]
+        job = requests.post(f"{url}/jobs/start?apikey=k1", json={"agent_id": BOOKS}, timeout=10).json()
         answer = requests.get(f"{url}/jobs/{job['job_id']}/export?apikey=k1", timeout=10).json()
-        assert list(answer["data"]) == ["downloadLink"]
-        assert requests.get(f"{url}/jobs?apikey=k2", timeout=10).status_code == 403
-        assert requests.get(f"{url}/jobs?apikey=k1", timeout=10).json()["data"]["limit"] == 10
+        assert list(answer) == ["downloadlink"]
+        assert requests.get(f"{url}/jobs?apikey=k2", timeout=10).status_code == 401
+        assert requests.get(f"{url}/jobs?apikey=k1", timeout=10).json()["limit"] == 10
         assert requests.get(f"{url}/jobs/{job['job_id']}/stop?apikey=k1", timeout=10).status_code == 200
 
 

@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from airflow_provider_agenty.sandbox import Agent, Plan, Sandbox
-from airflow_provider_agenty.sandbox.content import CsvBytes
+from airflow_provider_agenty.sandbox import Agent, Content, Plan, Sandbox
 
 BOOKS = "45l0wewqzk"
 RETAILERS = "w9qmlp5475"
@@ -276,7 +275,7 @@ def test_a_running_job_that_is_held_keeps_its_pages_and_its_log(client, clock, s
 
 
 def test_agents_in_code_may_say_how_their_jobs_go(clock, new_client):
-    agent = Agent("q1w2e3r4t5", {1: CsvBytes(b"a\n1\n")}, name="One", type="crawling", plan=Plan(pages=3, seconds=10))
+    agent = Agent("q1w2e3r4t5", {1: Content(b"a\n1\n")}, name="One", type="crawling", plan=Plan(pages=3, seconds=10))
     with Sandbox({"q1w2e3r4t5": agent}, seconds=100, clock=clock) as sandbox:
         client = new_client(sandbox)
         job_id = client.start("q1w2e3r4t5").json()["job_id"]
