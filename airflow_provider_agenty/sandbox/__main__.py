@@ -20,21 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    given = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    options["parallel_jobs"] = options["parallel_jobs"] or None
     try:
-        sandbox = Sandbox(
-            given.agents,
-            seconds=given.seconds,
-            parallel_jobs=given.parallel_jobs or None,
-            page_cap=given.page_cap,
-            key=given.key,
-            stop_status=given.stop_status,
-            link_seconds=given.link_seconds,
-            port=given.port,
-            download_port=given.download_port,
-            certfile=given.certfile,
-            keyfile=given.keyfile,
-        ).start()
+        sandbox = Sandbox(**options).start()
     except (OSError, ValueError) as error:
         sys.stderr.write(f"The sandbox cannot start: {error}\n")
         return 1
