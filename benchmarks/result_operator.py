@@ -3,7 +3,7 @@ Landing a paged result: AgentyHook.download_result in each format, beside one pa
 
     python benchmarks/result_operator.py [--rows 100000] [--latency 0.15]
 
-The sandbox runs in a process of its own and answers after the latency. All go through the same session and see the same
+The sandbox runs in a child process and answers after the latency. All go through the same session and see the same
 pages; they take turns, and the medians of their times are compared. Ours end with a verified file that was brought to
 the disk (fsync), the first one with a file that was merely written.
 """
@@ -14,15 +14,12 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
-PAGE = 2500
-AGENT = "benchmark"
+from result_paging import AGENT, PAGE, sandbox_with
 
 
 def one_page_after_another(hook, job_id, path):
@@ -66,37 +63,20 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as folder:
-        rows = "".join(f"Book {n},£{n % 100}.99,http://books.example/{n}\r\n" for n in range(options.rows))
-        Path(folder, f"{AGENT}.csv").write_text(f"name,price,url\r\n{rows}", newline="")
-        command = [
-            *("-m", "airflow_provider_agenty.sandbox"),
-            *("--agents", folder),
-            *("--seconds", "0"),
-            *("--page-cap", str(PAGE)),
-        ]
-        server = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
-        try:
-            connection = next(line for line in server.stdout if "AIRFLOW_CONN_AGENTY_DEFAULT=" in line)
-            connection = connection.partition("=")[2].strip().strip("'")
-            os.environ |= {"AIRFLOW_HOME": folder, "AIRFLOW_CONN_AGENTY_DEFAULT": connection}
-            compare(options, json.loads(connection)["host"], folder)
-        finally:
-            server.terminate()
-            server.wait()
+    with tempfile.TemporaryDirectory() as folder, sandbox_with(options.rows, options.latency, "/jobs/**"):
+        os.environ["AIRFLOW_HOME"] = folder
+        compare(options, folder)
 
 
-def compare(options, url, folder):
+def compare(options, folder):
     import logging
 
     from airflow_provider_agenty.hooks.agenty import AgentyHook
-    from airflow_provider_agenty.sandbox import RemoteSandbox
 
     AgentyHook.log = logging.getLogger("benchmark")
     hook = AgentyHook()
     job_id = hook.start_job(AGENT).job_id
     hook.wait_for_job(job_id, poll_interval=0.1)
-    RemoteSandbox(url, hook.settings.key).fault("GET", "/jobs/**", delay_before=options.latency, times=None)
     path = str(Path(folder, "landed"))
     WAYS["download_result, parquet"](hook, job_id, path)
     times = {name: [] for name in WAYS}

@@ -3,24 +3,47 @@ Reading a paged result: ours, with the next pages on their way, beside one page 
 
     python benchmarks/result_paging.py [--rows 100000] [--latency 0.15]
 
-The sandbox runs in a process of its own and answers after the latency. Both readers go through the same session and see
+The sandbox runs in a child process and answers after the latency. Both readers go through the same session and see
 the same pages; they take turns, and the medians of their times are compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import multiprocessing
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 PAGE = 2500
 AGENT = "benchmark"
+
+
+def serve(told, rows, latency, path):
+    from airflow_provider_agenty.sandbox import Sandbox
+
+    books = "".join(f"Book {n},£{n % 100}.99,http://books.example/{n}\r\n" for n in range(rows))
+    with Sandbox({AGENT: f"name,price,url\r\n{books}"}, seconds=0, page_cap=PAGE) as sandbox:
+        sandbox.fault("GET", path, delay_before=latency, times=None)
+        told.send(sandbox.connection_json)
+        told.recv()
+
+
+@contextlib.contextmanager
+def sandbox_with(rows, latency, path):
+    """Let the connection agenty_default lead to a sandbox whose answers below a path are late."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    server = spawn.Process(target=serve, args=(there, rows, latency, path))
+    server.start()
+    try:
+        os.environ["AIRFLOW_CONN_AGENTY_DEFAULT"] = here.recv()
+        yield
+    finally:
+        here.send("stop")
+        server.join()
 
 
 def one_page_after_another(hook, job_id):
@@ -52,38 +75,17 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as folder:
-        rows = "".join(f"Book {n},£{n % 100}.99,http://books.example/{n}\r\n" for n in range(options.rows))
-        Path(folder, f"{AGENT}.csv").write_text(f"name,price,url\r\n{rows}", newline="")
-        command = [
-            "-m",
-            "airflow_provider_agenty.sandbox",
-            "--agents",
-            folder,
-            "--seconds",
-            "0",
-            "--page-cap",
-            str(PAGE),
-        ]
-        server = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
-        try:
-            connection = next(line for line in server.stdout if "AIRFLOW_CONN_AGENTY_DEFAULT=" in line)
-            connection = connection.partition("=")[2].strip().strip("'")
-            os.environ |= {"AIRFLOW_HOME": folder, "AIRFLOW_CONN_AGENTY_DEFAULT": connection}
-            compare(options, json.loads(connection)["host"])
-        finally:
-            server.terminate()
-            server.wait()
+    with tempfile.TemporaryDirectory() as folder, sandbox_with(options.rows, options.latency, "/jobs/{id}/result"):
+        os.environ["AIRFLOW_HOME"] = folder
+        compare(options)
 
 
-def compare(options, url):
+def compare(options):
     from airflow_provider_agenty.hooks.agenty import AgentyHook
-    from airflow_provider_agenty.sandbox import RemoteSandbox
 
     hook = AgentyHook()
     job_id = hook.start_job(AGENT).job_id
     hook.wait_for_job(job_id, poll_interval=0.1)
-    RemoteSandbox(url, hook.settings.key).fault("GET", "/jobs/{id}/result", delay_before=options.latency, times=None)
     with_pages_ahead(hook, job_id)
     times = {one_page_after_another: [], with_pages_ahead: []}
     for _ in range(options.runs):

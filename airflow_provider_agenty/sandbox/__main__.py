@@ -9,7 +9,6 @@ import threading
 
 from airflow_provider_agenty import __version__
 from airflow_provider_agenty.sandbox import Sandbox
-from airflow_provider_agenty.sandbox.answers import QUIRKS
 
 UNKNOWN = """\
 What it cannot know about the real Agenty: rate limits and their Retry-After, how long links live, the bodies of
@@ -21,24 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    given = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    options["parallel_jobs"] = options["parallel_jobs"] or None
     try:
-        sandbox = Sandbox(
-            given.agents,
-            seconds=given.seconds,
-            parallel_jobs=given.parallel_jobs or None,
-            page_cap=given.page_cap,
-            manual=given.manual,
-            key=given.key,
-            forbidden_key=given.forbidden_key,
-            stop_status=given.stop_status,
-            quirks=given.quirk,
-            link_seconds=given.link_seconds,
-            port=given.port,
-            download_port=given.download_port,
-            certfile=given.certfile,
-            keyfile=given.keyfile,
-        ).start()
+        sandbox = Sandbox(**options).start()
     except (OSError, ValueError) as error:
         sys.stderr.write(f"The sandbox cannot start: {error}\n")
         return 1
@@ -75,14 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=0, metavar="N", help="port of the API; 0: a free one")
     add("--download-port", type=int, default=0, metavar="N", help="port of the downloads; 0: a free one")
     add("--key", help="the API key; default: a new one each time")
-    add("--forbidden-key", metavar="KEY", help="a key that gets 403 everywhere; default: a new one each time")
     add("--seconds", type=float, default=5.0, metavar="S", help="how long a job takes that need not wait")
     add("--parallel-jobs", type=int, default=2, metavar="N", help="jobs that run at once; 0: no limit")
     add("--page-cap", type=int, default=1000, metavar="N", help="most rows or jobs on one page")
     add("--link-seconds", type=float, default=300.0, metavar="S", help="how long a download link can be used")
     add("--stop-status", type=int, default=400, metavar="N", help="HTTP status of an answered stop")
-    add("--manual", action="store_true", help="jobs stay submitted until told otherwise over /_sandbox/set_status")
-    add("--quirk", action="append", default=[], choices=sorted(QUIRKS), help="a deviation of the answers; repeatable")
     add("--certfile", metavar="FILE", help="certificate: the API port speaks TLS")
     add("--keyfile", metavar="FILE", help="its key")
     return parser

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty.sandbox.content import Content, CsvBytes, CsvFile, content_from
+from airflow_provider_agenty.sandbox.content import Content, CsvFile, content_from
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -166,7 +166,7 @@ def _described(path: Path) -> dict[str, Any]:
 def rows_for_urls(content: Content, urls: Sequence[str]) -> Content:
     """Return what a job makes of a list of URLs: a row for each, the agent's fields filled from its sample."""
     sample = content.rows(0, len(urls)) or [{}]
-    return CsvBytes.from_rows({"url": url, **_without_url(sample[n % len(sample)])} for n, url in enumerate(urls))
+    return Content.from_rows({"url": url, **_without_url(sample[n % len(sample)])} for n, url in enumerate(urls))
 
 
 def _without_url(row: Mapping[str, str]) -> dict[str, str]:

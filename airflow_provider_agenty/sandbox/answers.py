@@ -13,16 +13,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_agenty.sandbox.job import Job
 
-QUIRKS = {
-    "wrapped": 'every JSON answer comes as {"data": ...}',
-    "short_start": "start answers with seven fields only",
-    "camel_case_link": 'export answers {"downloadLink": ...}',
-    "pages_successed": "pages_succeeded is called pages_successed, as in older answers",
-    "numeric_flags": "is_scheduled is 0 or 1",
-    "upper_case_status": "states come in capitals",
-}
-_SHORT_START = ("job_id", "account_id", "agent_id", "type", "status", "priority", "created_at")
-
 
 class ApiError(Exception):
     """
@@ -105,20 +95,3 @@ def to_json(body: Any) -> bytes:
 def to_text(lines: Iterable[str]) -> bytes:
     """Return lines in UTF-8; half of an emoji as the bytes that it would have, which no reader takes for text."""
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
-
-
-def with_quirks(answer: dict[str, Any], quirks: frozenset[str]) -> dict[str, Any]:
-    """Return a job object as some of Agenty's answers have it."""
-    answer = dict(answer)
-    if "pages_successed" in quirks:
-        answer["pages_successed"] = answer.pop("pages_succeeded", 0)
-    if "numeric_flags" in quirks:
-        answer["is_scheduled"] = int(answer["is_scheduled"])
-    if "upper_case_status" in quirks:
-        answer["status"] = str(answer["status"]).upper()
-    return answer
-
-
-def shortened(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the seven fields of a job object that a short start answer has."""
-    return {name: answer[name] for name in _SHORT_START}

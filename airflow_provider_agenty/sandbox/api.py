@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.sandbox.agent import Agent
     from airflow_provider_agenty.sandbox.downloads import Links
     from airflow_provider_agenty.sandbox.job import Job
-    from airflow_provider_agenty.sandbox.options import ApiOptions
     from airflow_provider_agenty.sandbox.wire import App, Receive, Scope, Send
 
 MOST_ROWS = 2500
@@ -37,14 +36,18 @@ class JobsApi:
     The routes below ``/v2``.
 
     :param account: the jobs and agents that they are about.
-    :param options: how they answer.
     :param links: makes download links.
+    :param key: the API key.
+    :param page_cap: most rows or jobs on one page.
+    :param stop_status: HTTP status of an answered stop.
     """
 
-    def __init__(self, account: Account, options: ApiOptions, links: Links) -> None:
+    def __init__(self, account: Account, links: Links, key: str, page_cap: int, stop_status: int) -> None:
         self._account = account
-        self._options = options
         self._links = links
+        self._key = key
+        self._page_cap = page_cap
+        self._stop_status = stop_status
 
     def application(self) -> App:
         """Return the ASGI application."""
@@ -63,24 +66,20 @@ class JobsApi:
         ]
         app = Starlette(
             routes=[Route(API_PREFIX + path, endpoint, methods=[method]) for method, path, endpoint in routes],
-            exception_handlers={ApiError: self._error, HTTPException: self._http_error},
+            exception_handlers={ApiError: _error, HTTPException: _error},
         )
         app.router.redirect_slashes = False
 
         async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
             refusal = self._refusal(scope["state"]["key"])
-            await (app if refusal is None else self._json(refusal.body, refusal.status))(scope, receive, send)
+            await (app if refusal is None else _json(refusal.body, refusal.status))(scope, receive, send)
 
         return authenticated
 
     def _refusal(self, key: str | None) -> ApiError | None:
-        if key is not None and same_key(key, self._options.key):
-            return None
-        if key is not None and same_key(key, self._options.forbidden_key):
-            return ApiError(403, "You don't have permission to do that")
         if key is None:
             return ApiError(401, "API key is missing")
-        return ApiError(401, "Invalid API key")
+        return None if same_key(key, self._key) else ApiError(401, "Invalid API key")
 
     async def _start(self, request: Request) -> Response:
         given = parse_json(await request.body())
@@ -92,36 +91,30 @@ class JobsApi:
         self._find_agent(agent_id)
         job = self._account.start(agent_id)
         self._account.started_by_clients.append(job.job_id)
-        answer = answers.with_quirks(answers.job_started(job, job.created_at), self._options.quirks)
-        if "short_start" in self._options.quirks:
-            answer = answers.shortened(answer)
-        return self._json(answer)
+        return _json(answers.job_started(job, job.created_at))
 
     async def _stop(self, request: Request) -> Response:
         job = self._find_job(request)
         self._account.stop_requests.append(job.job_id)
         self._account.stop(job)
-        answer = answers.with_quirks(answers.job_stopped(job, self._account.now()), self._options.quirks)
-        return self._json(answer, self._options.stop_status)
+        return _json(answers.job_stopped(job, self._account.now()), self._stop_status)
 
     async def _status(self, request: Request) -> Response:
         job = self._find_job(request)
-        answer = answers.job_status(job, self._account.shown([job]))
-        return self._json(answers.with_quirks(answer, self._options.quirks))
+        return _json(answers.job_status(job, self._account.shown([job])))
 
     async def _list(self, request: Request) -> Response:
         query = request.state.query
         agent_id = query.get("agent_id")
         if agent_id is not None and not AGENT_ID.fullmatch(agent_id):
             raise bad_parameter("agent_id must be an agent's id")
-        cap = min(MOST_JOBS, self._options.page_cap)
+        cap = min(MOST_JOBS, self._page_cap)
         limit = min(cap, _number(query, "limit", cap, least=1, most=MOST_JOBS))
         offset = _number(query, "offset", 0)
         jobs = self._sorted(self._account.jobs(agent_id), query)
         page = jobs[offset : offset + limit]
         now = self._account.shown(page)
-        result = [answers.with_quirks(answers.job_listed(job, now), self._options.quirks) for job in page]
-        return self._page(len(jobs), limit, offset, result)
+        return _page(len(jobs), limit, offset, [answers.job_listed(job, now) for job in page])
 
     def _sorted(self, jobs: Sequence[Job], query: dict[str, str]) -> Sequence[Job]:
         order = query.get("order", "desc").lower()
@@ -144,13 +137,13 @@ class JobsApi:
     async def _result(self, request: Request) -> Response:
         query = request.state.query
         job = self._find_job(request)
-        limit = min(self._options.page_cap, _number(query, "limit", 1000, least=1, most=MOST_ROWS))
+        limit = min(self._page_cap, _number(query, "limit", 1000, least=1, most=MOST_ROWS))
         offset = _number(query, "offset", 0)
         collection, modified = _collection(query), _modified(query)
         content = self._account.result(job, collection, modified=modified)
         if content is None:
             raise ApiError(404, f"Job {job.job_id} has no collection {collection}")
-        return self._page(content.row_count, limit, offset, content.rows(offset, offset + limit))
+        return _page(content.row_count, limit, offset, content.rows(offset, offset + limit))
 
     async def _logs(self, request: Request) -> Response:
         query = request.state.query
@@ -173,17 +166,16 @@ class JobsApi:
         if not _FILE_NAME.fullmatch(filename):
             raise bad_parameter("filename must be a plain file name")
         link = self._links.make(job.job_id, kind, collection, modified=modified, filename=filename)
-        name = "downloadLink" if "camel_case_link" in self._options.quirks else "downloadlink"
-        return self._json({name: link})
+        return _json({"downloadlink": link})
 
     async def _list_agents(self, request: Request) -> Response:
         limit = _number(request.state.query, "limit", MOST_JOBS, least=1, most=MOST_JOBS)
         offset = _number(request.state.query, "offset", 0)
         agents = [_agent_object(agent) for agent in self._account.agents.values()]
-        return self._page(len(agents), limit, offset, agents[offset : offset + limit])
+        return _page(len(agents), limit, offset, agents[offset : offset + limit])
 
     async def _agent(self, request: Request) -> Response:
-        return self._json(_agent_object(self._find_agent(request.path_params["agent_id"])))
+        return _json(_agent_object(self._find_agent(request.path_params["agent_id"])))
 
     async def _get_input(self, request: Request) -> Response:
         given = self._find_agent(request.path_params["agent_id"]).input
@@ -191,13 +183,13 @@ class JobsApi:
         for name in ("id", "collection", "field"):
             if getattr(given, name) is not None:
                 answer[name] = getattr(given, name)
-        return self._json(answer)
+        return _json(answer)
 
     async def _set_input(self, request: Request) -> Response:
         agent = self._find_agent(request.path_params["agent_id"])
         self._account.set_input(agent.agent_id, _input_from(parse_json(await request.body())))
         # The spelling is Agenty's.
-        return self._json({"status_code": 200, "message": "Input updated succesfully"})
+        return _json({"status_code": 200, "message": "Input updated succesfully"})
 
     def _find_job(self, request: Request) -> Job:
         text = request.path_params["job_id"]
@@ -214,21 +206,20 @@ class JobsApi:
             raise ApiError(404, f"Agent {agent_id} not found")
         return agent
 
-    def _page(self, total: int, limit: int, offset: int, result: list[Any]) -> Response:
-        return self._json({"total": total, "limit": limit, "offset": offset, "returned": len(result), "result": result})
 
-    def _json(self, body: dict[str, Any], status: int = 200) -> Response:
-        if "wrapped" in self._options.quirks and (status == 200 or "job_id" in body):
-            body = {"data": body}
-        return Response(answers.to_json(body), status, media_type="application/json; charset=utf-8")
+def _page(total: int, limit: int, offset: int, result: list[Any]) -> Response:
+    return _json({"total": total, "limit": limit, "offset": offset, "returned": len(result), "result": result})
 
-    async def _error(self, _request: Request, error: Exception) -> Response:
-        assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
-        return self._json(error.body, error.status)
 
-    async def _http_error(self, _request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-        return self._json(ApiError(error.status_code, error.detail).body, error.status_code)
+def _json(body: dict[str, Any], status: int = 200) -> Response:
+    return Response(answers.to_json(body), status, media_type="application/json; charset=utf-8")
+
+
+async def _error(_request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        error = ApiError(error.status_code, error.detail)
+    assert isinstance(error, ApiError)  # noqa: S101 - registered for these classes only
+    return _json(error.body, error.status)
 
 
 def _agent_object(agent: Agent) -> dict[str, Any]:

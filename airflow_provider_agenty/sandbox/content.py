@@ -1,19 +1,16 @@
 """What an agent has scraped: a CSV, as bytes for a download and as rows for ``/result``."""
 
-# ruff: noqa: D102 - what the subclasses implement is documented in Content
-
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
 import re
-from abc import ABC, abstractmethod
-from functools import cached_property
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 CHUNK_BYTES = 512 * 1024
@@ -21,197 +18,84 @@ CHUNK_BYTES = 512 * 1024
 _FIELD = re.compile(r'(?:"([^"]*(?:""[^"]*)*)(?:"([^,\r\n]*)|\Z)|([^,\r\n]*))(,|\r\n|\r|\n|\Z)')
 
 
-class Content(ABC):
-    """The CSV of one collection."""
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Length of the file in bytes."""
-
-    @property
-    @abstractmethod
-    def etag(self) -> str:
-        """Quoted entity tag: the same as long as the bytes are the same."""
-
-    @property
-    @abstractmethod
-    def row_count(self) -> int:
-        """Number of records, the header not counted."""
-
-    @abstractmethod
-    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes from ``start`` up to, not including, ``stop``."""
-
-    @abstractmethod
-    def rows(self, start: int, stop: int) -> list[dict[str, str]]:
-        """Return the records from ``start`` up to, not including, ``stop``."""
-
-    def part(self, fraction: float) -> Content:
-        """Return what there is of it after ``fraction`` (0 to 1) of the work."""
-        if fraction >= 1:
-            return self
-        return CsvBytes.from_rows(self.rows(0, int(self.row_count * fraction)))
-
-
-class CsvBytes(Content):
+class Content:
     """
-    A CSV held in memory and served byte for byte.
+    The CSV of one collection, served byte for byte.
 
     :param data: the file, in UTF-8 as far as ``/result`` is concerned.
     """
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
+        self._data = data
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Mapping[str, str]]) -> CsvBytes:
+    def from_rows(cls, rows: Iterable[Mapping[str, str]]) -> Content:
         """Write rows as CSV; the columns are all keys in the order in which they first appear."""
         rows = list(rows)
         columns = list(dict.fromkeys(key for row in rows for key in row))
         if not columns:
-            return cls(b"")
+            return Content(b"")
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-        return cls(_encoded(text.getvalue()))
+        return Content(_encoded(text.getvalue()))
+
+    @property
+    def data(self) -> bytes:
+        """The file."""
+        return self._data
 
     @property
     def size(self) -> int:
+        """Length of the file in bytes."""
         return len(self.data)
 
-    @cached_property
+    @property
     def etag(self) -> str:
+        """Quoted entity tag: the same as long as the bytes are the same."""
         return f'"{hashlib.sha256(self.data).hexdigest()[:32]}"'
-
-    @cached_property
-    def _rows(self) -> list[dict[str, str]]:
-        return list(parse_csv([_decoded(self.data)]))
 
     @property
     def row_count(self) -> int:
-        return len(self._rows)
+        """Number of records, the header not counted."""
+        return len(_rows_of(self.data))
 
     def chunks(self, start: int, stop: int) -> Iterator[bytes]:
-        stop = min(stop, self.size)
-        for position in range(start, stop, CHUNK_BYTES):
-            yield self.data[position : min(position + CHUNK_BYTES, stop)]
+        """Yield the bytes from ``start`` up to, not including, ``stop``."""
+        data = self.data[start:stop]
+        for position in range(0, len(data), CHUNK_BYTES):
+            yield data[position : position + CHUNK_BYTES]
 
     def rows(self, start: int, stop: int) -> list[dict[str, str]]:
-        return self._rows[start:stop]
+        """Return the records from ``start`` up to, not including, ``stop``."""
+        return _rows_of(self.data)[start:stop]
+
+    def part(self, fraction: float) -> Content:
+        """Return what there is of it after ``fraction`` (0 to 1) of the work."""
+        return self if fraction >= 1 else Content.from_rows(self.rows(0, int(self.row_count * fraction)))
 
 
 class CsvFile(Content):
-    """
-    A CSV file that is read anew for each request, so that it can be edited while the sandbox runs.
-
-    :param path: the file.
-    """
+    """A CSV file that is read anew for each request, so that it can be edited while the sandbox runs."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._parsed: tuple[str, list[dict[str, str]]] | None = None
+        self._path = path
 
     @property
-    def size(self) -> int:
-        return self.path.stat().st_size
-
-    @property
-    def etag(self) -> str:
-        status = self.path.stat()
-        return f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
-
-    @property
-    def row_count(self) -> int:
-        return len(self._rows())
-
-    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
-        with self.path.open("rb") as file:
-            file.seek(start)
-            while start < stop and (chunk := file.read(min(CHUNK_BYTES, stop - start))):
-                start += len(chunk)
-                yield chunk
-
-    def rows(self, start: int, stop: int) -> list[dict[str, str]]:
-        return self._rows()[start:stop]
-
-    def _rows(self) -> list[dict[str, str]]:
-        etag = self.etag
-        if self._parsed is None or self._parsed[0] != etag:
-            self._parsed = etag, list(parse_csv([_decoded(self.path.read_bytes())]))
-        return self._parsed[1]
+    def data(self) -> bytes:  # noqa: D102 - as in Content
+        return self._path.read_bytes()
 
 
-class RepeatedCsv(Content):
-    """
-    A CSV of any size that needs next to no memory: a header, then a block of records again and again.
-
-    :param size: length to come close to, in bytes; it ends with the last whole block that fits.
-    :param rows: the records of one block.
-    :param quote: whether every field is quoted.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        rows: Sequence[Mapping[str, str]] = ({"name": "A book", "price": "£51.77", "page": "https://example.com/1"},),
-        *,
-        quote: bool = False,
-    ) -> None:
-        self._block_rows = [dict(row) for row in rows]
-        self._quote = quote
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, quoting=csv.QUOTE_ALL if quote else csv.QUOTE_MINIMAL)
-        writer.writerow(self._block_rows[0])
-        self._header = text.getvalue().encode()
-        text.seek(0)
-        text.truncate()
-        writer.writerows(row.values() for row in self._block_rows)
-        block = text.getvalue().encode()
-        times = max(0, size - len(self._header)) // len(block)
-        # Large blocks make large writes, which is what lets a download run at the speed of the loopback device.
-        per_chunk = max(1, min(times, CHUNK_BYTES // len(block)))
-        self._block, self._times = block, times
-        self._chunk = block * per_chunk
-
-    @property
-    def size(self) -> int:
-        return len(self._header) + len(self._block) * self._times
-
-    @property
-    def etag(self) -> str:
-        seed = b"%b%b%d" % (self._header, self._block, self._times)
-        return f'"{hashlib.sha256(seed).hexdigest()[:32]}"'
-
-    @property
-    def row_count(self) -> int:
-        return len(self._block_rows) * self._times
-
-    def chunks(self, start: int, stop: int) -> Iterator[bytes]:
-        stop = min(stop, self.size)
-        if start < len(self._header):
-            yield self._header[start:stop]
-            start = len(self._header)
-        while start < stop:
-            offset = (start - len(self._header)) % len(self._block)
-            chunk = self._chunk
-            if offset or stop - start < len(chunk):
-                chunk = chunk[offset : offset + stop - start]
-            start += len(chunk)
-            yield chunk
-
-    def rows(self, start: int, stop: int) -> list[dict[str, str]]:
-        count = len(self._block_rows)
-        return [dict(self._block_rows[number % count]) for number in range(start, min(stop, self.row_count))]
-
-    def part(self, fraction: float) -> Content:
-        return self if fraction >= 1 else RepeatedCsv(int(self.size * fraction), self._block_rows, quote=self._quote)
+# A result is read page by page, by several clients at once.
+@lru_cache(maxsize=8)
+def _rows_of(data: bytes) -> list[dict[str, str]]:
+    return list(parse_csv(_decoded(data)))
 
 
-def parse_csv(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+def parse_csv(text: str) -> Iterator[dict[str, str]]:
     """Yield the records of a CSV as dicts; a record shorter than the header has fewer keys, as at Agenty."""
-    records = _records("".join(lines))
+    records = _records(text)
     header = next(records, [])
     for record in records:
         if record:
@@ -245,18 +129,16 @@ def content_from(source: object) -> Content:
     """
     Make a content of what a caller gave.
 
-    :param source: a :class:`Content`, the bytes or the text of a CSV, or rows (an iterable of mappings).
+    :param source: a :class:`Content`, the bytes or the text of a CSV, or rows (a list of mappings).
     :raises TypeError: it is none of these.
     """
     if isinstance(source, Content):
         return source
     if isinstance(source, bytes | bytearray | memoryview):
-        return CsvBytes(bytes(source))
+        return Content(bytes(source))
     if isinstance(source, str):
-        return CsvBytes(_encoded(source))
+        return Content(_encoded(source))
     if isinstance(source, list | tuple):
-        return CsvBytes.from_rows(source)
-    raise TypeError(
-        f"A collection must be given as bytes, text, rows or a Content of airflow_provider_agenty.sandbox, "
-        f"not as {type(source).__name__}."
-    )
+        return Content.from_rows(source)
+    kind = type(source).__name__
+    raise TypeError(f"A collection must be given as bytes, text, rows or a Content, not as {kind}.")

@@ -9,52 +9,67 @@ import json
 import re
 import secrets
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from starlette.responses import Response
+
 from airflow_provider_agenty.sandbox import answers, wire
-from airflow_provider_agenty.sandbox.content import CsvBytes
+from airflow_provider_agenty.sandbox.content import Content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_provider_agenty.sandbox.account import Account
-    from airflow_provider_agenty.sandbox.content import Content
-    from airflow_provider_agenty.sandbox.options import DownloadOptions
     from airflow_provider_agenty.sandbox.wire import Receive, Scope, Send
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-# Small bodies are compressed before they are sent, so that they can have a length.
-_COMPRESS_AT_ONCE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass
+class DownloadOptions:
+    """
+    How the download port serves files.
+
+    :param ranges: whether ``Range`` is obeyed.
+    :param etag: whether files have an ``ETag``.
+    :param gzip: whether clients that accept gzip get it: without a length, and without ranges.
+    :param link_seconds: how long a link can be used.
+    """
+
+    ranges: bool = True
+    etag: bool = True
+    gzip: bool = False
+    link_seconds: float = 300.0
 
 
 class Links:
     """Makes links, and tells whether a link is genuine and still good."""
 
-    def __init__(self, account: Account, options: DownloadOptions) -> None:
+    def __init__(self, account: Account) -> None:
         self.base_url = ""
+        self.options = DownloadOptions()
         self._account = account
-        self._options = options
         self._secret = secrets.token_bytes(32)
         self._valid_from = 0
 
     def make(self, job_id: int, kind: str, collection: int, *, modified: bool, filename: str) -> str:
         """Return a link to a file of a job."""
-        stem = filename.removesuffix(".csv")
-        path = f"/Job_{job_id}/{quote(stem)}{collection}.csv"
+        file = f"{filename.removesuffix('.csv')}{collection}.csv"
         claim = {
-            "file": f"Job_{job_id}/{stem}{collection}.csv",
+            "file": f"/Job_{job_id}/{file}",
             "job": job_id,
             "kind": kind,
             "collection": collection,
             "modified": modified,
-            "until": self._account.now() + self._options.link_seconds,
+            "until": self._account.now() + self.options.link_seconds,
             "generation": self._valid_from,
             "nonce": secrets.token_hex(4),
         }
         # Not the JSON alone: text that begins as a JWT does is hidden by Airflow's logs, and with it every leak.
         payload = base64.urlsafe_b64encode(b"sandbox" + json.dumps(claim).encode()).decode().rstrip("=")
-        return f"{self.base_url}{path}?signature={payload}.{self._sign(payload)}"
+        return f"{self.base_url}/Job_{job_id}/{quote(file)}?signature={payload}.{self._sign(payload)}"
 
     def expire_all(self) -> None:
         """Let every link expire that has been made so far."""
@@ -67,7 +82,7 @@ class Links:
             return None, "The signature does not match"
         decoded = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
         claim: dict[str, Any] = json.loads(decoded.removeprefix(b"sandbox"))
-        if path.removeprefix("/") != claim["file"]:
+        if path != claim["file"]:
             return None, "The signature does not match"
         if claim["until"] < self._account.now() or claim["generation"] != self._valid_from:
             return None, "Request has expired"
@@ -80,161 +95,87 @@ class Links:
 class Downloads:
     """The ASGI application of the download port."""
 
-    def __init__(self, account: Account, links: Links, options: DownloadOptions) -> None:
+    def __init__(self, account: Account, links: Links) -> None:
         self._account = account
         self._links = links
-        self._options = options
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        claim, problem = self._links.read(scope["path"], scope["state"]["query"].get("signature", ""))
+        content = self._content(claim) if claim is not None else None
         if scope["method"] not in ("GET", "HEAD"):
-            await _refuse(send, 405, "MethodNotAllowed", "Only GET and HEAD are allowed")
-            return
-        if scope["state"]["key_in"] is not None:
+            refusal = _refusal(405, "MethodNotAllowed", "Only GET and HEAD are allowed")
+        elif scope["state"]["key_in"] is not None:
             # A client that hands the key to another host has leaked it. Answering would hide that.
-            await _refuse(send, 400, "KeyLeaked", "This host must not be sent an API key")
+            refusal = _refusal(400, "KeyLeaked", "This host must not be sent an API key")
+        elif claim is None:
+            refusal = _refusal(403, "AccessDenied", problem)
+        elif content is None:
+            refusal = _refusal(404, "NoSuchKey", "The specified file does not exist")
+        else:
+            await self._serve(content, scope, send)
             return
-        claim, refusal = self._links.read(scope["path"], scope["state"]["query"].get("signature", ""))
-        if claim is None or scope["state"].get("expired"):
-            await _refuse(send, 403, "AccessDenied", refusal or "Request has expired")
-            return
-        content = self._content(claim, scope)
-        if content is None:
-            await _refuse(send, 404, "NoSuchKey", "The specified file does not exist")
-            return
-        await self._serve(content, scope, receive, send)
+        await refusal(scope, receive, send)
 
-    def _content(self, claim: dict[str, Any], scope: Scope) -> Content | None:
-        if (other := scope["state"].get("content")) is not None:
-            return CsvBytes(other)
+    def _content(self, claim: dict[str, Any]) -> Content | None:
         job = self._account.job(claim["job"])
         if job is None:
             return None
         if claim["kind"] == "logs":
-            return CsvBytes(answers.to_text(job.log(self._account.now())))
+            return Content(answers.to_text(job.log(self._account.now())))
         return self._account.result(job, claim["collection"], modified=claim["modified"])
 
-    async def _serve(self, content: Content, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, content: Content, scope: Scope, send: Send) -> None:
+        options = self._links.options
         request = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         # Asked once: the file may change while it is being served.
-        size, etag = content.size, content.etag
+        size, etag = content.size, content.etag if options.etag else None
         headers = {"content-type": "text/csv", "content-disposition": "attachment"}
-        if self._options.etag:
+        if etag is not None:
             headers["etag"] = etag
-        encoding = self._options.encoding if "gzip" in request.get("accept-encoding", "") else None
-        if encoding is not None:
-            headers["content-encoding"] = "gzip"
-            await self._send_compressed(content, size, encoding, headers, scope, receive, send)
-            return
         start, stop, status = 0, size, 200
-        if self._options.ranges:
+        gzip = options.gzip and "gzip" in request.get("accept-encoding", "")
+        if gzip:
+            headers["content-encoding"] = "gzip"
+        elif options.ranges:
             headers["accept-ranges"] = "bytes"
-            start, stop, status = _requested_range(request, size, etag if self._options.etag else None)
-        if status == 416:
-            await _start(send, 416, {**headers, "content-range": f"bytes */{size}", "content-length": "0"})
-            await send({"type": "http.response.body", "body": b""})
-            return
+            start, stop, status = _requested_range(request, size, etag)
         if status == 206:
             headers["content-range"] = f"bytes {start}-{stop - 1}/{size}"
-        await self._send(status, headers, content.chunks(start, stop), stop - start, scope, receive, send)
-
-    async def _send_compressed(
-        self,
-        content: Content,
-        size: int,
-        encoding: str,
-        headers: dict[str, str],
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        chunks = _gzip(content.chunks(0, size), size // 3 + 1 if encoding == "gzip-members" else None)
-        length: int | None = None
-        if size <= _COMPRESS_AT_ONCE_BYTES:
-            body = b"".join(chunks)
-            chunks, length = iter([body]), len(body)
-        await self._send(200, headers, chunks, length, scope, receive, send)
-
-    async def _send(
-        self,
-        status: int,
-        headers: dict[str, str],
-        chunks: Iterator[bytes],
-        length: int | None,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        if scope["method"] == "HEAD":
-            chunks = iter(())
-        if self._options.length == "none":
-            await _send_until_closed(status, headers, chunks, scope, receive)
-            return
-        if self._options.length == "content-length" and length is not None:
-            headers["content-length"] = str(length)
-        await _start(send, status, headers)
+        elif status == 416:
+            headers["content-range"] = f"bytes */{size}"
+        if not gzip:
+            headers["content-length"] = str(stop - start)
+        await wire.send_start(send, status, headers)
+        chunks = content.chunks(start, stop) if scope["method"] == "GET" else iter(())
         transport = wire.transport_of(scope)
-        for chunk in chunks:
+        for chunk in _compressed(chunks) if gzip else chunks:
             if transport.is_closing():
                 return
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _start(send: Send, status: int, headers: dict[str, str]) -> None:
-    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-
-
-async def _send_until_closed(
-    status: int, headers: dict[str, str], chunks: Iterator[bytes], scope: Scope, receive: Receive
-) -> None:
-    # uvicorn would make this chunked; a body that ends with its connection has to be written past it.
-    transport = wire.transport_of(scope)
-    lines = [
-        f"HTTP/1.1 {status} OK",
-        *(f"{name}: {value}" for name, value in headers.items()),
-        "connection: close",
-    ]
-    transport.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-    await wire.write_all(transport, chunks)
-    wire.close(transport)
-    await wire.disconnected(receive)
-
-
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
+def _refusal(status: int, code: str, message: str) -> Response:
     # File hosts answer in XML; a client that takes it for the file lands it as one.
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
-    headers = {"content-type": "application/xml", "content-length": str(len(body))}
-    await _start(send, status, headers)
-    await send({"type": "http.response.body", "body": body.encode()})
+    return Response(body, status, media_type="application/xml")
 
 
 def _requested_range(request: dict[str, str], size: int, etag: str | None) -> tuple[int, int, int]:
     """Return start, stop and status of the answer to ``Range`` and ``If-Range``."""
-    whole = 0, size, 200
     match = _RANGE.fullmatch(request.get("range", "").strip())
-    if match is None or match[1] == match[2] == "":
-        return whole
-    if "if-range" in request and request["if-range"].strip() != etag:
-        return whole
+    if match is None or match[1] == match[2] == "" or request.get("if-range", etag) != etag:
+        return 0, size, 200
     if match[1] == "":
         start, stop = max(0, size - int(match[2])), size
     else:
-        start = int(match[1])
-        stop = min(size, int(match[2]) + 1) if match[2] else size
+        start, stop = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
     return (start, stop, 206) if start < stop else (0, 0, 416)
 
 
-def _gzip(chunks: Iterator[bytes], member_bytes: int | None) -> Iterator[bytes]:
-    compress, taken = zlib.compressobj(1, wbits=31), 0
+def _compressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    compress = zlib.compressobj(1, wbits=31)
     for chunk in chunks:
-        step = member_bytes or len(chunk)
-        for position in range(0, len(chunk), step):
-            piece = chunk[position : position + step]
-            if member_bytes and taken and taken + len(piece) > member_bytes:
-                yield compress.flush()
-                compress, taken = zlib.compressobj(1, wbits=31), 0
-            yield compress.compress(piece)
-            taken += len(piece)
+        yield compress.compress(chunk)
     yield compress.flush()

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from airflow_provider_agenty.sandbox import answers
 from airflow_provider_agenty.sandbox.account import Account
-from airflow_provider_agenty.sandbox.agent import load_agents
-from airflow_provider_agenty.sandbox.answers import QUIRKS
+from airflow_provider_agenty.sandbox.agent import Agent, Plan, load_agents
 from airflow_provider_agenty.sandbox.api import JobsApi
-from airflow_provider_agenty.sandbox.commands import Commands, control_application
-from airflow_provider_agenty.sandbox.controls import Controls
+from airflow_provider_agenty.sandbox.content import content_from
 from airflow_provider_agenty.sandbox.downloads import Downloads, Links
-from airflow_provider_agenty.sandbox.faults import Faults
+from airflow_provider_agenty.sandbox.faults import Fault, path_pattern, wait_until
 from airflow_provider_agenty.sandbox.front import API_PREFIX, FrontDoor
-from airflow_provider_agenty.sandbox.options import ApiOptions, DownloadOptions
-from airflow_provider_agenty.sandbox.recorder import Recorder
-from airflow_provider_agenty.sandbox.server import LOOPBACK, Port, ServerThread
+from airflow_provider_agenty.sandbox.server import LOOPBACK, ServerThread, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from airflow_provider_agenty.sandbox.front import RecordedRequest
+    from airflow_provider_agenty.sandbox.job import Job
 
-class Sandbox(Controls):
+FaultKind = TypeVar("FaultKind", bound=Fault)
+
+
+class Sandbox:
     """
     An Agenty of one's own, on loopback, served from a thread of this process.
 
@@ -40,10 +44,7 @@ class Sandbox(Controls):
     :param page_cap: most rows or jobs on one page, whatever ``limit`` asks for; default 1000.
     :param manual: new jobs stay ``submitted`` until :meth:`set_status`.
     :param key: the API key; ``None``: a new one, not like any other.
-    :param forbidden_key: a key that may do nothing (403); ``None``: a new one.
     :param stop_status: HTTP status of an answered stop; Agenty documents 400.
-    :param quirks: deviations of the answers: names from
-        :data:`~airflow_provider_agenty.sandbox.answers.QUIRKS`.
     :param link_seconds: how long a download link can be used; default 300.
     :param port: port of the API; 0: a free one.
     :param download_port: port of the downloads; 0: a free one.
@@ -62,9 +63,7 @@ class Sandbox(Controls):
         page_cap: int = 1000,
         manual: bool = False,
         key: str | None = None,
-        forbidden_key: str | None = None,
         stop_status: int = 400,
-        quirks: Collection[str] = (),
         link_seconds: float = 300.0,
         port: int = 0,
         download_port: int = 0,
@@ -84,33 +83,20 @@ class Sandbox(Controls):
         for file in (certfile, keyfile):
             if file is not None and not Path(file).is_file():
                 raise ValueError(f"There is no file {file}.")
-        if unknown := set(quirks) - QUIRKS.keys():
-            raise ValueError(f"Unknown quirks: {', '.join(sorted(unknown))}. There are: {', '.join(QUIRKS)}.")
         self.key = key or secrets.token_hex(16)
-        self.forbidden_key = forbidden_key or secrets.token_hex(16)
         self._certfile = certfile
-        options = ApiOptions(self.key, self.forbidden_key, page_cap, stop_status, frozenset(quirks))
         self._account = Account(
             load_agents(agents), seconds=seconds, parallel_jobs=parallel_jobs, manual=manual, clock=clock
         )
-        self._recorder = Recorder()
-        faults = Faults()
-        download_options = DownloadOptions(link_seconds=link_seconds)
-        self._links = Links(self._account, download_options)
-        self._commands = Commands(self._account, self._recorder, faults, self._links, download_options, self._about)
-        around = {"options": options, "account": self._account, "recorder": self._recorder, "faults": faults}
-        api = FrontDoor(
-            "api",
-            JobsApi(self._account, options, self._links).application(),
-            control=control_application(self._commands, self.key),
-            **around,  # type: ignore[arg-type]
+        self._links = Links(self._account)
+        self.downloads(link_seconds=link_seconds)
+        self._front = FrontDoor(self.key, self._account)
+        api = JobsApi(self._account, self._links, self.key, page_cap, stop_status).application()
+        downloads = Downloads(self._account, self._links)
+        self._ports = (
+            (configure(self._front.before("api", api), certfile, keyfile), port),
+            (configure(self._front.before("downloads", downloads)), download_port),
         )
-        downloads = FrontDoor(
-            "downloads",
-            Downloads(self._account, self._links, download_options),
-            **around,  # type: ignore[arg-type]
-        )
-        self._ports = [Port("api", api, port, certfile, keyfile), Port("downloads", downloads, download_port)]
         self._server: ServerThread | None = None
 
     def start(self) -> Self:
@@ -122,7 +108,7 @@ class Sandbox(Controls):
         """
         if self._server is not None:
             raise RuntimeError("A sandbox can be started only once; make a new one.")
-        self._server = ServerThread(self._ports, self._recorder)
+        self._server = ServerThread(*self._ports)
         scheme = "http" if self._certfile is None else "https"
         self.url = f"{scheme}://{LOOPBACK}:{self._server.numbers[0]}{API_PREFIX}"
         self.download_url = self._links.base_url = f"http://{LOOPBACK}:{self._server.numbers[1]}"
@@ -142,27 +128,246 @@ class Sandbox(Controls):
     ) -> None:
         self.stop()
 
+    # The connection
+
     @property
     def connection(self) -> dict[str, Any]:
-        """The Airflow connection to it; over TLS it trusts the sandbox's certificate."""
-        if self._certfile is None:
-            return super().connection
-        return {**super().connection, "extra": {"verify": self._certfile}}
+        """The Airflow connection to it, as a dict that ``AIRFLOW_CONN_…`` takes as JSON."""
+        connection = {"conn_type": "agenty", "host": self.url, "password": self.key}
+        return connection if self._certfile is None else {**connection, "extra": {"verify": self._certfile}}
+
+    @property
+    def connection_json(self) -> str:
+        """The value for ``AIRFLOW_CONN_AGENTY_DEFAULT``."""
+        return json.dumps(self.connection)
+
+    # What has happened
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """All requests to both ports, oldest first."""
+        with self._account.lock:
+            return list(self._front.requests)
+
+    @property
+    def starts(self) -> int:
+        """How many jobs were started over the API."""
+        return len(self.started_jobs)
+
+    @property
+    def started_jobs(self) -> list[int]:
+        """The ids of the jobs that were started over the API, in that order."""
+        return list(self._account.started_by_clients)
+
+    @property
+    def stops(self) -> int:
+        """How many stop requests were accepted, those for finished jobs included."""
+        return len(self.stopped_jobs)
+
+    @property
+    def stopped_jobs(self) -> list[int]:
+        """The ids of the jobs that the accepted stop requests named, in that order."""
+        return list(self._account.stop_requests)
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        """All jobs as ``GET /jobs/{id}`` would show them now, oldest first."""
+        now = self._account.now()
+        return [answers.job_status(job, now) for job in reversed(self._account.jobs())]
+
+    def job(self, job_id: int) -> dict[str, Any]:
+        """
+        Return a job as ``GET /jobs/{id}`` would show it now; a script takes no step.
+
+        :raises LookupError: there is no such job.
+        """
+        return answers.job_status(self._job(job_id), self._account.now())
+
+    def log(self, job_id: int) -> list[str]:
+        """Return the lines of a job's log so far."""
+        return self._job(job_id).log(self._account.now())
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """Over how many TCP connections the requests came, to ``"api"`` and to ``"downloads"``."""
+        used = {(each.host, each.client_port) for each in self.requests}
+        return {name: sum(host == name for host, _ in used) for name in ("api", "downloads")}
+
+    def clear(self) -> None:
+        """Forget requests, connections, the counts of starts and stops, and all faults. Jobs stay."""
+        with self._account.lock:
+            for fault in self._front.faults:
+                fault.remove()
+            for book in (self._front.faults, self._front.requests, self._account.started_by_clients):
+                book.clear()
+            self._account.stop_requests.clear()
+
+    def wait_for_request(self, method: str, path: str, *, count: int = 1, timeout: float = 30.0) -> None:
+        """
+        Wait until requests have come in.
+
+        :param method: HTTP method, ``*`` for any.
+        :param path: path below the base URL, as in :meth:`fault`.
+        :param count: how many.
+        :param timeout: seconds after which to give up.
+        :raises TimeoutError: there were fewer by then.
+        """
+        pattern = path_pattern(path)
+
+        def come() -> bool:
+            kind = [each for each in self.requests if each.host == "api" and method in ("*", each.method)]
+            return sum(pattern.fullmatch(each.path) is not None for each in kind) >= count
+
+        wait_until(come, timeout, f"fewer than {count} requests {method} {path} have come in")
+
+    # Jobs
+
+    def start_job(self, agent_id: str, *, is_scheduled: bool = False) -> int:
+        """
+        Start a job behind the client's back, as another client or Agenty's scheduler would; return its id.
+
+        :param agent_id: the agent.
+        :param is_scheduled: whether Agenty's scheduler is to have started it.
+        """
+        self._need_agent(agent_id)
+        return self._account.start(agent_id, is_scheduled=is_scheduled).job_id
+
+    def add_older_jobs(self, agent_id: str, count: int, *, status: str = "completed", apart: float = 60.0) -> list[int]:
+        """
+        Add finished jobs, each older than all there are; return their ids, newest first.
+
+        :param agent_id: the agent.
+        :param count: how many; thousands are fine.
+        :param status: the state they are in.
+        :param apart: seconds between one and the next.
+        """
+        self._need_agent(agent_id)
+        return [job.job_id for job in self._account.add_older(agent_id, count, status=status, apart=apart)]
+
+    def set_status(self, job_id: int, status: str, **fields: Any) -> None:
+        """
+        Hold a job in a state from now on.
+
+        :param job_id: the job.
+        :param status: the state; any text, also one that Agenty does not know.
+        :param fields: fields of the job object that are to have these values from now on, as in
+            ``pages_processed=3`` or ``error="…"``.
+        """
+        answers.to_json(fields)  # What JSON can't say is refused here: each list of jobs would fail with it.
+        self._account.put(self._job(job_id), status, fields)
+
+    def script(self, statuses: Sequence[str | Mapping[str, Any]], *, agent_id: str | None = None) -> None:
+        """
+        Give the next job a script: each time a client sees the job, it is one state further; the last stays.
+
+        :param statuses: states, or mappings with ``status`` and further fields of the job object.
+        :param agent_id: the agent whose next job it is for; ``None``: whichever job starts next.
+        """
+        steps = [{"status": each} if isinstance(each, str) else dict(each) for each in statuses]
+        if not steps or not all(isinstance(step.get("status"), str) for step in steps):
+            raise ValueError("A script is a list of states, or of objects with a status, and not empty.")
+        answers.to_json(steps)
+        self._account.script(agent_id, steps)
+
+    def plan(
+        self,
+        *,
+        agent_id: str | None = None,
+        times: int | None = None,
+        outcome: str = "completed",
+        pages: int = 12,
+        failed_pages: int = 0,
+        error: str | None = None,
+        seconds: float | None = None,
+        log: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """
+        Say how coming jobs go; the newest plan that fits a job is the one it follows.
+
+        :param agent_id: the agent whose jobs they are; ``None``: any.
+        :param times: for how many jobs; ``None``: all.
+        :param outcome: ``completed``, ``aborted`` or ``failed``.
+        :param pages: number of pages, unless the agent has URLs as its input.
+        :param failed_pages: how many of them fail.
+        :param error: the ``error`` of a job that does not complete.
+        :param seconds: time from start to end; ``None``: the sandbox's own.
+        :param log: further log lines, (level, message) each; a message may have several lines.
+        """
+        answers.to_json(error)
+        self._account.plan(agent_id, times, Plan(outcome, pages, failed_pages, error, seconds, tuple(log)))
+
+    def add_log(self, job_id: int, message: str, *, level: str = "INFO") -> None:
+        """
+        Write an entry into a job's log.
+
+        :param job_id: the job.
+        :param message: what it says; may have several lines.
+        :param level: ``INFO``, ``WARN``, ``ERROR`` and so on.
+        """
+        self._account.add_log(self._job(job_id), message, level)
+
+    # Agents and files
+
+    def set_agent(self, agent_id: str, data: bytes | str | Sequence[Mapping[str, str]], *, collection: int = 1) -> None:
+        """
+        Add an agent, or replace one collection of it, for jobs that start from now on.
+
+        :param agent_id: its id.
+        :param data: the CSV as bytes or text, or its rows.
+        :param collection: the collection's number.
+        """
+        content = content_from(data)
+        agent = self._account.agents.get(agent_id) or Agent(agent_id, {})
+        self._account.set_agent(agent.with_content(collection, content))
+
+    def downloads(self, **options: Any) -> None:
+        """
+        Change how the download port serves files.
+
+        :param options: ``ranges`` and ``etag``: whether there are any; ``gzip``: whether clients that accept it get
+            it; ``link_seconds``: how long a link can be used.
+        """
+        self._links.options = replace(self._links.options, **options)
+
+    def expire_links(self) -> None:
+        """Let all links expire that have been given out so far."""
+        self._links.expire_all()
+
+    # Faults
+
+    def fault(self, method: str, path: str, **what: Any) -> Fault:
+        """
+        Let requests go wrong. Several faults that fit a request all apply, the first one outermost.
+
+        :param method: HTTP method, ``*`` for any.
+        :param path: path below the base URL, as in ``/jobs/start``; ``*`` and ``{id}`` stand for one segment,
+            ``**`` for any number of them.
+        :param what: which of these requests, and what goes wrong: see :class:`Fault`.
+        :returns: the fault, to wait for it, to release or remove it.
+        """
+        return self.add_fault(Fault(method, path, **what))
+
+    def download_fault(self, **what: Any) -> Fault:
+        """Let downloads go wrong: :meth:`fault` for every GET on the download port."""
+        return self.fault("GET", "/**", host="downloads", **what)
+
+    def add_fault(self, fault: FaultKind) -> FaultKind:
+        """Switch on a fault, which may be of a class derived from :class:`Fault`; return it."""
+        with self._account.lock:
+            self._front.faults.append(fault)
+        return fault
 
     @property
     def agent_ids(self) -> list[str]:
         """The ids of its agents."""
         return sorted(self._account.agents)
 
-    def _about(self) -> dict[str, Any]:
-        return {
-            "url": self.url,
-            "download_url": self.download_url,
-            "key": self.key,
-            "forbidden_key": self.forbidden_key,
-            "connection": self.connection,
-            "agents": self.agent_ids,
-        }
+    def _job(self, job_id: int) -> Job:
+        job = self._account.job(job_id)
+        if job is None:
+            raise LookupError(f"The sandbox has no job {job_id}.")
+        return job
 
-    def _command(self, name: str, /, **arguments: Any) -> Any:
-        return self._commands.run(name, arguments)
+    def _need_agent(self, agent_id: str) -> None:
+        if agent_id not in self._account.agents:
+            raise LookupError(f"The sandbox has no agent {agent_id}.")

@@ -5,341 +5,230 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty.sandbox import wire
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.sandbox.recorder import RecordedRequest
+    from collections.abc import Callable, Mapping
+
+    from airflow_provider_agenty.sandbox.front import RecordedRequest
     from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
 
-MOMENTS = (None, "before", "after")
 _PLACEHOLDER = re.compile(r"\\\*\\\*|\\\*|\\\{[^/{}]*\\\}")
-_HOLD_TICK = 0.01
-_SLOW_TICK = 0.05
+_TICK = 0.01
 
 
 class _CutOff(Exception):  # noqa: N818 - not an error: the way out of an answer that has been cut
     """The rest of an answer is not wanted any more."""
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(eq=False)
 class Fault:
-    """Something that goes wrong with requests of one kind. See :meth:`Controls.fault` for each field."""
+    """
+    Something that goes wrong with requests of one kind.
+
+    :param method: HTTP method, ``*`` for any.
+    :param path: path below the base URL, as in ``/jobs/start``; ``*`` and ``{id}`` stand for one segment, ``**`` for
+        any number of them. On the download port, the whole path.
+    :param host: ``"api"`` or ``"downloads"``.
+    :param agent_id: only requests for this agent or its jobs.
+    :param times: how many of them; ``None``: all.
+    :param after: how many of them to let pass first.
+    :param drop: ``"before"``: the connection ends and the request is not acted on; ``"after"``: it is acted on, and
+        the connection ends before the answer.
+    :param hold: ``"before"`` or ``"after"`` it is acted on: wait until :meth:`release`.
+    :param delay_before: seconds to wait before it is acted on.
+    :param delay_after: seconds to wait before the answer, after it has been acted on.
+    :param status: answer with this HTTP status instead.
+    :param headers: headers of that answer, such as ``Retry-After``.
+    :param body: body of that answer: bytes, text (HTML where it starts with ``<``) or JSON; alone, with 200.
+    :param acted: whether the request is acted on before it is answered in that way.
+    :param redirect: answer with a redirect (302, or ``status``) to this URL.
+    :param cut: end the connection after so many bytes of the body.
+    :raises ValueError: a value cannot be used, or nothing is to go wrong.
+    """
 
     method: str
     path: str
     host: str = "api"
-    job_id: int | None = None
     agent_id: str | None = None
     times: int | None = 1
     after: int = 0
     drop: str | None = None
-    reset: bool = False
     hold: str | None = None
     delay_before: float = 0.0
     delay_after: float = 0.0
     status: int | None = None
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     acted: bool = False
     redirect: str | None = None
     cut: int | None = None
-    truncate: int | None = None
-    content_length: int | None = None
-    bytes_per_second: float | None = None
-    content: bytes | None = None
-    expired: bool = False
 
-    id: int = 0
-    seen: int = 0
-    hits: int = 0
-    holding: int = 0
-    released: bool = False
+    # How many requests were of its kind, how many of them went wrong or are held, how many are held at the moment.
+    seen: int = field(default=0, init=False)
+    hits: int = field(default=0, init=False)
+    holding: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        if self.drop not in MOMENTS or self.hold not in MOMENTS:
+        self.method = self.method.upper()
+        self._pattern = path_pattern(self.path)
+        self._released = self._removed = False
+        if {self.drop, self.hold} - {None, "before", "after"}:
             raise ValueError("drop and hold say when: 'before' the request is acted on, or 'after'.")
         if self.host not in ("api", "downloads"):
             raise ValueError("host must be 'api' or 'downloads'.")
-        if self.bytes_per_second is not None and self.bytes_per_second <= 0:
-            raise ValueError("bytes_per_second must be more than 0.")
-        for name in ("after", "delay_before", "delay_after", "cut", "truncate", "content_length"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} must not be negative.")
-        if not any(
-            (
-                self.drop,
-                self.hold,
-                self.delay_before,
-                self.delay_after,
-                self.answers,
-                self.cut is not None,
-                self.truncate is not None,
-                self.content_length is not None,
-                self.bytes_per_second,
-                self.content is not None,
-                self.expired,
-            )
-        ):
+        if min(self.after, self.delay_before, self.delay_after, self.cut or 0) < 0:
+            raise ValueError("after, delay_before, delay_after and cut must not be negative.")
+        if not self.does_something():
             raise ValueError("The fault does nothing: say what is to go wrong.")
-        self._pattern = path_pattern(self.path)
+
+    def does_something(self) -> bool:
+        """Return whether anything is to go wrong."""
+        waits = self.hold or self.delay_before or self.delay_after
+        return bool(self.drop or waits or self.answers or self.cut is not None)
 
     @property
     def answers(self) -> bool:
         """Whether it gives an answer of its own."""
         return self.status is not None or self.body is not None or self.redirect is not None
 
-    def matches(self, request: RecordedRequest) -> bool:
-        """Return whether a request is of the kind that it is about."""
-        return (
-            self.host == request.host
-            and self.method in ("*", request.method)
-            and self.job_id in (None, request.job_id)
-            and self.agent_id in (None, request.agent_id)
-            and self._pattern.fullmatch(request.path) is not None
-        )
-
-    def takes(self) -> bool:
-        """Count a request that matched; return whether it is one of those that go wrong."""
+    def takes(self, request: RecordedRequest) -> bool:
+        """Count a request if it is of its kind; return whether it is one of those that go wrong."""
+        if (
+            self._removed
+            or self.host != request.host
+            or self.method not in ("*", request.method)
+            or self.agent_id not in (None, request.agent_id)
+            or self._pattern.fullmatch(request.path) is None
+        ):
+            return False
         self.seen += 1
         return self.seen > self.after and (self.times is None or self.seen <= self.after + self.times)
 
-    def release(self) -> None:
-        """Let go of the requests that are held, and hold no more."""
-        self.released = True
+    def wait(self, hits: int = 1, timeout: float = 30.0) -> None:
+        """
+        Wait until it has struck.
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return how it stands."""
-        return {
-            "id": self.id,
-            "method": self.method,
-            "path": self.path,
-            "host": self.host,
-            "seen": self.seen,
-            "hits": self.hits,
-            "holding": self.holding,
-        }
+        :param hits: how often.
+        :param timeout: seconds after which to give up.
+        :raises TimeoutError: it has not struck that often by then.
+        """
+        problem = f"the fault {self.method} {self.path} has not struck {hits} times"
+        wait_until(lambda: self.hits >= hits, timeout, problem)
+
+    def release(self) -> None:
+        """Let what it holds go on, and hold nothing more."""
+        self._released = True
+
+    def remove(self) -> None:
+        """Switch it off; what it holds goes on."""
+        self._removed = self._released = True
+
+    def around(self, app: App) -> App:
+        """Return an application as one request shall find it. A fault of another kind does something else here."""
+
+        async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
+            hit = self._counting_once()
+            try:
+                await self._pause(self.hold == "before", self.delay_before, hit)
+                await self._respond(app, scope, receive, self._spoiled(send, hit), hit)
+            except _CutOff:
+                wire.close(wire.transport_of(scope))
+                await wire.disconnected(receive)
+
+        return faulty
+
+    async def _respond(self, app: App, scope: Scope, receive: Receive, send: Send, hit: Callable[[], None]) -> None:
+        if self.drop == "after" or self.acted:
+            await app(scope, receive, _nowhere)
+        if self.drop:
+            if self.drop == "after":
+                await self._pause(self.hold == "after", self.delay_after, hit)
+            hit()
+            raise _CutOff
+        await (self._answer(send) if self.answers else app(scope, receive, send))
+
+    def _spoiled(self, send: Send, hit: Callable[[], None]) -> Send:
+        """Return a ``send`` that waits, and cuts the body."""
+        left = self.cut
+
+        async def spoiled(message: Message) -> None:
+            nonlocal left
+            if message["type"] == "http.response.start":
+                await self._pause(self.hold == "after", self.delay_after, hit)
+                hit()
+            elif left is not None:
+                body = bytes(message.get("body", b""))[:left]
+                left -= len(body)
+                await send({**message, "body": body, "more_body": True})
+                if left == 0 or not message.get("more_body", False):
+                    raise _CutOff
+                return
+            await send(message)
+
+        return spoiled
+
+    async def _answer(self, send: Send) -> None:
+        body, kind = _encoded(self.body)
+        status = self.status or (200 if self.redirect is None else 302)
+        headers = {"content-type": kind} | ({} if self.redirect is None else {"location": self.redirect})
+        headers |= {name.lower(): value for name, value in self.headers.items()}
+        headers.setdefault("content-length", str(len(body)))
+        await wire.send_start(send, status, headers)
+        await send({"type": "http.response.body", "body": body})
+
+    async def _pause(self, hold: bool, delay: float, hit: Callable[[], None]) -> None:
+        # What is held goes on when it is released, whether or not the client is still there: that is how a
+        # request arrives later than its sender believes. Only the end of the server ends it otherwise.
+        if hold:
+            self.holding += 1
+            hit()
+            try:
+                # Not an asyncio.Event: it is released from other threads.
+                while not self._released:  # noqa: ASYNC110
+                    await asyncio.sleep(_TICK)
+            finally:
+                self.holding -= 1
+        await asyncio.sleep(delay)
+
+    def _counting_once(self) -> Callable[[], None]:
+        counted = False
+
+        def hit() -> None:
+            nonlocal counted
+            if not counted:
+                counted = True
+                self.hits += 1
+
+        return hit
 
 
 def path_pattern(path: str) -> re.Pattern[str]:
     """Return the pattern of a path in which ``*`` and ``{id}`` stand for one segment, ``**`` for any number."""
-    return re.compile(_PLACEHOLDER.sub(_as_regex, re.escape(path)))
+    return re.compile(
+        _PLACEHOLDER.sub(lambda found: ".*" if found[0] == r"\*\*" else "[^/]*", re.escape(path)),
+    )
 
 
-def _as_regex(match: re.Match[str]) -> str:
-    return ".*" if match[0] == r"\*\*" else "[^/]*"
+def wait_until(condition: Callable[[], bool], timeout: float, problem: str) -> None:
+    """
+    Wait for something that another thread brings about.
+
+    :raises TimeoutError: it has not come about after so many seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"After {timeout:g} s {problem}.")
+        time.sleep(_TICK)
 
 
-class Faults:
-    """The faults that are switched on. Safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._faults: list[Fault] = []
-        self._count = 0
-
-    def add(self, fault: Fault) -> Fault:
-        """Switch a fault on."""
-        with self._lock:
-            self._count += 1
-            fault.id = self._count
-            self._faults.append(fault)
-            return fault
-
-    def get(self, fault_id: int) -> Fault:
-        """
-        Return a fault.
-
-        :raises LookupError: there is none of that number.
-        """
-        with self._lock:
-            for fault in self._faults:
-                if fault.id == fault_id:
-                    return fault
-        raise LookupError(f"There is no fault {fault_id}.")
-
-    def all(self) -> list[Fault]:
-        """Return all faults, used up or not."""
-        with self._lock:
-            return list(self._faults)
-
-    def remove(self, fault: Fault) -> None:
-        """Switch a fault off; what it holds goes on."""
-        with self._lock:
-            fault.release()
-            self._faults = [each for each in self._faults if each is not fault]
-
-    def clear(self) -> None:
-        """Switch all faults off."""
-        for fault in self.all():
-            self.remove(fault)
-
-    def around(self, app: App, request: RecordedRequest) -> App:
-        """Return the application as this request shall find it."""
-        with self._lock:
-            taken = [fault for fault in self._faults if fault.matches(request) and fault.takes()]
-        # The fault that was switched on first is the outermost.
-        for fault in reversed(taken):
-            app = _Faulty(app, fault)
-        return app
-
-
-class _Faulty:
-    """An application with one fault around it, for one request."""
-
-    def __init__(self, app: App, fault: Fault) -> None:
-        self._app = app
-        self._fault = fault
-        self._counted = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self._fault
-        transport = wire.transport_of(scope)
-        if fault.hold == "before":
-            await self._hold()
-        if fault.delay_before:
-            await asyncio.sleep(fault.delay_before)
-        if fault.content is not None:
-            scope["state"]["content"] = fault.content
-        if fault.expired:
-            scope["state"]["expired"] = True
-        try:
-            await self._respond(scope, receive, self._spoiled(send, transport))
-        except _CutOff:
-            await self._close(transport, receive)
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self._fault
-        if fault.drop == "before":
-            raise self._dropped()
-        if fault.drop == "after":
-            await self._collect(scope, receive)
-            await self._wait_after()
-            raise self._dropped()
-        if fault.answers:
-            if fault.acted:
-                await self._collect(scope, receive)
-            await self._answer(send)
-        elif fault.truncate is not None:
-            await self._send_truncated(await self._collect(scope, receive), send)
-        else:
-            await self._app(scope, receive, send)
-
-    async def _collect(self, scope: Scope, receive: Receive) -> list[Message]:
-        answer: list[Message] = []
-
-        async def keep(message: Message) -> None:
-            answer.append(message)
-
-        await self._app(scope, receive, keep)
-        return answer
-
-    async def _wait_after(self) -> None:
-        if self._fault.hold == "after":
-            await self._hold()
-        if self._fault.delay_after:
-            await asyncio.sleep(self._fault.delay_after)
-
-    def _spoiled(self, send: Send, transport: asyncio.Transport) -> Send:
-        """Return a ``send`` that waits, lies about the length, cuts the body or slows it down."""
-        fault = self._fault
-        sent = 0
-        allowed = min((each for each in (fault.cut, fault.content_length) if each is not None), default=None)
-
-        async def spoiled(message: Message) -> None:
-            nonlocal sent
-            if message["type"] == "http.response.start":
-                await self._wait_after()
-                self._hit()
-                await send(self._with_length(message))
-                return
-            body = bytes(message.get("body", b""))
-            more = message.get("more_body", False)
-            kept = body if allowed is None else body[: max(0, allowed - sent)]
-            sent += len(kept)
-            missing = fault.content_length is not None and not more and sent < fault.content_length
-            ends_early = len(kept) < len(body) or missing or (fault.cut is not None and sent >= fault.cut)
-            await self._send_body(kept, send, more=more or ends_early)
-            if ends_early:
-                # HTTP ends where the announced length ends; what is beyond it has to go past the HTTP layer.
-                if fault.cut is None and len(kept) < len(body):
-                    transport.write(body[len(kept) :])
-                raise _CutOff
-
-        return spoiled
-
-    def _with_length(self, start: Message) -> Message:
-        if self._fault.content_length is None:
-            return start
-        headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
-        return {**start, "headers": [*headers, (b"content-length", b"%d" % self._fault.content_length)]}
-
-    async def _send_body(self, body: bytes, send: Send, *, more: bool) -> None:
-        rate = self._fault.bytes_per_second
-        if rate is not None:
-            step = max(1, int(rate * _SLOW_TICK))
-            for position in range(0, len(body), step):
-                piece = body[position : position + step]
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-                await asyncio.sleep(len(piece) / rate)
-            body = b""
-        await send({"type": "http.response.body", "body": body, "more_body": more})
-
-    async def _send_truncated(self, answer: list[Message], send: Send) -> None:
-        body = b"".join(bytes(message.get("body", b"")) for message in answer[1:])[: self._fault.truncate]
-        headers = [(name, value) for name, value in answer[0]["headers"] if name.lower() != b"content-length"]
-        headers.append((b"content-length", b"%d" % len(body)))
-        await send({**answer[0], "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    async def _answer(self, send: Send) -> None:
-        fault = self._fault
-        body, kind = _encoded(fault.body)
-        headers = {"content-type": kind, **{name.lower(): value for name, value in fault.headers.items()}}
-        status = fault.status or 200
-        if fault.redirect is not None:
-            headers["location"] = fault.redirect
-            status = fault.status or 302
-        headers.setdefault("content-length", str(len(body)))
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
-
-    async def _hold(self) -> None:
-        # What is held goes on when it is released, whether or not the client is still there: that is how a
-        # request arrives later than its sender believes. Only the end of the server ends it otherwise.
-        self._fault.holding += 1
-        self._hit()
-        try:
-            # Not an asyncio.Event: it is released from other threads.
-            while not self._fault.released:  # noqa: ASYNC110
-                await asyncio.sleep(_HOLD_TICK)
-        finally:
-            self._fault.holding -= 1
-
-    def _dropped(self) -> _CutOff:
-        self._hit()
-        return _CutOff()
-
-    def _hit(self) -> None:
-        if not self._counted:
-            self._counted = True
-            self._fault.hits += 1
-
-    async def _close(self, transport: asyncio.Transport, receive: Receive) -> None:
-        if self._fault.reset:
-            wire.reset(transport)
-        else:
-            wire.close(transport)
-        await wire.disconnected(receive)
+async def _nowhere(_message: Message) -> None:
+    """Send nothing."""
 
 
 def _encoded(body: Any) -> tuple[bytes, str]:

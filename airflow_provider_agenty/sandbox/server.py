@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -13,44 +12,51 @@ import uvicorn
 from airflow_provider_agenty.sandbox import wire
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.sandbox.recorder import Recorder
     from airflow_provider_agenty.sandbox.wire import App
 
 LOOPBACK = "127.0.0.1"
 BACKLOG = 4096
-KEEP_ALIVE_SECONDS = 75
 START_SECONDS = 30.0
 
 
-@dataclass
-class Port:
-    """
-    One of the ports.
-
-    :param host: ``"api"`` or ``"downloads"``.
-    :param app: what answers on it.
-    :param number: its number; 0: a free one.
-    :param certfile: certificate for TLS, with its key in ``keyfile``; ``None``: plain HTTP.
-    """
-
-    host: str
-    app: App
-    number: int = 0
-    certfile: str | None = None
-    keyfile: str | None = None
+def configure(app: App, certfile: str | None = None, keyfile: str | None = None) -> uvicorn.Config:
+    """Return how an application is served; a certificate that cannot be used is an error here."""
+    config = uvicorn.Config(
+        app,
+        http=wire.Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=75,
+        ssl_certfile=certfile,
+        ssl_keyfile=keyfile,
+    )
+    config.load()
+    return config
 
 
 class ServerThread:
     """
-    Serves ports until told to stop.
+    Serves until told to stop.
 
-    :param ports: what to serve.
-    :param recorder: is told of each connection.
+    :param ports: what to serve on which port; 0: a free one.
     """
 
-    def __init__(self, ports: list[Port], recorder: Recorder) -> None:
-        self._servers = [uvicorn.Server(_config(port, recorder)) for port in ports]
-        self._sockets = _listen(ports)
+    def __init__(self, *ports: tuple[uvicorn.Config, int]) -> None:
+        self._servers = [uvicorn.Server(config) for config, _ in ports]
+        self._sockets: list[socket.socket] = []
+        try:
+            for _, number in ports:
+                self._sockets.append(_listen(number))
+        except OSError:
+            for listener in self._sockets:
+                listener.close()
+            raise
         self.numbers = [each.getsockname()[1] for each in self._sockets]
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -100,7 +106,8 @@ class ServerThread:
             for listening in getattr(server, "servers", ()):
                 listening.close()
             for connection in list(server.server_state.connections):
-                wire.abort(connection.transport)
+                wire.shut_down(connection.transport.get_extra_info("socket"))
+                connection.transport.abort()
         for listener in self._sockets:
             listener.close()
         # Two rounds: aborted transports tell their protocols in the next one.
@@ -112,42 +119,17 @@ class ServerThread:
         await asyncio.gather(*unfinished, return_exceptions=True)
 
 
-def _listen(ports: list[Port]) -> list[socket.socket]:
-    listeners: list[socket.socket] = []
+def _listen(number: int) -> socket.socket:
+    # The protocol is named because asyncio switches Nagle off only where it is.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        for port in ports:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            listeners.append(listener)
-            # The protocol is named above because asyncio switches Nagle off only where it is.
-            if port.number:
-                # So that a port can be had again right after its last user. A free port is better had alone.
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((LOOPBACK, port.number))
-            # Connections that come before the loop runs wait here instead of being refused.
-            listener.listen(BACKLOG)
+        if number:
+            # So that a port can be had again right after its last user. A free port is better had alone.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, number))
+        # Connections that come before the loop runs wait here instead of being refused.
+        listener.listen(BACKLOG)
     except OSError:
-        for listener in listeners:
-            listener.close()
+        listener.close()
         raise
-    return listeners
-
-
-def _config(port: Port, recorder: Recorder) -> uvicorn.Config:
-    config = uvicorn.Config(
-        port.app,
-        http=wire.protocol_for(port.host, recorder),
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        ssl_certfile=port.certfile,
-        ssl_keyfile=port.keyfile,
-    )
-    # Here, so that a certificate that cannot be used is known before anything is started.
-    config.load()
-    return config
+    return listener

@@ -19,7 +19,8 @@ from airflow_provider_agenty.exceptions import (
     AgentyUnavailableError,
 )
 from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.sandbox import Sandbox
+from airflow_provider_agenty.sandbox import Fault, Sandbox
+from tests.sandbox_faults import Reset
 
 NOW = datetime(2026, 1, 10, 12, 0, 0, tzinfo=UTC)
 
@@ -94,7 +95,7 @@ def test_a_read_is_not_repeated_where_that_changes_nothing(
 def test_a_read_is_repeated_when_the_connection_breaks(
     sandbox: Sandbox, hook: AgentyHook, finished_job: int, moment: str, reset: bool
 ) -> None:
-    sandbox.fault("GET", "/jobs/{id}", drop=moment, reset=reset, times=2)
+    sandbox.add_fault((Reset if reset else Fault)("GET", "/jobs/{id}", drop=moment, times=2))
 
     assert hook.get_job(finished_job).job_id == finished_job
     assert len(sandbox.requests) == 3

@@ -22,14 +22,15 @@ from airflow_provider_agenty.exceptions import (
     AgentyUnavailableError,
 )
 from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.sandbox import Sandbox
+from airflow_provider_agenty.sandbox import Fault, Sandbox
+from tests.sandbox_faults import Reset
 
 BOOKS = "45l0wewqzk"
 READ_TIMEOUT = 0.3
 
 LOST = {
     "dropped": {"drop": "after"},
-    "reset": {"drop": "after", "reset": True},
+    "reset": {"drop": "after"},
     "cut": {"cut": 10},
     "500": {"status": 500, "acted": True},
     "502": {"status": 502, "acted": True, "body": "<html>Bad gateway</html>"},
@@ -41,18 +42,22 @@ LOST = {
     "no content": {"status": 204, "acted": True},
     "no job": {"body": {"message": "started"}, "acted": True},
     "null": {"body": b"null", "acted": True},
-    "truncated": {"truncate": 20},
+    "truncated": {"body": '{"job_id":3690001,"ac', "acted": True},
     "redirect": {"status": 303, "redirect": "/v2/jobs", "acted": True},
     "redirect of the method too": {"status": 307, "redirect": "/v2/jobs/start", "acted": True},
 }
 NOT_ARRIVED = {
     "dropped": {"drop": "before"},
-    "reset": {"drop": "before", "reset": True},
+    "reset": {"drop": "before"},
     "500": {"status": 500},
     "502": {"status": 502},
     "503": {"status": 503},
     "504": {"status": 504},
 }
+
+
+def fault_class(lost: str) -> type[Fault]:
+    return Reset if lost == "reset" else Fault
 
 
 def posts(sandbox: Sandbox) -> int:
@@ -95,7 +100,7 @@ def test_a_job_whose_answer_was_lost_is_found_and_not_started_again(
     sandbox: Sandbox, hook: AgentyHook, lost: str, older_jobs: int
 ) -> None:
     sandbox.add_older_jobs(BOOKS, older_jobs)
-    sandbox.fault("POST", "/jobs/start", **LOST[lost])  # type: ignore[arg-type]
+    sandbox.add_fault(fault_class(lost)("POST", "/jobs/start", **LOST[lost]))  # type: ignore[arg-type]
 
     job = hook.start_job(BOOKS)
 
@@ -106,7 +111,7 @@ def test_a_job_whose_answer_was_lost_is_found_and_not_started_again(
 @pytest.mark.parametrize("lost", NOT_ARRIVED)
 def test_a_start_that_did_not_arrive_is_sent_again(sandbox: Sandbox, hook: AgentyHook, lost: str) -> None:
     sandbox.add_older_jobs(BOOKS, 2)
-    sandbox.fault("POST", "/jobs/start", **NOT_ARRIVED[lost])  # type: ignore[arg-type]
+    sandbox.add_fault(fault_class(lost)("POST", "/jobs/start", **NOT_ARRIVED[lost]))  # type: ignore[arg-type]
 
     job = hook.start_job(BOOKS)
 

@@ -14,6 +14,7 @@ import airflow_provider_agenty
 from airflow_provider_agenty.exceptions import AgentyError, AgentyRequestError, AgentyUnavailableError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
+from tests.sandbox_faults import Reworded
 
 BOOKS = "45l0wewqzk"
 
@@ -193,20 +194,34 @@ def test_trap_12_a_job_id_may_be_text(hook: AgentyHook, finished_job: int) -> No
         assert isinstance(job.job_id, int)
 
 
-@pytest.mark.agenty_sandbox(quirks=["short_start"])
-def test_trap_13_a_start_may_answer_with_seven_fields(hook: AgentyHook) -> None:
+def test_trap_13_a_start_may_answer_with_seven_fields(sandbox: Sandbox, hook: AgentyHook) -> None:
+    given = ("job_id", "account_id", "agent_id", "type", "status", "priority", "created_at")
+    sandbox.add_fault(Reworded("POST", "/jobs/start", change=lambda job: {name: job[name] for name in given}))
     job = hook.start_job(BOOKS)
 
     assert len(job.raw) == 7
     assert job.pages_total is None
 
 
-@pytest.mark.agenty_sandbox(
-    quirks=["wrapped", "camel_case_link", "pages_successed", "numeric_flags", "upper_case_status"]
-)
+def spelled_otherwise(answer: Any) -> Any:
+    """Put an answer as older ones were: wrapped, with other names, flags as numbers and states in capitals."""
+
+    def value(name: str, given: Any) -> Any:
+        if name == "result":
+            return [row_of(row) if "job_id" in row else row for row in given]
+        return {"is_scheduled": lambda: int(given), "status": lambda: given.upper()}.get(name, lambda: given)()
+
+    def row_of(row: dict[str, Any]) -> dict[str, Any]:
+        names = {"pages_succeeded": "pages_successed", "downloadlink": "downloadLink"}
+        return {names.get(name, name): value(name, given) for name, given in row.items()}
+
+    return {"data": row_of(answer)}
+
+
 def test_trap_13_answers_may_be_wrapped_and_spelled_otherwise(
     sandbox: Sandbox, hook: AgentyHook, tmp_path: Path
 ) -> None:
+    sandbox.add_fault(Reworded("*", "/**", times=None, change=spelled_otherwise))
     finished_job = sandbox.start_job(BOOKS)
     sandbox.set_status(finished_job, "completed", pages_succeeded=3)
     job = hook.get_job(finished_job)

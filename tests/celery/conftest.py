@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_agenty.sandbox import RepeatedCsv, Sandbox
+from airflow_provider_agenty.sandbox import Sandbox
 from demo.airflow_api import Run, TaskInstance
 from demo.airflow_instance import AirflowInstance
 from demo.processes import Component, ended_by_signals
 from demo.services import ServiceError, postgres, redis
+from tests.repeated_csv import RepeatedCsv
 
 JOBS = 200
 SLOTS = 8

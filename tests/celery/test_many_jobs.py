@@ -23,6 +23,7 @@ from demo.airflow_api import Run, TaskInstance
 from demo.airflow_instance import AirflowInstance
 from demo.processes import Component
 from tests.celery.conftest import AGENTS, JOBS, POOL, SLOTS, Lake, Story, cpu_seconds
+from tests.sandbox_faults import SlowBody
 
 MIDDLE = JOBS // 2
 WAITING = 24
@@ -52,7 +53,7 @@ def story(airflow: AirflowInstance, sandbox: Sandbox, lake: Lake, tell: Callable
 
     # Those that are landed next; a file takes most of a minute then, however slow this machine is.
     slow = [
-        sandbox.download_fault(agent_id=f"agent{number}", bytes_per_second=1_000, times=1)
+        sandbox.add_fault(SlowBody("GET", "/**", host="downloads", agent_id=f"agent{number}", bytes_per_second=1_000))
         for number in range(MIDDLE // 2, MIDDLE)
     ]
     worker, lost = _worker_that_starts_and_lands(airflow, run)

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.sandbox_faults import SlowBody
+
 DOCS = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
@@ -312,7 +314,8 @@ def test_killed_while_the_export_downloads(scenario, destination, until):
     scenario.sandbox.set_agent(scenario.agent_id, content)
     job_id = scenario.sandbox.start_job(scenario.agent_id)
     scenario.complete(job_id)
-    slow = scenario.sandbox.fault("GET", "/**", host="downloads", job_id=job_id, bytes_per_second=4_000_000, times=1)
+    slow = SlowBody("GET", f"/Job_{job_id}/**", host="downloads", bytes_per_second=4_000_000)
+    scenario.sandbox.add_fault(slow)
     scenario.begin("export", job_id=job_id, path=str(destination))
     slow.wait()
     until(lambda: len(list(destination.parent.iterdir())) > 1, "no temporary file")

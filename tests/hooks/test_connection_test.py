@@ -54,9 +54,14 @@ def failures(
     sandbox: Sandbox, tls_sandbox: Sandbox, connect: Callable[..., AgentyHook], closed_port: int
 ) -> dict[str, tuple[Callable[[], AgentyHook], list[str]]]:
     """Return each way to fail: how, and what must be said."""
+
+    def forbidden() -> AgentyHook:
+        sandbox.fault("GET", "/**", status=403)
+        return connect()
+
     return {
         "wrong key": (lambda: connect(password="not-the-key"), ["401", "does not know the API key", "password"]),
-        "no permission": (lambda: connect(password=sandbox.forbidden_key), ["403", "may not do this", "role"]),
+        "no permission": (forbidden, ["403", "may not do this", "role"]),
         "name": (lambda: connect(host="https://agenty.invalid"), ["agenty.invalid", "could not be resolved", "DNS"]),
         "tls": (
             lambda: connect(host=tls_sandbox.url, password=tls_sandbox.key),

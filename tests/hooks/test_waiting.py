@@ -181,7 +181,7 @@ def test_progress_is_told_on_a_change_of_state_and_not_at_each_poll(
 
 
 @pytest.mark.parametrize(
-    "fault", [{"status": 503}, {"status": 429}, {"drop": "after"}, {"body": "<html>"}, {"truncate": 10}], ids=str
+    "fault", [{"status": 503}, {"status": 429}, {"drop": "after"}, {"body": "<html>"}, {"body": '{"job_id":'}], ids=str
 )
 def test_trouble_that_passes_is_waited_out(
     sandbox: Sandbox, connect: Any, fault: dict[str, Any], caplog: pytest.LogCaptureFixture

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from airflow_provider_agenty.sandbox.content import RepeatedCsv
+from tests.repeated_csv import RepeatedCsv
 
 SIZE, MORE = 10**9, 256 * 1024**2
 CONTENT = RepeatedCsv(SIZE)

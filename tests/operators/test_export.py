@@ -214,7 +214,7 @@ class TestRows:
 
     @pytest.mark.parametrize("verify_rows", [True, False])
     def test_rows_that_are_missing(self, agenty_sandbox, finished_job, destination, make_context, verify_rows):
-        agenty_sandbox.download_fault(content=b"".join(BOOKS.splitlines(keepends=True)[:11]), times=None)
+        agenty_sandbox.download_fault(body=b"".join(BOOKS.splitlines(keepends=True)[:11]), times=None)
         task = export(finished_job, destination, verify_rows=verify_rows)
 
         if verify_rows:

@@ -27,7 +27,7 @@ from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.operators.agenty import AgentyResultOperator
 from airflow_provider_agenty.parameters import FORMATS
 from airflow_provider_agenty.sandbox.agent import SAMPLE_AGENTS
-from airflow_provider_agenty.sandbox.content import CsvBytes, parse_csv
+from airflow_provider_agenty.sandbox.content import Content, parse_csv
 
 AGENT = "45l0wewqzk"
 RETAILERS = "w9qmlp5475"
@@ -35,7 +35,7 @@ EMPTY = {AGENT: b"name,price\r\n"}
 MANY = {AGENT: [{"name": f"Book {number}", "price": f"£{number}"} for number in range(950)]}
 
 
-class UnevenRows(CsvBytes):
+class UnevenRows(Content):
     """Rows that have other keys each, which a CSV can't give."""
 
     ROWS = (
@@ -181,7 +181,7 @@ class TestFormats:
     def test_the_collection_that_is_meant(self, agenty_sandbox, tmp_path, make_context, parameters, source):
         job_id = agenty_sandbox.add_older_jobs(RETAILERS, 1)[0]
         with (SAMPLE_AGENTS / source).open(encoding="utf-8-sig", newline="") as file:
-            expected = list(parse_csv(file))
+            expected = list(parse_csv(file.read()))
         written = {}
         for file_format in FORMATS:
             written[file_format] = tmp_path / f"retailers.{file_format}"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_agenty.sandbox import Controls, RemoteSandbox, Sandbox
+from airflow_provider_agenty.sandbox import Sandbox
 
 BOOKS = "45l0wewqzk"
 
@@ -13,7 +13,7 @@ BOOKS = "45l0wewqzk"
 class Client:
     """A plain HTTP client of the API; what it gets back is requests' own response."""
 
-    def __init__(self, sandbox: Controls) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.session = requests.Session()
         self.session.trust_env = False
@@ -58,12 +58,6 @@ def sandbox(clock):
 @pytest.fixture
 def client(sandbox):
     return Client(sandbox)
-
-
-@pytest.fixture(params=["embedded", "remote"])
-def controls(request, sandbox):
-    """The test-facing methods, called in this process and over the control routes."""
-    return sandbox if request.param == "embedded" else RemoteSandbox(sandbox.url, sandbox.key)
 
 
 @pytest.fixture

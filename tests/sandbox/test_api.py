@@ -252,15 +252,8 @@ class TestAuthentication:
             assert answer.json()["message"]
         assert sandbox.starts == 0
 
-    def test_a_key_without_permission_is_403(self, sandbox):
-        headers = {"X-Agenty-ApiKey": sandbox.forbidden_key}
-        answer = requests.post(f"{sandbox.url}/jobs/start", json={"agent_id": BOOKS}, headers=headers, timeout=10)
-        assert answer.status_code == 403
-        assert answer.json()["status_code"] == 403
-        assert sandbox.starts == 0
-
     def test_every_sandbox_has_a_key_of_its_own(self):
-        assert len({Sandbox().key, Sandbox().key, Sandbox().forbidden_key}) == 3
+        assert Sandbox().key != Sandbox().key
 
 
 class TestRefusals:
@@ -334,29 +327,7 @@ class TestRefusals:
         assert (answer.status_code, answer.json()["status_code"]) == (405, 405)
 
 
-class TestQuirks:
-    @pytest.mark.parametrize(
-        ("quirk", "is_so"),
-        [
-            ("wrapped", lambda start, link: start["data"]["job_id"] and link["data"]["downloadlink"]),
-            ("short_start", lambda start, link: len(start) == 7 and start["status"] == "submitted"),
-            ("camel_case_link", lambda start, link: link["downloadLink"]),
-            ("pages_successed", lambda start, link: "pages_successed" in start and "pages_succeeded" not in start),
-            ("numeric_flags", lambda start, link: start["is_scheduled"] == 0 and start["is_scheduled"] is not False),
-            ("upper_case_status", lambda start, link: start["status"] == "SUBMITTED"),
-        ],
-    )
-    def test_answers_deviate_as_asked(self, new_client, quirk, is_so):
-        with Sandbox(quirks=[quirk]) as sandbox:
-            client = new_client(sandbox)
-            start = client.start().json()
-            link = client.get(f"/jobs/{sandbox.started_jobs[0]}/export").json()
-            assert is_so(start, link)
-
-    def test_quirks_go_together(self, new_client):
-        with Sandbox(quirks=["short_start", "numeric_flags", "pages_successed", "wrapped"]) as sandbox:
-            assert len(new_client(sandbox).start().json()["data"]) == 7
-
+class TestStop:
     def test_stop_may_answer_200(self, new_client):
         with Sandbox(stop_status=200) as sandbox:
             client = new_client(sandbox)
@@ -370,7 +341,6 @@ class TestQuirks:
         ({"seconds": -1}, "seconds"),
         ({"parallel_jobs": 0}, "parallel_jobs"),
         ({"page_cap": 0}, "page_cap"),
-        ({"quirks": ["x"]}, "wrapped"),
         ({"agents": "/nonexistent"}, "folder"),
         ({"agents": {"a b": b""}}, "agent id"),
         ({"agents": {"a": {11: b""}}}, "collection"),

@@ -23,14 +23,14 @@ def as_the_csv_module_reads(text):
 
 @given(st.text(alphabet='ab ,"\r\n', max_size=40))
 def test_rows_are_those_of_the_csv_module(text):
-    assert list(parse_csv(io.StringIO(text, newline=""))) == as_the_csv_module_reads(text)
+    assert list(parse_csv(text)) == as_the_csv_module_reads(text)
 
 
 @given(st.lists(st.lists(st.text(max_size=5), min_size=2, max_size=2), min_size=1))
 def test_rows_come_back_as_they_were_written(rows):
     text = io.StringIO(newline="")
     csv.writer(text).writerows([["a", "b"], *rows])
-    assert [list(row.values()) for row in parse_csv([text.getvalue()])] == rows
+    assert [list(row.values()) for row in parse_csv(text.getvalue())] == rows
 
 
 @pytest.mark.parametrize("source", ["rows", "bytes", "folder"])
@@ -46,9 +46,9 @@ def test_a_long_cell_is_served_whatever_limit_the_process_has(new_client, tmp_pa
     assert csv.field_size_limit() == before
 
 
-def test_text_that_is_none_is_in_the_result_as_json_can_say_it(client, controls):
-    controls.set_agent(BOOKS, [{"name": "half: \ud83d"}])
-    job_id = controls.add_older_jobs(BOOKS, 1)[0]
+def test_text_that_is_none_is_in_the_result_as_json_can_say_it(client, sandbox):
+    sandbox.set_agent(BOOKS, [{"name": "half: \ud83d"}])
+    job_id = sandbox.add_older_jobs(BOOKS, 1)[0]
     answer = client.get(f"/jobs/{job_id}/result")
     assert b'"half: \\ud83d"' in answer.content
     assert answer.json()["result"] == [{"name": "half: \ud83d"}]

@@ -204,7 +204,7 @@ def test_a_watch_that_breaks_ends_only_its_own_wait(agenty_sandbox):
         {"body": "<html>Bad gateway</html>"},
         {"body": {"message": "odd"}},
         {"drop": "before"},
-        {"truncate": 20},
+        {"body": '{"total":3,"limit":10'},
     ],
     ids=["503", "HTML", "no page", "dropped", "truncated"],
 )

@@ -1,0 +1,86 @@
+"""Faults that only our own tests need, for :meth:`Sandbox.add_fault`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_agenty.sandbox import Fault, wire
+from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
+
+_SLOW_TICK = 0.05
+
+
+@dataclass(eq=False)
+class SlowBody(Fault):
+    """A body that comes at a speed of ``bytes_per_second``."""
+
+    bytes_per_second: float = 1_000
+
+    def does_something(self) -> bool:
+        return True
+
+    def around(self, app: App) -> App:
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_slowly(message: Message) -> None:
+                body = message.pop("body", b"")
+                step = max(1, int(self.bytes_per_second * _SLOW_TICK))
+                for position in range(0, len(body), step):
+                    piece = body[position : position + step]
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    await asyncio.sleep(len(piece) / self.bytes_per_second)
+                await send(message)
+
+            await app(scope, receive, send_slowly)
+
+        return super().around(slow)
+
+
+@dataclass(eq=False)
+class Reset(Fault):
+    """A connection that ends with a reset (RST), ``drop`` says when."""
+
+    def around(self, app: App) -> App:
+        async def reset(scope: Scope, receive: Receive, _send: Send) -> None:
+            async def nowhere(_message: Message) -> None:
+                pass
+
+            if self.drop == "after":
+                await app(scope, receive, nowhere)
+            self.hits += 1
+            transport = wire.transport_of(scope)
+            linger = struct.pack("ii", 1, 0)
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            transport.abort()
+            await wire.disconnected(receive)
+
+        return reset
+
+
+@dataclass(eq=False)
+class Reworded(Fault):
+    """JSON answers that ``change`` has put otherwise."""
+
+    change: Callable[[Any], Any] = lambda answer: answer
+
+    def does_something(self) -> bool:
+        return True
+
+    def around(self, app: App) -> App:
+        async def reworded(scope: Scope, receive: Receive, send: Send) -> None:
+            messages: list[Message] = []
+
+            async def keep(message: Message) -> None:
+                messages.append(message)
+
+            await app(scope, receive, keep)
+            body = json.dumps(self.change(json.loads(b"".join(message.get("body", b"") for message in messages))))
+            await wire.send_start(send, messages[0]["status"], {"content-type": "application/json"})
+            await send({"type": "http.response.body", "body": body.encode()})
+
+        return super().around(reworded)
