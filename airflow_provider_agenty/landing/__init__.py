@@ -7,13 +7,13 @@ perishable link, :func:`land` brings any source of bytes to a place, whole or no
 
 from __future__ import annotations
 
+from airflow_provider_agenty.landing.count_records import RecordCounter
 from airflow_provider_agenty.landing.destination import Destination
 from airflow_provider_agenty.landing.download import HttpDownload
 from airflow_provider_agenty.landing.errors import DestinationError, LandingError, StartOver
 from airflow_provider_agenty.landing.exported_file import ExportedFile
 from airflow_provider_agenty.landing.land_file import land
 from airflow_provider_agenty.landing.places import open_destination
-from airflow_provider_agenty.landing.records import RecordCounter
 
 __all__ = [
     "Destination",

@@ -30,7 +30,7 @@ from airflow_provider_agenty.log import Log
 if TYPE_CHECKING:
     import requests
 
-READ_SIZE = 2 * 1024 * 1024  # after each read the interpreter is waited for, which is busy counting records
+_READ_SIZE = 1024 * 1024
 _PROGRESS_FROM = 64 * 1024  # what an attempt must bring for the attempts, and its time, to be counted anew
 _READ_TIMEOUTS_FOR_PROGRESS = 4  # how many of them a server may take to bring that much
 _LARGEST_ANYWAY = 64 * 1024 * 1024  # bytes of a result, however few rows it has
@@ -495,7 +495,7 @@ def _read_piece(answer: requests.Response) -> tuple[bytes, str | None]:
     trouble = None
     try:
         # read1 gives what has come: nothing of it is lost when the connection breaks in the next moment.
-        return answer.raw.read1(READ_SIZE, decode_content=False), None
+        return answer.raw.read1(_READ_SIZE, decode_content=False), None
     except (HTTPError, OSError, *_BROKEN_ANSWER) as error:
         trouble = describe_trouble(error)
     return b"", trouble

@@ -182,7 +182,7 @@ class LocalDestination(Destination):
         make_room(folder, length)
         _refuse_foreign_links(folder)  # it has none, unless somebody has just made one
         self._final_mode = self._mode_to_give()
-        with staged_file(folder, self._target.name, durable=True) as staged:
+        with staged_file(folder, self._target.name) as staged:
             yield staged
 
     def publish(self, staged: StagedFile) -> None:

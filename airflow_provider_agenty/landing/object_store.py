@@ -258,7 +258,7 @@ class ObjectDestination(Destination):
         """Open a temporary file in the spool folder."""
         folder = spool_place(spool_folder)
         make_room(folder, length)
-        with staged_file(folder, Path(self._key).name, durable=False) as staged:
+        with staged_file(folder, Path(self._key).name) as staged:
             yield staged
 
     def publish(self, staged: StagedFile) -> None:

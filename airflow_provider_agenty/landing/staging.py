@@ -20,8 +20,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_provider_agenty.landing.errors import LandingError, storage_error
@@ -31,7 +30,6 @@ SUFFIX = ".agenty-part"
 _ABANDONED_AFTER = 600.0  # seconds; a lock may not be seen from another host on every network file system
 _ENTRIES_LOOKED_AT = 10_000
 _LONGEST_STEM = 100  # bytes
-_FLUSHED_AT_ONCE = 32 * 1024 * 1024
 _PRIVATE = 0o600  # until it is published: the folder is often open to everyone
 _NEW_FILE = 0o666  # less the umask, as for any new file
 _CAN_NOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EROFS}
@@ -45,17 +43,12 @@ class StagedFile:
     :param path: where it is.
     :param file: the file, unbuffered, open for writing.
     :param final_path: where it will be, for messages.
-    :param durable: whether it is to be brought to the disk in the end.
     """
 
-    def __init__(self, path: Path, file: io.FileIO, *, final_path: Path, durable: bool) -> None:
+    def __init__(self, path: Path, file: io.FileIO, *, final_path: Path) -> None:
         self.path = path
         self._file = file
         self._final_path = final_path
-        self._written = self._flushed = 0
-        self._warned_of_sync = False
-        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="landing-flush") if durable else None
-        self._flush: Future[None] | None = None
 
     def write(self, data: bytes) -> None:
         """
@@ -68,40 +61,13 @@ class StagedFile:
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
-            self._written += len(data)
-            if self._written - self._flushed >= _FLUSHED_AT_ONCE:
-                self._flush_early()
         except OSError as error:
             raise storage_error(error, "write", self._final_path) from error
-
-    def _flush_early(self) -> None:
-        """Have it brought to the disk beside the download, all of which would wait for the end otherwise."""
-        if self._flusher is None or (self._flush is not None and not self._flush.done()):
-            return
-        self._await_flush()
-        self._flush = self._flusher.submit(self._bring_to_disk, getattr(os, "fdatasync", os.fsync))
-        self._flushed = self._written
-
-    def _await_flush(self) -> None:
-        # A disk tells an error once: it must not be lost with the flush that was told.
-        if self._flush is not None:
-            self._flush.result()
-
-    def _bring_to_disk(self, flush: Callable[[int], None]) -> None:
-        try:
-            flush(self._file.fileno())
-        except OSError as error:
-            if error.errno not in _CAN_NOT_SYNC:
-                raise
-            if not self._warned_of_sync:
-                _log.warning("The file system of %s can't bring a file to the disk: %s", self._final_path, error)
-            self._warned_of_sync = True
 
     def restart(self) -> None:
         """Throw away what was written so far."""
         self._file.seek(0)
         self._file.truncate()
-        self._written = self._flushed = 0
 
     def set_mode(self, mode: int) -> None:
         """
@@ -122,10 +88,11 @@ class StagedFile:
         :raises LandingError: if the disk is full or fails, which some file systems find out only now.
         """
         try:
-            self._await_flush()
-            self._bring_to_disk(os.fsync)
+            os.fsync(self._file.fileno())
         except OSError as error:
-            raise storage_error(error, "write", self._final_path) from error
+            if error.errno not in _CAN_NOT_SYNC:
+                raise storage_error(error, "write", self._final_path) from error
+            _log.warning("The file system of %s can't bring a file to the disk: %s", self._final_path, error)
 
     @property
     def size(self) -> int:
@@ -133,9 +100,7 @@ class StagedFile:
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
-        """Close it, once nothing is brought to the disk any more; nothing more can be written."""
-        if self._flusher is not None:
-            self._flusher.shutdown(cancel_futures=True)
+        """Close it; nothing more can be written."""
         try:
             self._file.close()
         except OSError as error:
@@ -143,19 +108,18 @@ class StagedFile:
 
 
 @contextlib.contextmanager
-def staged_file(folder: Path, stem: str, *, durable: bool) -> Iterator[StagedFile]:
+def staged_file(folder: Path, stem: str) -> Iterator[StagedFile]:
     """
     Open a temporary file, for its user only, and remove it in the end, unless it was moved away.
 
     :param folder: the existing folder to make it in.
     :param stem: what its name begins with after the dot, for people who find it.
-    :param durable: whether it is to be brought to the disk in the end.
     :return: a context manager giving the file.
     :raises LandingError: if it can't be made.
     """
     _remove_abandoned(folder)
     path, file = _create(folder, stem)
-    with contextlib.closing(StagedFile(path, file, final_path=folder / stem, durable=durable)) as staged:
+    with contextlib.closing(StagedFile(path, file, final_path=folder / stem)) as staged:
         try:
             yield staged
         finally:

@@ -29,7 +29,6 @@ from airflow_provider_agenty.landing import (
     land,
     open_destination,
     progress,
-    receiving,
     staging,
 )
 from tests.landing.conftest import Answer, files_in
@@ -367,7 +366,7 @@ class TestWhateverGoesWrong:
         return tmp_path / "books.csv"
 
     def untouched(self, old):
-        return old.read_text() == "old" and files_in(old.parent) == ["books.csv"] and not lanes()
+        return old.read_text() == "old" and files_in(old.parent) == ["books.csv"]
 
     @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), Boom(), LandingError("x")])
     def test_in_the_source(self, old, error):
@@ -461,22 +460,10 @@ class TestWhateverGoesWrong:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert self.untouched(old)
 
-    @pytest.mark.skipif(not hasattr(os, "fdatasync"), reason="this system has no fdatasync")
-    @pytest.mark.parametrize("pieces", [1, 30], ids=["the last flush", "one with others to come"])
-    def test_a_disk_that_tells_its_error_to_a_flush_on_the_way(self, old, monkeypatch, pieces):
-        errors = [OSError(errno.EIO, "Input/output error")]
-        flush = os.fdatasync
-
-        def fdatasync(descriptor):
-            if errors:
-                raise errors.pop()
-            flush(descriptor)
-
-        monkeypatch.setattr(staging, "_FLUSHED_AT_ONCE", len(CSV))
-        monkeypatch.setattr(os, "fdatasync", fdatasync)
+    def test_a_disk_that_tells_its_error_at_the_end(self, old, monkeypatch):
+        monkeypatch.setattr(os, "fsync", failing(errno.EIO))
         with pytest.raises(LandingError, match=r"Could not write .*books\.csv"):
-            land_at(old, [CSV * 2] * pieces, count_rows=False)
-        assert not errors
+            land_at(old)
         assert self.untouched(old)
 
     def test_a_permission_that_is_taken_away(self, tmp_path):
@@ -503,8 +490,7 @@ class TestWhateverGoesWrong:
 
     @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
     def test_a_file_system_that_can_not_sync_is_a_warning(self, old, monkeypatch, caplog, number):
-        for name in {"fsync", "fdatasync"} & set(dir(os)):
-            monkeypatch.setattr(os, name, failing(number))
+        monkeypatch.setattr(os, "fsync", failing(number))
         land_at(old, [CSV] * 100, count_rows=False)
         assert old.read_bytes() == CSV * 100
         assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -552,25 +538,15 @@ class TestWhateverGoesWrong:
         assert path.read_bytes() == CSV
         assert files_in(tmp_path) == ["books.csv"]
 
-    @pytest.mark.parametrize("moment", ["source", "end"])
-    def test_a_timeout_by_signal(self, old, monkeypatch, moment):
+    def test_a_timeout_by_signal(self, old):
         def ring(*_):
             raise Boom
 
         def source():
             yield CSV
-            if moment == "source":
-                os.kill(os.getpid(), signal.SIGALRM)
-                time.sleep(5)
+            os.kill(os.getpid(), signal.SIGALRM)
+            time.sleep(5)
 
-        if moment == "end":
-            main = threading.main_thread().ident
-            count = receiving.RecordCounter.update
-            monkeypatch.setattr(
-                receiving.RecordCounter,
-                "update",
-                lambda self, chunk: (signal.pthread_kill(main, signal.SIGALRM), time.sleep(0.5), count(self, chunk)),
-            )
         before = signal.signal(signal.SIGALRM, ring)
         try:
             with pytest.raises(Boom):
@@ -650,10 +626,6 @@ class TestWhateverGoesWrong:
         assert files_in(old.parent) == ["books.csv"]
 
 
-def lanes() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("landing")]
-
-
 class TestSourcesThatBeginAnew:
     def test_what_came_before_is_void(self, tmp_path):
         class Source:
@@ -672,17 +644,6 @@ class TestSourcesThatBeginAnew:
         assert gzip.decompress((tmp_path / "books.csv.gz").read_bytes()) == CSV
         assert exported.rows == 20_000
         assert exported.sha256 == hashlib.sha256(CSV).hexdigest()
-
-
-def test_small_chunks_are_put_together(tmp_path, monkeypatch):
-    taken = []
-    count = receiving.RecordCounter.update
-    monkeypatch.setattr(
-        receiving.RecordCounter, "update", lambda self, piece: (taken.append(len(piece)), count(self, piece))
-    )
-    land_at(tmp_path / "books.csv", [b"1234567\n"] * 200_000)
-    assert sum(taken) == 1_600_000
-    assert len(taken) == 4
 
 
 class TestProgress:
