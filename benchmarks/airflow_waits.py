@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from airflow_provider_agenty.sandbox import Sandbox
-from demo.airflow_api import Run, TaskInstance
-from demo.airflow_instance import AirflowInstance
+from tests.airflow_harness.airflow_api import Run, TaskInstance
+from tests.airflow_harness.airflow_instance import AirflowInstance
 
 AGENT = "benchmark"
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from demo.account import AGENT_VARIABLE, KEY_VARIABLE, URL_VARIABLE, Account, AccountError, open_account
-from demo.airflow_api import AirflowApiError
-from demo.airflow_instance import AirflowInstance, AirflowInstanceError
-from demo.processes import ended_by_signals
 from demo.progress import Progress
+from tests.airflow_harness.airflow_api import AirflowApiError
+from tests.airflow_harness.airflow_instance import AirflowInstance, AirflowInstanceError
+from tests.airflow_harness.processes import ended_by_signals
 
 ROOT = Path(__file__).resolve().parent.parent
 DAG_ID = "agenty_to_csv"

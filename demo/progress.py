@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from demo.airflow_api import Run, TaskInstance, log_line
-from demo.airflow_instance import RUN_ENDED, TASK_ENDED, AirflowInstance
+from tests.airflow_harness.airflow_api import Run, TaskInstance, log_line
+from tests.airflow_harness.airflow_instance import RUN_ENDED, TASK_ENDED, AirflowInstance
 
 _PROVIDER = "airflow_provider_agenty"
 _POLL_SECONDS = 0.5

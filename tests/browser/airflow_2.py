@@ -14,9 +14,17 @@ from urllib.parse import quote
 
 import requests
 
-from demo.airflow_api import Run
-from demo.airflow_settings import USER, write_configuration
-from demo.processes import Component, Watchdog, end_components, every, free_ports, inherited_environment, without_proxy
+from tests.airflow_harness.airflow_api import Run
+from tests.airflow_harness.airflow_settings import USER, write_configuration
+from tests.airflow_harness.processes import (
+    Component,
+    Watchdog,
+    end_components,
+    every,
+    free_ports,
+    inherited_environment,
+    without_proxy,
+)
 
 AIRFLOW = [sys.executable, "-m", "airflow"]
 START_SECONDS = 300.0

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_agenty.sandbox import RepeatedCsv, Sandbox
-from demo.airflow_api import Run, TaskInstance
-from demo.airflow_instance import AirflowInstance
-from demo.processes import Component, ended_by_signals
-from demo.services import ServiceError, postgres, redis
+from tests.airflow_harness.airflow_api import Run, TaskInstance
+from tests.airflow_harness.airflow_instance import AirflowInstance
+from tests.airflow_harness.processes import Component, ended_by_signals
+from tests.airflow_harness.services import ServiceError, postgres, redis
 
 JOBS = 200
 SLOTS = 8

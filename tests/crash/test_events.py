@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from demo.airflow_api import Run
+from tests.airflow_harness.airflow_api import Run
 
 RESULT = b"name,price\r\nA book,\xc2\xa351.77\r\n"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from demo import sessions
+from tests.airflow_harness import sessions
 
 _POLL_SECONDS = 0.05
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from demo.airflow_settings import Settings, write_configuration
+from tests.airflow_harness.airflow_settings import Settings, write_configuration
 
 
 class Machine:

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from demo.airflow_api import AirflowApi, Run, TaskInstance
-from demo.airflow_settings import (
+from tests.airflow_harness.airflow_api import AirflowApi, Run, TaskInstance
+from tests.airflow_harness.airflow_settings import (
     USER,
     AirflowAddress,
     Settings,
@@ -25,8 +25,8 @@ from demo.airflow_settings import (
     worker_command,
     write_configuration,
 )
-from demo.machines import Machine
-from demo.processes import (
+from tests.airflow_harness.machines import Machine
+from tests.airflow_harness.processes import (
     Component,
     ProcessError,
     Watchdog,

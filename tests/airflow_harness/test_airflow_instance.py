@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from demo import sessions
-from demo.airflow_instance import AirflowInstance, AirflowInstanceError
+from tests.airflow_harness import sessions
+from tests.airflow_harness.airflow_instance import AirflowInstance, AirflowInstanceError
 from tests.features import needs_airflow_3, needs_task_state_store
 
 pytestmark = [needs_airflow_3, pytest.mark.timeout(400)]

@@ -20,7 +20,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from demo.processes import Component, ProcessError, Watchdog, as_user, every, free_ports, inherited_environment
+from tests.airflow_harness.processes import (
+    Component,
+    ProcessError,
+    Watchdog,
+    as_user,
+    every,
+    free_ports,
+    inherited_environment,
+)
 
 START_SECONDS = 60.0
 """How long a server may take until it can be connected to."""

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_agenty.sandbox import Sandbox
-from demo import sessions
 from demo.__main__ import main
 from demo.account import AccountError, open_account
+from tests.airflow_harness import sessions
 from tests.features import IS_AIRFLOW_3, needs_airflow_3
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "demo"]
 BOOKS = "45l0wewqzk"
 ACCOUNT_VARIABLES = ("AGENTY_API_KEY", "AGENTY_AGENT_ID", "AGENTY_API_URL")

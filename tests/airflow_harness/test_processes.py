@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from demo import sessions
-from demo.processes import (
+from tests.airflow_harness import sessions
+from tests.airflow_harness.processes import (
     Component,
     ProcessError,
     Watchdog,
@@ -167,7 +167,7 @@ def test_children_end_when_their_starter_is_killed(tmp_path):
         textwrap.dedent(f"""
             import os, sys, time
             from pathlib import Path
-            from demo.processes import Component, Watchdog
+            from tests.airflow_harness.processes import Component, Watchdog
             code = {textwrap.dedent(STUBBORN_FAMILY)!r}
             log = Path({str(tmp_path / "family.log")!r})
             family = Component("family", [sys.executable, "-c", code], environment=dict(os.environ),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from airflow_provider_agenty.sandbox import Sandbox
 from demo.account import SAMPLE_AGENT
-from demo.airflow_instance import AirflowInstance
-from demo.browser import AirflowPages, BrowserError, find_chromium, open_page
+from tests.airflow_harness.airflow_instance import AirflowInstance
+from tests.browser.airflow_3 import AirflowPages, BrowserError, find_chromium, open_page
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
 DAG_ID = "agenty_to_csv"
 RUNS = ("monday", "tuesday", "wednesday", "thursday")

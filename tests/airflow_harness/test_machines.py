@@ -6,7 +6,7 @@ import configparser
 
 import pytest
 
-from demo.machines import Machine
+from tests.airflow_harness.machines import Machine
 
 SETTINGS = {
     "core": {"dags_folder": "/elsewhere/dags", "executor": "CeleryExecutor"},
