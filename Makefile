@@ -39,7 +39,7 @@ help:
 	@echo "With AIRFLOW=$(AIRFLOW) PYTHON=$(PYTHON); both can be given."
 
 demo: $(INSTALLED)
-	@$(BIN)/python -m demo
+	@$(BIN)/python demo.py
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q $(or $(ARGS),$(HALVES))

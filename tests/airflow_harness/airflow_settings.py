@@ -1,4 +1,4 @@
-"""How an Airflow of one's own has to be set up: the one place that knows what differs between versions."""
+"""How an Airflow of one's own has to be set up."""
 
 from __future__ import annotations
 
@@ -6,87 +6,23 @@ import base64
 import configparser
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.airflow_harness.airflow_api import USER
+from tests.airflow_harness.processes import free_ports
 
 Settings = Mapping[str, Mapping[str, str]]
 """Airflow settings as in ``airflow.cfg``: section, name, value."""
 
-USER = "admin"
 
-
-@dataclass(frozen=True)
-class AirflowAddress:
-    """
-    Where one Airflow lives: its folder and the ports that it uses.
-
-    :param home: the ``AIRFLOW_HOME``.
-    :param api_port: port of the API server, on the loopback interface.
-    :param unused_ports: two ports on which nothing listens. Airflow asks them for the logs of running tasks,
-        which it finds in its own folder; with the default ports it would ask another Airflow of this machine.
-    :param password: of the user ``admin``.
-    """
-
-    home: Path
-    api_port: int
-    unused_ports: tuple[int, int]
-    password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
-
-    @property
-    def url(self) -> str:
-        """The API server's address."""
-        return f"http://127.0.0.1:{self.api_port}"
-
-    @property
-    def dags_folder(self) -> Path:
-        """Where this Airflow looks for DAG files unless it is told another folder."""
-        return self.home / "dags"
-
-    @property
-    def database(self) -> Path:
-        """The SQLite file."""
-        return self.home / "airflow.db"
-
-    @property
-    def configuration_file(self) -> Path:
-        """The ``airflow.cfg``."""
-        return self.home / "airflow.cfg"
-
-    @property
-    def passwords_file(self) -> Path:
-        """Where the API server reads the password."""
-        return self.home / "passwords.json"
-
-
-def component_commands() -> dict[str, list[str]]:
-    """
-    Return the arguments of ``airflow`` for each component, by the component's name.
-
-    None of them serves log files over HTTP: all components share one folder, and the ports may be taken.
-    """
-    return {
-        "api server": ["api-server"],
-        "scheduler": ["scheduler", "--skip-serve-logs"],
-        "DAG processor": ["dag-processor"],
-        "triggerer": ["triggerer", "--skip-serve-logs"],
-    }
-
-
-def worker_command(name: str) -> list[str]:
-    """
-    Return the arguments of ``airflow`` for a Celery worker.
-
-    :param name: what the workers' names at the broker are to differ in.
-    """
-    return ["celery", "worker", "--skip-serve-logs", "--celery-hostname", f"{name}@airflow"]
-
-
-def settings_of(address: AirflowAddress, dags_folder: Path, overrides: Settings) -> dict[str, dict[str, str]]:
+def settings_of(home: Path, port: int, dags_folder: Path, overrides: Settings) -> dict[str, dict[str, str]]:
     """
     Return all settings of an Airflow that serves only this machine and reacts quickly.
 
-    :param address: folder and ports.
+    :param home: the ``AIRFLOW_HOME``.
+    :param port: of the API server.
     :param dags_folder: where its DAG files are.
     :param overrides: settings that win over the ones made here.
     """
@@ -97,24 +33,23 @@ def settings_of(address: AirflowAddress, dags_folder: Path, overrides: Settings)
             "dags_are_paused_at_creation": "False",
             "executor": "LocalExecutor",
             "parallelism": "4",
-            "fernet_key": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+            "fernet_key": fernet_key(),
             "simple_auth_manager_users": f"{USER}:admin",
-            "simple_auth_manager_passwords_file": str(address.passwords_file),
-            "execution_api_server_url": f"{address.url}/execution/",
+            "simple_auth_manager_passwords_file": str(home / "passwords.json"),
+            "execution_api_server_url": f"http://127.0.0.1:{port}/execution/",
             "hostname_callable": "socket.gethostname",
             "test_connection": "Enabled",
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{address.database}"},
+        "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}"},
         "logging": {
-            "base_log_folder": str(address.home / "logs"),
-            "worker_log_server_port": str(address.unused_ports[0]),
-            "trigger_log_server_port": str(address.unused_ports[1]),
+            "base_log_folder": str(home / "logs"),
             "colored_console_log": "False",
+            **unused_log_ports(),
         },
         "api": {
             "host": "127.0.0.1",
-            "port": str(address.api_port),
-            "base_url": address.url,
+            "port": str(port),
+            "base_url": f"http://127.0.0.1:{port}",
             "workers": "1",
             "secret_key": secrets.token_hex(32),
             "maximum_page_limit": "1000",
@@ -136,16 +71,50 @@ def settings_of(address: AirflowAddress, dags_folder: Path, overrides: Settings)
     return own
 
 
-def write_configuration(path: Path, settings: Settings) -> None:
-    """
-    Write an ``airflow.cfg`` that only its owner can read.
+def fernet_key() -> str:
+    """Return a new key for the secrets in Airflow's database."""
+    return base64.urlsafe_b64encode(os.urandom(32)).decode()
 
-    :param path: the file.
-    :param settings: what to write.
+
+def unused_log_ports() -> dict[str, str]:
     """
+    Return the settings of two ports on which nothing listens.
+
+    Airflow asks them for the logs of running tasks, which it finds in its own folder. With the default ports it would
+    ask another Airflow of this machine.
+    """
+    worker, triggerer = free_ports(2)
+    return {"worker_log_server_port": str(worker), "trigger_log_server_port": str(triggerer)}
+
+
+def write_configuration(path: Path, settings: Settings) -> None:
+    """Write an ``airflow.cfg`` that only its owner can read."""
     parser = configparser.RawConfigParser()
     for section, values in settings.items():
         parser[section] = {name: value.replace("%", "%%") for name, value in values.items()}
     path.touch(mode=0o600)
     with path.open("w") as file:
         parser.write(file)
+
+
+def set_up_machine(home: Path, settings: Settings, dags_folder: Path, *, with_database: bool) -> dict[str, str]:
+    """
+    Make a folder that stands for a machine: what runs there has no folder in common with others.
+
+    :param home: the ``AIRFLOW_HOME`` there. What an earlier machine left in it is replaced.
+    :param settings: those of the Airflow that the machine is part of.
+    :param dags_folder: where that Airflow's DAG files are; they are copied.
+    :param with_database: whether what runs here may use Airflow's database. Since Airflow 3 workers need not: they know
+        only the API server and the broker.
+    :return: the environment variables that make a component run there.
+    """
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "tmp").mkdir(parents=True)
+    shutil.copytree(dags_folder, home / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    here = {section: dict(values) for section, values in settings.items()}
+    here["core"]["dags_folder"] = str(home / "dags")
+    here["logging"]["base_log_folder"] = str(home / "logs")
+    if not with_database:
+        del here["database"]
+    write_configuration(home / "airflow.cfg", here)
+    return {"AIRFLOW_HOME": str(home), "AIRFLOW_CONFIG": str(home / "airflow.cfg"), "TMPDIR": str(home / "tmp")}

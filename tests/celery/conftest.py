@@ -191,7 +191,7 @@ def airflow(
     ) as airflow:
         _wait_for_workers(broker, 2)
         airflow.wait_for_dag("many_jobs")
-        airflow.api._call("POST", "pools", json={"name": "agenty", "slots": POOL, "include_deferred": True})
+        airflow.call("POST", "pools", json={"name": "agenty", "slots": POOL, "include_deferred": True})
         tell("Airflow is up: PostgreSQL, Redis, scheduler, API server, triggerer and two workers")
         yield airflow
 

@@ -1,1 +1,0 @@
-"""The demonstration, on a real Airflow."""
