@@ -39,7 +39,7 @@ help:
 	@echo "With AIRFLOW=$(AIRFLOW) PYTHON=$(PYTHON); both can be given."
 
 demo: $(INSTALLED)
-	@$(BIN)/python -m demo
+	@$(BIN)/python demo.py
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q $(or $(ARGS),$(HALVES))
@@ -51,13 +51,13 @@ test-celery: servers $(CELERY)
 	$(BIN)/python -m pytest -q -m celery $(ARGS)
 
 servers: $(INSTALLED)
-	@$(BIN)/python -m demo.services
+	@$(BIN)/python -m tests.airflow_harness.services
 
 test-browser: browser
 	$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
 
 screenshots: browser
-	$(BIN)/python -m demo.screenshots
+	$(BIN)/python -m tests.browser.screenshots
 
 # What drives Chromium, which only these two need.
 browser: $(INSTALLED)

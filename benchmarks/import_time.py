@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from typing import Any
 
 PROGRAM = """
 import importlib, json, sys, time
@@ -38,33 +38,19 @@ else:
 """
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """
-    Somebody's operators.
-
-    :param name: for the table.
-    :param module: what is imported.
-    :param package: the distribution that has it.
-    """
-
-    name: str
-    module: str
-    package: str
+MODULES = {
+    "ours": ("airflow_provider_agenty.operators.agenty", "airflow-provider-agenty"),
+    "Airbyte": ("airflow.providers.airbyte.operators.airbyte", "apache-airflow-providers-airbyte"),
+    "dbt Cloud": ("airflow.providers.dbt.cloud.operators.dbt", "apache-airflow-providers-dbt-cloud"),
+}
+"""What is imported, and the distribution that has it."""
 
 
-CONTESTANTS = (
-    Contestant("ours", "airflow_provider_agenty.operators.agenty", "airflow-provider-agenty"),
-    Contestant("Airbyte", "airflow.providers.airbyte.operators.airbyte", "apache-airflow-providers-airbyte"),
-    Contestant("dbt Cloud", "airflow.providers.dbt.cloud.operators.dbt", "apache-airflow-providers-dbt-cloud"),
-)
-
-
-def imported(contestant: Contestant, home: str) -> dict[str, float] | None:
+def imported(name: str, home: str) -> dict[str, Any] | None:
     """Import in a fresh process; return what that took, ``None`` where it is not installed."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, contestant.module],
+        [sys.executable, "-c", PROGRAM, MODULES[name][0]],
         env=environment | {"AIRFLOW_HOME": home},
         capture_output=True,
         text=True,
@@ -81,22 +67,20 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         # The first import of each is not counted: it compiles the byte code.
-        present = [each for each in CONTESTANTS if imported(each, home)]
-        runs = {each.name: [] for each in present}
+        runs = {name: [] for name in MODULES if imported(name, home)}
         for _ in range(options.runs):
-            for each in present:
-                runs[each.name].append(imported(each, home))
-    for missing in set(CONTESTANTS) - set(present):
-        print(f"{missing.name} is left out: pip install {missing.package}")
+            for name, taken in runs.items():
+                taken.append(imported(name, home))
+    for missing in MODULES.keys() - runs.keys():
+        print(f"{missing} is left out: pip install {MODULES[missing][1]}")
     print(f"Median of {options.runs}; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print()
     print("| import of | ms | CPU ms | modules more | HTTP and file system libraries among them |")
     print("|---|---|---|---|---|")
-    for each in present:
-        taken = runs[each.name]
+    for name, taken in runs.items():
         ms, cpu, modules = (statistics.median(run[key] for run in taken) for key in ("ms", "cpu", "modules"))
         heavy = ", ".join(taken[0]["heavy"]) or "none"
-        print(f"| {each.name} | {ms:.0f} | {cpu:.0f} | {modules:.0f} | {heavy} |")
+        print(f"| {name} | {ms:.0f} | {cpu:.0f} | {modules:.0f} | {heavy} |")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ provider is not installed are left out.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -20,12 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from waiters_server import Remote, servers, write_certificate
+from other_process import Remote, in_another_process
+from waiters_server import Servers, write_certificate
 
 HERE = Path(__file__).parent
 DAY = 86_400.0
@@ -33,19 +35,13 @@ DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Contestant:
-    """
-    Somebody who waits.
-
-    :param name: for the table.
-    :param classpath: the trigger's class.
-    :param arguments: makes the trigger's arguments of a job's id, its end and the interval.
-    :param package: the distribution that it needs, if it is not ours or Airflow's.
-    """
+    """Somebody who waits, by a trigger. Its arguments are made of a job's id, its end and the interval."""
 
     name: str
     classpath: str
     arguments: Callable[[int, float, float], dict[str, Any]]
     package: str | None = None
+    """The distribution that it needs, if it is not ours or Airflow's."""
 
     @property
     def is_installed(self) -> bool:
@@ -114,24 +110,23 @@ def main() -> None:
 
 
 class Track:
-    """
-    Where contestants run: one server and one triggerer for each.
-
-    :param folder: for Airflow's home and the certificate.
-    :param options: of the command line.
-    """
+    """Where contestants run: one server and one triggerer for each, with Airflow's home in the folder."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self._options = options
         self._folder = folder
         self._bundle = write_certificate(folder)
-        self.report = folder / "report.json"
 
-    def servers(self) -> Any:
-        return servers(self._folder)
+    @contextlib.contextmanager
+    def server_and_triggerer(self) -> Iterator[tuple[Remote, Triggerer]]:
+        report = self._folder / "report.json"
+        with (
+            in_another_process(Servers, self._folder) as server,
+            Triggerer(self._environment(server, report), report, self._options.patience) as triggerer,
+        ):
+            yield server, triggerer
 
-    def environment(self, server: Remote) -> dict[str, str]:
-        """Return the environment of a process that talks to a server."""
+    def _environment(self, server: Remote, report: Path) -> dict[str, str]:
         addresses = server.addresses()
         peers = f"127.0.0.1:{addresses['peers']}"
         agenty = addresses["agenty"] | {"extra": {"verify": str(self._bundle)}}
@@ -146,15 +141,14 @@ class Track:
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self._folder / "logs"),
             "SSL_CERT_FILE": str(self._bundle),
             "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            "WAITERS_REPORT": str(self.report),
+            "WAITERS_REPORT": str(report),
             **{f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in connections.items()},
         }
 
     def run(self, contestant: Contestant, count: int) -> dict[str, float]:
         """Let a contestant wait for so many jobs; return what that took."""
         spread = [self._options.seconds * (0.8 + 0.4 * n / max(count - 1, 1)) for n in range(count)]
-        patience = self._options.patience
-        with self.servers() as server, Triggerer(self.environment(server), self.report, patience) as triggerer:
+        with self.server_and_triggerer() as (server, triggerer):
             jobs = server.start_jobs(spread)
             triggerer.begin(contestant, jobs, self._options.interval)
             report = triggerer.wait()
@@ -173,13 +167,7 @@ class Track:
 
 
 class Triggerer:
-    """
-    A triggerer in a process of its own.
-
-    :param environment: its environment.
-    :param report: where it writes what was measured.
-    :param patience: seconds after which it gives up.
-    """
+    """A triggerer in a process of its own, which writes a report and gives up after so many seconds."""
 
     def __init__(self, environment: dict[str, str], report: Path, patience: float) -> None:
         self._report = report
@@ -264,7 +252,7 @@ def row_of(runs: list[dict[str, float]], empty: list[dict[str, float]] | None) -
 def compare_ways(track: Track, options: argparse.Namespace) -> None:
     """Count what a round costs when the jobs are scattered among many older ones."""
     rounds = 5
-    with track.servers() as server, Triggerer(track.environment(server), track.report, options.patience) as triggerer:
+    with track.server_and_triggerer() as (server, triggerer):
         job_ids = server.scatter_jobs(options.older, options.scattered)
         end = time.time() + rounds * options.interval
         triggerer.begin(OURS, [(job_id, end) for job_id in job_ids], options.interval)

@@ -1,7 +1,7 @@
 """
 The server of the benchmark of waiting: the sandbox, and beside it just enough of dbt Cloud and Airbyte, over TLS.
 
-All three tell of jobs that end at the same times. It runs in a process of its own, which the others steer over a pipe.
+All three tell of jobs that end at the same times.
 """
 
 from __future__ import annotations
@@ -9,13 +9,9 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
-import multiprocessing
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +20,7 @@ DBT_RUNNING, DBT_SUCCESS = 3, 10
 
 
 class Servers:
-    """
-    What the pipe steers: each public method is a command.
-
-    :param folder: where the certificate is.
-    """
+    """All of them, steered from another process; the certificate is in the folder."""
 
     def __init__(self, folder: Path) -> None:
         from airflow_provider_agenty.sandbox import Sandbox
@@ -59,14 +51,9 @@ class Servers:
             self._sandbox.set_status(job_id, "running")
         return scattered
 
-    def complete_jobs(self, job_ids: list[int]) -> float:
-        """Let jobs end now; return when that was."""
+    def complete_jobs(self, job_ids: list[int]) -> None:
         for job_id in job_ids:
             self._sandbox.set_status(job_id, "completed")
-        return time.time()
-
-    def forget(self) -> None:
-        self._sandbox.clear()
 
     def requests(self) -> list[str]:
         """Return the requests that Agenty got: the path, and the offset behind it."""
@@ -81,11 +68,7 @@ class Servers:
 
 
 class Peers:
-    """
-    Answers dbt Cloud's ``GET …/runs/{id}/`` and Airbyte's ``GET /v1/jobs/{id}``.
-
-    :param certificate: the names of the files with the certificate and its key.
-    """
+    """Answers dbt Cloud's ``GET …/runs/{id}/`` and Airbyte's ``GET /v1/jobs/{id}``."""
 
     def __init__(self, certificate: dict[str, str]) -> None:
         import uvicorn
@@ -138,55 +121,8 @@ class Peers:
         await send({"type": "http.response.body", "body": body})
 
 
-class Remote:
-    """
-    The servers' commands, as methods, from another process.
-
-    :param pipe: leads there.
-    """
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-
-    def __getattr__(self, name: str) -> Any:
-        def command(*arguments: Any) -> Any:
-            self._pipe.send((name, arguments))
-            return self._pipe.recv()
-
-        return command
-
-
-@contextmanager
-def servers(folder: Path) -> Iterator[Remote]:
-    """
-    Run the servers in a process of their own.
-
-    :param folder: where the certificate is.
-    """
-    processes = multiprocessing.get_context("spawn")
-    ours, theirs = processes.Pipe()
-    process = processes.Process(target=_serve, args=(theirs, folder), daemon=True)
-    process.start()
-    try:
-        yield Remote(ours)
-    finally:
-        process.kill()
-        process.join()
-
-
-def _serve(pipe: Connection, folder: Path) -> None:
-    commands = Servers(folder)
-    while True:
-        name, arguments = pipe.recv()
-        pipe.send(getattr(commands, name)(*arguments))
-
-
 def write_certificate(folder: Path) -> Path:
-    """
-    Write a certificate for loopback, and a bundle of the usual CAs and this one; return the bundle.
-
-    :param folder: where to.
-    """
+    """Write a certificate for loopback, and a bundle of the usual CAs and this one; return the bundle."""
     import certifi
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

@@ -1,10 +1,8 @@
 """
 The triggerer of the benchmark of waiting: Airflow's own supervisor and trigger runner, without a database.
 
-    python benchmarks/waiters_triggerer.py
-
 ``benchmarks/waiters.py`` starts it, once for each contestant. It says ``ready``, reads a line of JSON that says which
-triggers to run, and prints as JSON what was measured in the process that ran them.
+triggers to run, and writes as JSON what was measured in the process that ran them.
 
 The supervisor is Airflow's, but for what it would read from the database: the triggers to run, and whom their events
 wake. The runner is Airflow's, in a forked process as always; a coroutine beside the triggers measures how long the
@@ -18,7 +16,6 @@ import json
 import os
 import resource
 import sys
-import tempfile
 import time
 import uuid
 from collections import deque
@@ -35,14 +32,11 @@ from airflow.models.trigger import Trigger
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 HEARTBEAT_SECONDS = 0.01
+REPORT = Path(os.environ["WAITERS_REPORT"])
 
 
 class EmptyTrigger(BaseTrigger):
-    """
-    Sleeps until its job has ended, and asks nobody: what it costs is Airflow's own.
-
-    :param ends_at: when to end, in seconds since the epoch.
-    """
+    """Sleeps until its job has ended, and asks nobody: what it costs is Airflow's own."""
 
     def __init__(self, ends_at: float) -> None:
         super().__init__()
@@ -56,35 +50,48 @@ class EmptyTrigger(BaseTrigger):
         yield TriggerEvent({"status": "success"})
 
 
-class Measurement:
-    """
-    What is measured in the process that runs the triggers.
-
-    :param expected: after how many events measuring ends.
-    """
+class NotedEvents(deque[Any]):
+    """The runner's queue of events, which notes when each came in, and what was used until the last one."""
 
     def __init__(self, expected: int) -> None:
-        self.events: dict[int, float] = {}
+        super().__init__()
+        self.noted: dict[int, float] = {}
+        self.usage: resource.struct_rusage | None = None
         self._expected = expected
+
+    def append(self, entry: Any) -> None:
+        self.noted[entry.trigger_id] = time.time()
+        if len(self.noted) == self._expected:
+            self.usage = resource.getrusage(resource.RUSAGE_SELF)
+        super().append(entry)
+
+
+class MeasuredRunner(TriggerRunner):
+    """Airflow's trigger runner, measured until so many events have come."""
+
+    def __init__(self, expected: int) -> None:
+        super().__init__()
+        self.events: NotedEvents = NotedEvents(expected)
         self._stall = self._stall_cpu = 0.0
-        self._usage: resource.struct_rusage | None = None
 
-    def note_event(self, trigger_id: int) -> None:
-        self.events[trigger_id] = time.time()
-        if len(self.events) == self._expected:
-            self._usage = resource.getrusage(resource.RUSAGE_SELF)
+    async def arun(self) -> None:
+        beat = asyncio.create_task(self._beat())
+        try:
+            await super().arun()
+        finally:
+            beat.cancel()
 
-    async def beat(self) -> None:
-        while self._usage is None:
+    async def _beat(self) -> None:
+        while self.events.usage is None:
             began, began_cpu = time.perf_counter(), time.process_time()
             await asyncio.sleep(HEARTBEAT_SECONDS)
             self._stall = max(self._stall, time.perf_counter() - began - HEARTBEAT_SECONDS)
             self._stall_cpu = max(self._stall_cpu, time.process_time() - began_cpu)
 
     def to_dict(self) -> dict[str, Any]:
-        usage = self._usage or resource.getrusage(resource.RUSAGE_SELF)
+        usage = self.events.usage or resource.getrusage(resource.RUSAGE_SELF)
         return {
-            "events": self.events,
+            "events": self.events.noted,
             "cpu": usage.ru_utime + usage.ru_stime,
             "rss": usage.ru_maxrss / 1024,
             "stall": self._stall,
@@ -92,49 +99,20 @@ class Measurement:
         }
 
 
-class NotedEvents(deque[Any]):
-    """The runner's queue of events, which notes when one comes in."""
-
-    def __init__(self, measurement: Measurement) -> None:
-        super().__init__()
-        self._measurement = measurement
-
-    def append(self, entry: Any) -> None:
-        self._measurement.note_event(entry.trigger_id)
-        super().append(entry)
-
-
-class MeasuredRunner(TriggerRunner):
-    """Airflow's trigger runner, measured."""
-
-    def __init__(self, measurement: Measurement) -> None:
-        super().__init__()
-        self._measurement = measurement
-        self.events = NotedEvents(measurement)
-
-    async def arun(self) -> None:
-        beat = asyncio.create_task(self._measurement.beat())
-        try:
-            await super().arun()
-        finally:
-            beat.cancel()
-
-
 @attrs.define(kw_only=True)
 class Supervisor(TriggerRunnerSupervisor):
     """Airflow's supervisor of the runner, with a list of triggers in place of the database."""
 
     expected: ClassVar[int]
-    report: ClassVar[Path]
 
     give_up_at: float = float("inf")
     payloads: list[Any] = attrs.field(factory=list, init=False)
 
     @classmethod
     def run_in_process(cls) -> None:
-        measurement = Measurement(cls.expected)
-        MeasuredRunner(measurement).run()
-        cls.report.write_text(json.dumps(measurement.to_dict()))
+        runner = MeasuredRunner(cls.expected)
+        runner.run()
+        REPORT.write_text(json.dumps(runner.to_dict()))
 
     def add(self, workload: workloads.RunTrigger) -> None:
         path = f"dag_id=waiters/run_id=run/task_id=wait/map_index={workload.ti.map_index}/attempt=1.log.trigger.1.log"
@@ -187,19 +165,15 @@ def main() -> None:
     task = json.loads(sys.stdin.readline())
     triggers = task["triggers"]
     Supervisor.expected = len(triggers)
-    with tempfile.TemporaryDirectory() as folder:
-        Supervisor.report = Path(folder, "report.json")
-        supervisor = Supervisor.start(
-            capacity=len(triggers), logger=structlog.get_logger(), give_up_at=time.time() + task["patience"]
-        )
-        for number, (classpath, arguments) in enumerate(triggers):
-            supervisor.add(workload_for(number + 1, classpath, arguments))
-        supervisor.run()
-        supervisor.kill(escalation_delay=20, force=True)
-        report = json.loads(Supervisor.report.read_text())
-    wrong = [payload for payload in supervisor.payloads if payload.get("status") != "success"]
-    report["wrong"] = [str(payload)[:500] for payload in wrong[:3]]
-    Path(os.environ["WAITERS_REPORT"]).write_text(json.dumps(report))
+    supervisor = Supervisor.start(
+        capacity=len(triggers), logger=structlog.get_logger(), give_up_at=time.time() + task["patience"]
+    )
+    for number, (classpath, arguments) in enumerate(triggers):
+        supervisor.add(workload_for(number + 1, classpath, arguments))
+    supervisor.run()
+    supervisor.kill(escalation_delay=20, force=True)
+    wrong = [str(payload)[:500] for payload in supervisor.payloads if payload.get("status") != "success"]
+    REPORT.write_text(json.dumps({**json.loads(REPORT.read_text()), "wrong": wrong[:3]}))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,21 @@
-"""An Airflow 2 of one's own, and its pages: what `demo` has for Airflow 3, as far as these tests need it."""
+"""An Airflow 2 of one's own, and its pages: what there is for Airflow 3, as far as these tests need it."""
 
 from __future__ import annotations
 
-import base64
 import os
 import secrets
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 import requests
 
-from demo.airflow_api import Run
-from demo.airflow_settings import USER, write_configuration
-from demo.processes import Component, Watchdog, end_components, every, free_ports, inherited_environment, without_proxy
-
-AIRFLOW = [sys.executable, "-m", "airflow"]
-START_SECONDS = 300.0
+from tests.airflow_harness.airflow_api import USER, Run
+from tests.airflow_harness.airflow_instance import AIRFLOW, START_SECONDS
+from tests.airflow_harness.airflow_settings import fernet_key, unused_log_ports, write_configuration
+from tests.airflow_harness.processes import Component, Watchdog, end_components, free_ports, inherited_environment, poll
 
 
 class Airflow2:
@@ -32,43 +28,36 @@ class Airflow2:
     """
 
     def __init__(self, home: Path, *, dags_folder: Path, env: dict[str, str]) -> None:
-        port, *unused = free_ports(3)
+        (port,) = free_ports(1)
         self.home = home
         self.url = f"http://127.0.0.1:{port}"
         self.password = secrets.token_urlsafe(24)
-        inherited = inherited_environment()
         self._environment = {
-            **inherited,
+            **inherited_environment(),
             "AIRFLOW_HOME": str(home),
             "AIRFLOW_CONFIG": str(home / "airflow.cfg"),
-            "NO_PROXY": without_proxy(inherited),
-            "no_proxy": without_proxy(inherited),
             # The web server starts others by their names.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             **env,
         }
-        write_configuration(home / "airflow.cfg", self._settings(port, unused, dags_folder))
+        write_configuration(home / "airflow.cfg", self._settings(port, dags_folder))
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.auth = (USER, self.password)
 
-    def _settings(self, port: int, unused: list[int], dags_folder: Path) -> dict[str, dict[str, str]]:
+    def _settings(self, port: int, dags_folder: Path) -> dict[str, dict[str, str]]:
         return {
             "core": {
                 "dags_folder": str(dags_folder),
                 "load_examples": "False",
                 "dags_are_paused_at_creation": "False",
                 "executor": "SequentialExecutor",
-                "fernet_key": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+                "fernet_key": fernet_key(),
                 "hostname_callable": "socket.gethostname",
                 "test_connection": "Enabled",
             },
             "database": {"sql_alchemy_conn": f"sqlite:///{self.home}/airflow.db"},
-            "logging": {
-                "base_log_folder": str(self.home / "logs"),
-                "worker_log_server_port": str(unused[0]),
-                "trigger_log_server_port": str(unused[1]),
-            },
+            "logging": {"base_log_folder": str(self.home / "logs"), **unused_log_ports()},
             "webserver": {
                 "web_server_host": "127.0.0.1",
                 "web_server_port": str(port),
@@ -126,12 +115,12 @@ class Airflow2:
         return all(health[name]["status"] == "healthy" for name in ("scheduler", "triggerer"))
 
     def _wait(self, condition: Any, problem: str, timeout: float = START_SECONDS) -> None:
-        for _ in every(0.5, until=time.monotonic() + timeout):
-            if condition():
-                return
+        def check() -> None:
             for component in self._components:
                 component.check()
-        raise AssertionError(f"{problem} after {timeout:.0f} s. See the logs in {self.home}.")
+
+        if poll(lambda: condition() or None, timeout, check=check, interval=0.5) is None:
+            raise AssertionError(f"{problem} after {timeout:.0f} s. See the logs in {self.home}.")
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         answer = self._session.request(method, f"{self.url}/api/v1/{path}", timeout=60, **arguments)
@@ -166,7 +155,7 @@ class Airflow2:
 
 class Airflow2Pages:
     """
-    The pages of an Airflow 2, with the methods of :class:`demo.browser.AirflowPages`.
+    The pages of an Airflow 2, with the methods of :class:`tests.browser.airflow_3.AirflowPages`.
 
     :param page: the browser's page, on which they are opened.
     :param url: where that Airflow is.

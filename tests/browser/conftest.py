@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_agenty.sandbox import Sandbox
-from demo.airflow_instance import AirflowInstance
-from demo.browser import AirflowPages, BrowserError, find_chromium, open_page
+from tests.airflow_harness.airflow_instance import AirflowInstance
 from tests.browser.airflow_2 import Airflow2, Airflow2Pages
+from tests.browser.airflow_3 import AirflowPages, BrowserError, find_chromium, open_page
 
 DAGS = Path(__file__).with_name("dags")
 IS_AIRFLOW_2 = version("apache-airflow").startswith("2.")

@@ -84,7 +84,7 @@ def test_a_connection_that_was_made_in_the_form_tests_well_and_starts_jobs(pages
 def test_what_the_form_leaves_empty_is_stored_as_nothing(pages, airflow, sandbox):
     pages.save_connection(fill(pages, sandbox, "stored", sandbox.key))
 
-    stored = airflow.api.connection("stored")
+    stored = airflow.call("GET", "connections/stored")
     assert json.loads(stored["extra"]) == {
         "auth": None,
         "timeout": TIMEOUTS,

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_agenty.sandbox import Sandbox
-from demo.airflow_api import Run, TaskInstance
-from demo.airflow_instance import AirflowInstance
-from demo.processes import Component, ended_by_signals
-from demo.services import ServiceError, postgres, redis
+from tests.airflow_harness.airflow_api import Run, TaskInstance
+from tests.airflow_harness.airflow_instance import AirflowInstance
+from tests.airflow_harness.processes import Component, ended_by_signals
+from tests.airflow_harness.services import ServiceError, postgres, redis
 from tests.repeated_csv import RepeatedCsv
 
 JOBS = 200
@@ -192,7 +192,7 @@ def airflow(
     ) as airflow:
         _wait_for_workers(broker, 2)
         airflow.wait_for_dag("many_jobs")
-        airflow.api._call("POST", "pools", json={"name": "agenty", "slots": POOL, "include_deferred": True})
+        airflow.call("POST", "pools", json={"name": "agenty", "slots": POOL, "include_deferred": True})
         tell("Airflow is up: PostgreSQL, Redis, scheduler, API server, triggerer and two workers")
         yield airflow
 

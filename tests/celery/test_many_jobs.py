@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_agenty.sandbox import Sandbox
-from demo.airflow_api import Run, TaskInstance
-from demo.airflow_instance import AirflowInstance
-from demo.processes import Component
+from tests.airflow_harness.airflow_api import Run, TaskInstance
+from tests.airflow_harness.airflow_instance import AirflowInstance
+from tests.airflow_harness.processes import Component
 from tests.celery.conftest import AGENTS, JOBS, POOL, SLOTS, Lake, Story, cpu_seconds
 from tests.sandbox_faults import SlowBody
 

@@ -18,8 +18,8 @@ import pytest
 import requests
 
 from airflow_provider_agenty.sandbox import Sandbox
-from demo.airflow_api import Run
-from demo.airflow_instance import AirflowInstance
+from tests.airflow_harness.airflow_api import Run
+from tests.airflow_harness.airflow_instance import AirflowInstance
 
 _numbers = itertools.count(1)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from demo.airflow_api import Run
+from tests.airflow_harness.airflow_api import Run
 
 RESULT = b"name,price\r\nA book,\xc2\xa351.77\r\n"
 
@@ -83,7 +83,7 @@ class Watched:
         self.until(lambda: set(job_ids) <= set(self.fired), f"jobs {job_ids} do not fire: {self.fired}", timeout=120)
 
     def runs(self, dag_id: str) -> list[Run]:
-        answer = self.airflow.api._call("GET", f"dags/{dag_id}/dagRuns", params={"limit": 1000})
+        answer = self.airflow.call("GET", f"dags/{dag_id}/dagRuns", params={"limit": 1000})
         return [Run(dag_id, run["dag_run_id"]) for run in answer["dag_runs"]]
 
     def payloads_of_runs(self, dag_id: str) -> list[dict[str, Any]]:
@@ -177,7 +177,7 @@ def test_the_example_lands_the_job_that_completed(watched):
     watched.airflow.wait_for_dag(dag_id)
     before = watched.start()
     watched.complete(before)
-    watched.airflow.api._call("PATCH", f"dags/{dag_id}", json={"is_paused": False})
+    watched.airflow.call("PATCH", f"dags/{dag_id}", json={"is_paused": False})
     watched.until(lambda: (watched.remembered["newest"] or 0) >= before, "the watcher stores nothing", timeout=120)
 
     job_ids = [watched.start() for _ in range(3)]

@@ -131,7 +131,7 @@ def test_a_connection_is_tested_by_the_api_server(airflow, sandbox, authenticati
         "password": sandbox.key,
         "extra": json.dumps({"auth": authentication}),
     }
-    answer = airflow.api._call("POST", "connections/test", json=connection)
+    answer = airflow.call("POST", "connections/test", json=connection)
 
     assert answer["status"], answer
 

@@ -16,9 +16,7 @@ def on(scenario):
 
 def was_in_a_worker(on) -> bool:
     """Only a worker gives a task instance a process id."""
-    answer: dict[str, Any] = on.airflow.api._call(
-        "GET", f"dags/{on.run.dag_id}/dagRuns/{on.run.run_id}/taskInstances/wait"
-    )
+    answer: dict[str, Any] = on.airflow.call("GET", f"dags/{on.run.dag_id}/dagRuns/{on.run.run_id}/taskInstances/wait")
     return answer["pid"] is not None
 
 

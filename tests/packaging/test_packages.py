@@ -90,7 +90,7 @@ def test_the_source_distribution_builds_the_same_wheel(packages, wheel, tmp_path
     source = tmp_path / f"{PACKAGE}-{__version__}"
     names = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     assert {"LICENSE", "README.md", "pyproject.toml", "example_dags/agenty_to_csv.py"} <= names
-    assert not [name for name in names if name.startswith(("tests/", "constraints/", ".demo/"))]
+    assert not [name for name in names if name.startswith(("tests/", "demo", "constraints/", ".demo/"))]
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "--directory", str(tmp_path)]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

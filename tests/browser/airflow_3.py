@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from demo.airflow_api import Run
-from demo.airflow_settings import USER
+from tests.airflow_harness.airflow_api import USER, Run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

@@ -1,4 +1,4 @@
-"""``python -m demo.screenshots``: make the pictures of the documentation again, of a sandbox."""
+"""``make screenshots``: make the pictures of the documentation again, of a sandbox."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import tempfile
 from pathlib import Path
 
 from airflow_provider_agenty.sandbox import Sandbox
-from demo.account import SAMPLE_AGENT
-from demo.airflow_instance import AirflowInstance
-from demo.browser import AirflowPages, BrowserError, find_chromium, open_page
+from tests.airflow_harness.airflow_instance import AirflowInstance
+from tests.browser.airflow_3 import AirflowPages, BrowserError, find_chromium, open_page
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
 DAG_ID = "agenty_to_csv"
+AGENT = "45l0wewqzk"
 RUNS = ("monday", "tuesday", "wednesday", "thursday")
 ABORTED = "tuesday"
 JOB_SECONDS = 12.0
@@ -53,7 +53,7 @@ def take_connection_form(pages: AirflowPages) -> None:
 
 def take_grid(airflow: AirflowInstance, sandbox: Sandbox, pages: AirflowPages, landing_folder: Path) -> None:
     """Take the picture of a run that waits, beside some that landed and one whose job was aborted."""
-    conf = {"agent_id": SAMPLE_AGENT, "folder": str(landing_folder)}
+    conf = {"agent_id": AGENT, "folder": str(landing_folder)}
     for name in RUNS:
         if name == ABORTED:
             sandbox.plan(times=1, outcome="aborted", error="Not enough page credits")

@@ -1,4 +1,11 @@
-"""Long-running child processes that leave nothing behind, whatever happens to the process that started them."""
+"""
+Long-running child processes that leave nothing behind, whatever happens to the process that started them.
+
+A process that Airflow starts may move to a process group of its own, but it stays in the session of the component that
+started it. So the session, not the process group, is what has to be ended.
+
+Nothing of this package is imported here: the watchdog runs this file by its path.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +17,58 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from demo import sessions
+import psutil
 
-_POLL_SECONDS = 0.05
+TERMINATE_SECONDS = 1.5
+"""How long processes have to end by themselves after SIGTERM before SIGKILL is sent."""
+
+_POLL_SECONDS = 0.02
+_T = TypeVar("_T")
 
 
 class ProcessError(Exception):
     """A child process could not be started, or ended when it should not have."""
+
+
+def processes_of_sessions(session_ids: Iterable[int]) -> list[int]:
+    """Return the ids of all live processes of the sessions. A session's id is that of its first process."""
+    wanted = set(session_ids)
+    return [pid for pid in psutil.pids() if _is_alive_in(pid, wanted)] if wanted else []
+
+
+def _is_alive_in(pid: int, session_ids: Collection[int]) -> bool:
+    try:
+        return os.getsid(pid) in session_ids and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (OSError, psutil.Error):
+        return False
+
+
+def end_sessions(session_ids: Iterable[int], *, terminate_seconds: float = TERMINATE_SECONDS) -> None:
+    """
+    End every process of the sessions: SIGTERM first, SIGKILL for what is left.
+
+    :param terminate_seconds: how long to wait between the two signals; 0 sends only SIGKILL.
+    """
+    session_ids = list(session_ids)
+    if terminate_seconds > 0:
+        _signal_all(processes_of_sessions(session_ids), signal.SIGTERM)
+        deadline = time.monotonic() + terminate_seconds
+        while processes_of_sessions(session_ids) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    # A process may fork between the listing and the signal, hence more than one round.
+    while left := processes_of_sessions(session_ids):
+        _signal_all(left, signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
+
+
+def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 class Watchdog:
@@ -34,7 +81,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", sessions.__file__],
+            [sys.executable, "-I", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -46,30 +93,32 @@ class Watchdog:
         """End this session, should this process disappear."""
         self._write(f"+{session_id}\n")
 
-    def remember_me(self) -> None:
-        """
-        Remember the session of the process that calls this.
-
-        A new process does so before it becomes a program: it never runs without being remembered.
-        """
-        self.remember(os.getpid())
-
     def forget(self, session_id: int) -> None:
-        """The session has ended: its number may soon belong to somebody else."""
+        """Leave this session alone: it has ended, and its number may soon belong to somebody else."""
         self._write(f"-{session_id}\n")
 
     def close(self) -> None:
         """Let the watchdog end what it still remembers, and wait for it."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
 
     def _write(self, line: str) -> None:
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(line)
-                self._process.stdin.flush()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+
+def _watch() -> None:
+    """Be the watchdog: its commands are the lines of the standard input."""
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    remembered: set[int] = set()
+    for line in sys.stdin:
+        (remembered.add if line.startswith("+") else remembered.discard)(int(line[1:]))
+    end_sessions(remembered)
 
 
 class Component:
@@ -109,11 +158,7 @@ class Component:
 
     @property
     def pid(self) -> int:
-        """
-        The process id of the program itself.
-
-        :raises ProcessError: when it was never started.
-        """
+        """The process id of the program itself."""
         if self._process is None:
             raise ProcessError(f"The {self.name} has not been started.")
         return self._process.pid
@@ -125,14 +170,10 @@ class Component:
 
     def processes(self) -> list[int]:
         """Return the ids of all live processes that the program or its descendants are."""
-        return sessions.processes_of_sessions(self._session_ids)
+        return processes_of_sessions(self._session_ids)
 
     def start(self) -> None:
-        """
-        Start the program.
-
-        :raises ProcessError: when it is running already.
-        """
+        """Start the program."""
         if self.is_running:
             raise ProcessError(f"The {self.name} is running already, as process {self.pid}.")
         with self.log_path.open("ab") as log:
@@ -143,18 +184,15 @@ class Component:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=self._watchdog.remember_me,
+                # Before the new process becomes a program: it never runs without being remembered.
+                preexec_fn=lambda: self._watchdog.remember(os.getpid()),
                 **self._as_user,
             )
         self._should_run = True
         self._session_ids.append(self._process.pid)
 
     def stop(self, timeout: float = 30.0) -> None:
-        """
-        Ask the program to end, wait, then end whatever is left of its session.
-
-        :param timeout: seconds to wait after asking before SIGKILL.
-        """
+        """Ask the program to end, wait at most ``timeout`` seconds, then end whatever is left of its session."""
         if self._process is not None and self.is_running:
             self._process.send_signal(self._stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -193,89 +231,84 @@ class Component:
         self._session_ids.clear()
 
 
-def end_components(components: Iterable[Component], *, terminate_seconds: float = sessions.TERMINATE_SECONDS) -> None:
+def end_components(components: Iterable[Component], *, terminate_seconds: float = TERMINATE_SECONDS) -> None:
     """
     End several components at once, with everything that they started.
 
-    :param components: running or not.
     :param terminate_seconds: how long they have to end by themselves; 0 kills them at once.
     """
     components = list(components)
-    sessions.end_sessions(
-        [session_id for component in components for session_id in component._session_ids],
-        terminate_seconds=terminate_seconds,
-    )
+    session_ids = [session_id for component in components for session_id in component._session_ids]
+    end_sessions(session_ids, terminate_seconds=terminate_seconds)
     for component in components:
         component._reap()
 
 
 def as_user(name: str | None) -> dict[str, Any]:
-    """
-    Return what makes `subprocess` run a program as a user, and with none of this process's groups.
-
-    :param name: the user; ``None``: whoever runs this.
-    """
-    if name is None:
-        return {}
-    return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
+    """Return what makes `subprocess` run a program as a user with none of this process's groups."""
+    return {} if name is None else {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []}
 
 
 def free_ports(count: int) -> list[int]:
     """Return that many different TCP ports of the loopback interface that nothing listens on now."""
     with contextlib.ExitStack() as held:
-        ports = []
-        for _ in range(count):
-            listener = held.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            ports.append(int(listener.getsockname()[1]))
-        return ports
+        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
-def every(seconds: float, *, until: float) -> Iterator[None]:
-    """Yield at an interval until the monotonic clock passes ``until``, at least once."""
-    while True:
-        yield
-        if time.monotonic() >= until:
-            return
-        time.sleep(seconds)
+def poll(
+    look: Callable[[], _T | None], timeout: float, *, check: Callable[[], None], interval: float = 0.2
+) -> _T | None:
+    """
+    Look at an interval, once at least, until there is something to see, and return it.
+
+    :param timeout: seconds after which the answer is ``None``.
+    :param check: called after each look in vain; raises when going on makes no sense.
+    """
+    deadline = time.monotonic() + timeout
+    while (seen := look()) is None:
+        check()
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(interval)
+    return seen
 
 
-class ended_by_signals(contextlib.AbstractContextManager[None]):  # noqa: N801
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into `SystemExit`, so that what stops child processes is run as on Ctrl-C."""
 
-    _numbers = (signal.SIGTERM, signal.SIGHUP)
-
-    def __enter__(self) -> None:
-        self._before = {number: signal.signal(number, self._exit) for number in self._numbers}
-        # A shell script starts what it runs in the background with SIGINT ignored.
-        self._before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @staticmethod
-    def _exit(number: int, _frame: object) -> None:
+    def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
-
-def without_proxy(environment: Mapping[str, str]) -> str:
-    """Return a ``NO_PROXY`` value that adds the loopback addresses to what the environment has."""
-    before = environment.get("NO_PROXY") or environment.get("no_proxy") or ""
-    return ",".join(filter(None, [before, "127.0.0.1", "localhost"]))
+    # A shell script starts what it runs in the background with SIGINT ignored.
+    handlers = {signal.SIGTERM: end, signal.SIGHUP: end, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def inherited_environment(without: Collection[str] = ()) -> dict[str, str]:
     """
-    Return this process's environment without what would change how Airflow or Python behave.
+    Return this process's environment, with what keeps loopback from a proxy.
+
+    What would change how Airflow or Python behave is left out.
 
     :param without: names of further variables to leave out.
     """
     dropped = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", *without}
-    return {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AIRFLOW", "_AIRFLOW")) and name not in dropped
     }
+    before = inherited.get("NO_PROXY") or inherited.get("no_proxy") or ""
+    no_proxy = ",".join(filter(None, [before, "127.0.0.1", "localhost"]))
+    return {**inherited, "NO_PROXY": no_proxy, "no_proxy": no_proxy}
+
+
+if __name__ == "__main__":
+    _watch()

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import sessions
-from demo.processes import (
+from tests.airflow_harness.processes import (
     Component,
     ProcessError,
     Watchdog,
@@ -24,7 +23,7 @@ from demo.processes import (
     ended_by_signals,
     free_ports,
     inherited_environment,
-    without_proxy,
+    processes_of_sessions,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +85,7 @@ def test_kill_takes_descendants_in_other_process_groups_along(make_component):
     until(lambda: len(written_pids(family)) == 3)
     assert sorted(family.processes()) == sorted(written_pids(family))
     family.kill()
-    assert sessions.processes_of_sessions([family.pid]) == []
+    assert processes_of_sessions([family.pid]) == []
     assert not family.is_running
 
 
@@ -95,7 +94,7 @@ def test_stop_kills_what_does_not_end_by_itself(make_component):
     family.start()
     until(lambda: len(written_pids(family)) == 3)
     family.stop(timeout=0.1)
-    assert sessions.processes_of_sessions([family.pid]) == []
+    assert processes_of_sessions([family.pid]) == []
 
 
 def test_stop_lets_the_program_end_by_itself(make_component):
@@ -167,7 +166,7 @@ def test_children_end_when_their_starter_is_killed(tmp_path):
         textwrap.dedent(f"""
             import os, sys, time
             from pathlib import Path
-            from demo.processes import Component, Watchdog
+            from tests.airflow_harness.processes import Component, Watchdog
             code = {textwrap.dedent(STUBBORN_FAMILY)!r}
             log = Path({str(tmp_path / "family.log")!r})
             family = Component("family", [sys.executable, "-c", code], environment=dict(os.environ),
@@ -183,10 +182,10 @@ def test_children_end_when_their_starter_is_killed(tmp_path):
     process = subprocess.Popen([sys.executable, str(starter)], stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     session_id = int(process.stdout.readline())
-    assert len(sessions.processes_of_sessions([session_id])) == 3
+    assert len(processes_of_sessions([session_id])) == 3
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    until(lambda: not sessions.processes_of_sessions([session_id]))
+    until(lambda: not processes_of_sessions([session_id]))
 
 
 def test_the_watchdog_spares_sessions_that_it_was_told_to_forget(make_component):
@@ -238,6 +237,11 @@ def test_the_environment_is_passed_on_without_what_concerns_another_airflow(monk
     assert not {"PYTHONDONTWRITEBYTECODE", "SECRET"} & environment.keys()
 
 
-def test_loopback_is_kept_from_a_proxy_beside_what_was():
-    assert without_proxy({"NO_PROXY": "intern.example"}) == "intern.example,127.0.0.1,localhost"
-    assert without_proxy({}) == "127.0.0.1,localhost"
+@pytest.mark.parametrize(
+    ("before", "after"), [("intern.example", "intern.example,127.0.0.1,localhost"), ("", "127.0.0.1,localhost")]
+)
+def test_loopback_is_kept_from_a_proxy_beside_what_was(monkeypatch, before, after):
+    monkeypatch.setenv("NO_PROXY", before)
+    monkeypatch.delenv("no_proxy", raising=False)
+    environment = inherited_environment()
+    assert environment["NO_PROXY"] == environment["no_proxy"] == after

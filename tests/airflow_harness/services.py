@@ -1,7 +1,7 @@
 """
 PostgreSQL and Redis of one's own, from the programs that Debian's packages install: there as long as a block.
 
-``python -m demo.services`` says what is missing.
+``python -m tests.airflow_harness.services`` says what is missing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from demo.processes import Component, ProcessError, Watchdog, as_user, every, free_ports, inherited_environment
+from tests.airflow_harness.processes import (
+    Component,
+    ProcessError,
+    Watchdog,
+    as_user,
+    free_ports,
+    inherited_environment,
+    poll,
+)
 
 START_SECONDS = 60.0
 """How long a server may take until it can be connected to."""
@@ -28,9 +35,6 @@ START_SECONDS = 60.0
 _PROGRAMS = {"postgresql": ("initdb", "pg_isready", "postgres"), "redis-server": ("redis-server",)}
 _DEBIAN = Path("/usr/lib/postgresql")
 """Debian keeps PostgreSQL's server here, out of the path."""
-
-_POLL_SECONDS = 0.1
-_STOP_SECONDS = 30.0
 
 
 class ServiceError(Exception):
@@ -43,11 +47,7 @@ def missing_packages() -> list[str]:
 
 
 def main() -> int:
-    """
-    Say what is missing, if anything is.
-
-    :return: the exit code: 0 when the servers can be started here.
-    """
+    """Say what is missing, if anything is, and return the exit code: 0 when the servers can be started here."""
     missing = missing_packages()
     if missing:
         print(_how_to_install(missing), file=sys.stderr)
@@ -185,19 +185,17 @@ def _running(
         _wait_until(is_up, server)
         yield
     finally:
-        server.stop(_STOP_SECONDS)
+        server.stop()
         watchdog.close()
 
 
 def _wait_until(is_up: Callable[[], bool], server: Component) -> None:
-    for _ in every(_POLL_SECONDS, until=time.monotonic() + START_SECONDS):
-        try:
-            server.check()
-        except ProcessError as error:
-            raise ServiceError(str(error)) from None
-        if is_up():
-            return
-    raise ServiceError(f"{server.name} was not up within {START_SECONDS:.0f} s:\n{server.last_lines()}")
+    try:
+        up = poll(lambda: is_up() or None, START_SECONDS, check=server.check, interval=0.1)
+    except ProcessError as error:
+        raise ServiceError(str(error)) from None
+    if up is None:
+        raise ServiceError(f"{server.name} was not up within {START_SECONDS:.0f} s:\n{server.last_lines()}")
 
 
 def _is_ready(port: int) -> bool:

@@ -6,7 +6,7 @@ import configparser
 
 import pytest
 
-from demo.machines import Machine
+from tests.airflow_harness.airflow_settings import set_up_machine
 
 SETTINGS = {
     "core": {"dags_folder": "/elsewhere/dags", "executor": "CeleryExecutor"},
@@ -31,15 +31,14 @@ def configuration(home):
 
 def test_its_folders_are_its_own(tmp_path, dags):
     home = tmp_path / "worker"
-    machine = Machine(home)
-    machine.set_up(SETTINGS, dags, with_database=True)
+    environment = set_up_machine(home, SETTINGS, dags, with_database=True)
 
     settings = configuration(home)
     assert settings["core"] == {"dags_folder": str(home / "dags"), "executor": "CeleryExecutor"}
     assert settings["logging"]["base_log_folder"] == str(home / "logs")
     assert settings["database"] == SETTINGS["database"]
     assert [path.name for path in (home / "dags").iterdir()] == ["books.py"]
-    assert machine.environment == {
+    assert environment == {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW_CONFIG": str(home / "airflow.cfg"),
         "TMPDIR": str(home / "tmp"),
@@ -50,7 +49,7 @@ def test_its_folders_are_its_own(tmp_path, dags):
 
 def test_a_worker_is_not_told_the_database(tmp_path, dags):
     home = tmp_path / "worker"
-    Machine(home).set_up(SETTINGS, dags, with_database=False)
+    set_up_machine(home, SETTINGS, dags, with_database=False)
 
     assert "secret" not in (home / "airflow.cfg").read_text()
     assert (home / "airflow.cfg").stat().st_mode & 0o077 == 0
@@ -60,6 +59,6 @@ def test_what_an_earlier_one_left_is_gone(tmp_path, dags):
     home = tmp_path / "worker"
     (home / "logs").mkdir(parents=True)
     (home / "logs" / "old.log").touch()
-    Machine(home).set_up(SETTINGS, dags, with_database=False)
+    set_up_machine(home, SETTINGS, dags, with_database=False)
 
     assert sorted(path.name for path in home.iterdir()) == ["airflow.cfg", "dags", "tmp"]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from demo.services import ServiceError, missing_packages, postgres, redis
+from tests.airflow_harness.services import ServiceError, missing_packages, postgres, redis
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -89,7 +89,7 @@ def test_a_server_that_does_not_start_says_why(folders, tmp_path, monkeypatch):
 def test_what_is_missing_is_named_with_the_command_that_installs_it(tmp_path):
     """Where nothing is in the path and Debian has installed nothing."""
     code = (
-        "import demo.services as s; s._DEBIAN = s.Path('/nonexistent')\n"
+        "import tests.airflow_harness.services as s; s._DEBIAN = s.Path('/nonexistent')\n"
         "try:\n    with s.redis(): pass\n"
         "except s.ServiceError as error: print(error)\n"
         "raise SystemExit(s.main())"
