@@ -113,7 +113,7 @@ class ObjectStore:
             return DestinationError(f"{message}: permission denied. Check the rights of {who}. ({error})")
         if "Credential" in name or "Token" in name or "Auth" in name or _http_status(error) == _UNAUTHORIZED:
             return DestinationError(f"{message}: no usable credentials. Check {who}. ({error})")
-        if "ParamValidation" in name:
+        if "Parameter validation failed" in str(error):  # botocore's words, which s3fs may wrap in a ValueError
             return DestinationError(f"{message}: the store can't have such a name. Correct the path. ({error})")
         return LandingError(f"{message}: {name}: {error}".rstrip(": "), retryable=True)
 
