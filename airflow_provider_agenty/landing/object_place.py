@@ -34,7 +34,6 @@ class ObjectPlace:
         """
         Take a URL apart.
 
-        :param url: the URL.
         :raises LandingError: if it names no place for a file.
         """
         scheme, _, rest = url.partition("://")

@@ -34,7 +34,7 @@ def open_destination(
     """
     url = _URL.fullmatch(path)
     if url and url[1].lower() not in _LOCAL_SCHEMES:
-        from airflow_provider_agenty.landing.object_store import open_object
+        from airflow_provider_agenty.landing.object_destination import open_object
 
         return open_object(path, default_name=default_name, storage_conn_id=storage_conn_id, overwrite=overwrite)
     local = local_path_of_url(path) if url else path

@@ -1,140 +1,72 @@
-"""
-The upload of a temporary file through fsspec.
-
-It goes up as a whole or in parts, several at once, in bounded memory; one that fails or is interrupted is aborted.
-"""
+"""The upload of a temporary file by the file system's own ``put_file``, which aborts what an interruption ends."""
 
 from __future__ import annotations
 
 import inspect
-import threading
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from airflow_provider_agenty.landing.s3_parts import upload_in_parts
+from fsspec.callbacks import Callback  # type: ignore[import-untyped]
+
 from airflow_provider_agenty.landing.staging import StagedFile
 
-_PART_SIZE = 8 * 1024 * 1024  # a request costs money too; S3 takes 5 MiB at least
-_PARTS_AT_ONCE = 4  # with the part size above this bounds the memory an upload takes
-_MOST_PARTS = 9_000  # S3 takes 10,000
-_LONGEST_GOODBYE = 30.0  # seconds an interrupted upload gets to clean up after itself
+_PARTS_AT_ONCE = 4  # with the size of a part this bounds the memory of an upload
+_PART_SIZE = 8 * 1024 * 1024
+_MAX_PARTS = 10_000  # what S3 takes
+_SECONDS_TO_CLEAN_UP = 30.0
 
 
-class Upload:
+class _InterruptibleCallback(Callback):  # type: ignore[misc]
+    """Fails an interrupted upload when its next part has arrived, which makes the file system abort it."""
+
+    interrupted = False
+
+    def call(self, *_: Any, **__: Any) -> None:
+        # When the last part has arrived, some stores show the file already.
+        if self.interrupted and self.value != self.size:
+            raise InterruptedError("the upload was interrupted")
+
+
+def upload(files: Any, staged: StagedFile, key: str, *, only_if_absent: bool) -> None:
     """
-    One upload, in a thread of its own, so that a signal's exception can end it in an orderly way.
+    Upload a file. When this is interrupted, the file system gets 30 seconds to clean up.
 
-    :param files: the file system to upload to.
+    :param files: the fsspec file system to upload to.
     :param staged: the file.
     :param key: its name there.
-    :param only_if_absent: whether the store is to refuse it if the key is there already, where it can do that.
+    :param only_if_absent: whether the store has to refuse it if the key exists; see :func:`can_refuse_to_replace`.
+    :raises Exception: what the file system raises.
     """
-
-    def __init__(self, files: Any, staged: StagedFile, key: str, *, only_if_absent: bool) -> None:
-        self._files = files
-        self._staged = staged
-        self._key = key
-        self._only_if_absent = only_if_absent
-        self._error: BaseException | None = None
-        self._parameters = _parameters_of_put_file(files)
-        self.done = False
-
-    def run(self) -> None:
-        """
-        Upload the file; when this is interrupted, let the store clean up first.
-
-        :raises Exception: what the file system raises.
-        """
-        callback = _interruptible_callback()
-        ended = threading.Event()  # not Thread.join, which takes the thread for ended when it is interrupted
-        thread = threading.Thread(target=self._work, args=(callback, ended), name="landing-upload", daemon=True)
-        thread.start()
-        try:
-            ended.wait()
-        except BaseException:
-            callback.interrupted = True
-            ended.wait(_LONGEST_GOODBYE)
-            raise
-        if self._error is not None:
-            raise self._error
-
-    def _work(self, callback: Any, ended: threading.Event) -> None:
-        try:
-            if self._is_large_for_s3:
-                self._send_parts_to_s3(callback)
-            else:
-                self._files.put_file(str(self._staged.path), self._key, callback=callback, **self._options())
-            self.done = True
-        except BaseException as error:  # raised again in the thread that waits
-            self._error = error
-        ended.set()
-
-    @property
-    def _is_large_for_s3(self) -> bool:
-        # Below two parts s3fs sends the file as one.
-        return hasattr(self._files, "call_s3") and self._staged.size >= 2 * part_size(self._staged.size)
-
-    def _send_parts_to_s3(self, callback: Any) -> None:
-        from fsspec.asyn import sync  # type: ignore[import-untyped]
-
-        sync(
-            self._files.loop,
-            upload_in_parts,
-            self._files,
-            self._staged.path,
-            self._key,
-            part_size=part_size(self._staged.size),
-            at_once=_PARTS_AT_ONCE,
-            only_if_absent=self._only_if_absent,
-            callback=callback,
-        )
-
-    def _options(self) -> dict[str, Any]:
-        at_once = _PARTS_AT_ONCE if "max_concurrency" in self._parameters else 1
-        wanted = {
-            "chunksize": part_size(self._staged.size) * (_PARTS_AT_ONCE // at_once),
-            "max_concurrency": at_once,
-            "mode": "create" if self._only_if_absent else "overwrite",
-            "overwrite": not self._only_if_absent,
-        }
-        return {name: value for name, value in wanted.items() if name in self._parameters}
+    callback = _InterruptibleCallback()
+    options = _options(files, staged.size, only_if_absent=only_if_absent)
+    # A signal's exception would end put_file in this thread only. fsspec's own thread would go on with the upload.
+    executor = ThreadPoolExecutor(max_workers=1)
+    uploading = executor.submit(files.put_file, str(staged.path), key, callback=callback, **options)
+    try:
+        uploading.result()
+    except BaseException:
+        callback.interrupted = True
+        wait([uploading], _SECONDS_TO_CLEAN_UP)
+        if only_if_absent and uploading.done() and uploading.exception() is None:
+            files.rm_file(key)  # it had arrived already, and a retry would find it and fail
+        raise
+    finally:
+        executor.shutdown(wait=False)
 
 
-def can_be_only_if_absent(files: Any) -> bool:
-    """
-    Tell whether a store itself can refuse to replace a key.
-
-    :param files: the file system.
-    """
-    return bool({"mode", "overwrite"} & set(_parameters_of_put_file(files)))
+def can_refuse_to_replace(files: Any) -> bool:
+    """Tell whether a file system can ask its store to refuse to replace a key."""
+    return bool({"mode", "overwrite"} & _parameters_of_put_file(files))
 
 
-def _parameters_of_put_file(files: Any) -> Mapping[str, inspect.Parameter]:
-    put_file = getattr(files, "_put_file", files.put_file) if files.async_impl else files.put_file
-    return inspect.signature(put_file).parameters
+def _options(files: Any, size: int, *, only_if_absent: bool) -> dict[str, Any]:
+    known = _parameters_of_put_file(files)
+    options: dict[str, Any] = {"mode": "create" if only_if_absent else "overwrite", "overwrite": not only_if_absent}
+    if "max_concurrency" in known:  # the others send one part after another, of a size that they choose well
+        options["max_concurrency"] = _PARTS_AT_ONCE
+        options["chunksize"] = max(_PART_SIZE, -(-size // _MAX_PARTS))
+    return {name: value for name, value in options.items() if name in known}
 
 
-def part_size(size: int) -> int:
-    """
-    Choose the size of an upload's parts.
-
-    :param size: the file's size in bytes.
-    :return: 8 MiB, or the multiple of it that keeps the number of parts within what stores take.
-    """
-    return max(1, -(-size // (_MOST_PARTS * _PART_SIZE))) * _PART_SIZE
-
-
-def _interruptible_callback() -> Any:
-    from fsspec.callbacks import Callback  # type: ignore[import-untyped]
-
-    class InterruptibleCallback(Callback):  # type: ignore[misc]
-        """Ends an upload at its next part with an error, which makes the file system abort it."""
-
-        interrupted = False
-
-        def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
-            if self.interrupted:
-                raise InterruptedError("the upload was interrupted")
-            super().call(hook_name, **kwargs)
-
-    return InterruptibleCallback()
+def _parameters_of_put_file(files: Any) -> set[str]:
+    return set(inspect.signature(files.put_file).parameters)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
+from types import SimpleNamespace
 
 import pytest
 
 from airflow_provider_agenty.landing import DestinationError, LandingError, land, open_destination
 from airflow_provider_agenty.landing.staging import SUFFIX
+from airflow_provider_agenty.landing.upload import upload
 from tests.landing.conftest import files_in
 
 CSV = b"name,price\n" + b"Book,1.50\n" * 1000
@@ -73,22 +74,15 @@ def test_a_file_is_uploaded_under_another_name_and_renamed(files, tmp_path, monk
     assert files_in(tmp_path) == []
 
 
-@pytest.mark.parametrize(("options", "parts"), [(["max_concurrency"], 4), ([], 1)])
-def test_parts_take_the_same_memory_one_by_one_or_several_at_once(files, tmp_path, monkeypatch, options, parts):
-    given = {}
+@pytest.mark.parametrize(("size", "part"), [(1, 8 * 2**20), (5 * 10**9, 8 * 2**20), (5 * 10**12, 5 * 10**8)])
+def test_parts_grow_so_that_their_number_stays_within_what_s3_takes(size, part):
+    class Files:
+        def put_file(self, path, key, callback, chunksize, max_concurrency):
+            self.chunksize = chunksize
 
-    def put_file(self, local, key, callback=None, **chosen):
-        given.update(chosen)
-        self.pipe_file(key, CSV)
-
-    parameters = ["self", "local", "key", "callback", "chunksize", *options]
-    put_file.__signature__ = inspect.Signature(
-        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in parameters]
-    )
-    monkeypatch.setattr(type(files), "put_file", put_file)
-    land_at("memory://lake/books.csv", tmp_path)
-    assert given.pop("max_concurrency", 1) == parts
-    assert given == {"chunksize": 32 * 2**20 // parts}
+    upload(files := Files(), SimpleNamespace(path="unused", size=size), "lake/books.csv", only_if_absent=False)
+    assert files.chunksize == part
+    assert -(-size // part) <= 10_000
 
 
 def test_a_folder_gets_the_default_name(files, tmp_path):

@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import gc
 import gzip
 import hashlib
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
-import zlib
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 import pytest
-from packaging.version import Version
 
 s3fs = pytest.importorskip("s3fs")
 pytest.importorskip("airflow.providers.amazon")
 moto_server = pytest.importorskip("moto.server")
 boto3 = pytest.importorskip("boto3")
-fsspec = pytest.importorskip("fsspec")
 
 from botocore.config import Config  # noqa: E402
 
+from airflow_provider_agenty.compat import AirflowTaskTimeout  # noqa: E402
 from airflow_provider_agenty.landing import LandingError, land, open_destination  # noqa: E402
-from airflow_provider_agenty.landing.upload import part_size  # noqa: E402
 from tests.landing.conftest import Answer, files_in  # noqa: E402
 
 CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1000))
 LARGE = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1_500_000))
 LOG = logging.getLogger("landing-test")
-TWO_CLIENTS = pytest.mark.skipif(
-    Version(s3fs.__version__) < Version("2026.6.0"), reason="this s3fs does not keep the credentials of a second client"
-)
-KEY = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-REGION = {"region_name": "us-east-1"}
-FIRST, ANOTHER = "the first client", "another client"
 
 
 @pytest.fixture(scope="module")
@@ -413,33 +400,49 @@ class TestWhateverGoesWrong:
         assert land_at("s3://lake/books.csv").size == len(CSV)
         assert bucket.read("books.csv") == other
 
-    def test_a_timeout_by_signal_ends_the_upload(self, bucket, land_at, monkeypatch, spool):
-        class Boom(BaseException):
-            pass
-
-        def ring(*_):
-            raise Boom
-
+    @pytest.fixture
+    def timeout_during(self, monkeypatch):
+        """Raise Airflow's timeout in the main thread, by a signal, when S3 has answered such a request."""
         call = s3fs.S3FileSystem._call_s3
         main = threading.main_thread().ident
+        interrupting: list[str] = []
 
         async def slow(self, method, *args, **kwargs):
             answer = await call(self, method, *args, **kwargs)
-            if method == "upload_part" and kwargs["PartNumber"] == 1:
+            if method in interrupting:
+                interrupting.remove(method)
                 signal.pthread_kill(main, signal.SIGALRM)
                 await asyncio.sleep(0.5)
             return answer
 
+        def ring(*_):
+            raise AirflowTaskTimeout
+
         monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", slow)
         before = signal.signal(signal.SIGALRM, ring)
-        try:
-            with pytest.raises(Boom):
-                land_at("s3://lake/large.csv", [LARGE])
-        finally:
-            signal.signal(signal.SIGALRM, before)
-        assert bucket.all_keys() == []
+        yield interrupting.append
+        signal.signal(signal.SIGALRM, before)
+
+    def test_a_timeout_ends_the_upload(self, bucket, land_at, timeout_during, spool):
+        bucket.write("large.csv", b"old")
+        timeout_during("upload_part")
+        with pytest.raises(AirflowTaskTimeout):
+            land_at("s3://lake/large.csv", [LARGE])
+        assert bucket.read("large.csv") == b"old"
         assert bucket.unfinished() == []
         assert files_in(spool) == []
+
+    @pytest.mark.parametrize("request_at_the_end", ["put_object", "complete_multipart_upload"])
+    def test_a_timeout_when_all_has_arrived_leaves_no_key_that_a_retry_finds(
+        self, bucket, land_at, timeout_during, request_at_the_end
+    ):
+        content = [CSV] if request_at_the_end == "put_object" else [LARGE]
+        timeout_during(request_at_the_end)
+        with pytest.raises(AirflowTaskTimeout):
+            land_at("s3://lake/books.csv", content, overwrite=False)
+        assert bucket.all_keys() == []
+        land_at("s3://lake/books.csv", content, overwrite=False)
+        assert bucket.read("books.csv") == content[0]
 
     def test_a_kill_during_the_upload(self, bucket, tmp_path, spool):
         bucket.write("large.csv", b"old")
@@ -479,226 +482,24 @@ class TestWhateverGoesWrong:
         assert bucket.all_keys() == []
 
 
-@pytest.mark.usefixtures("bucket")
-class TestPartsOfALargeFile:
-    PART = 8 * 2**20
+def test_the_memory_of_an_upload_is_that_of_four_parts(bucket, land_at, monkeypatch):
+    call = s3fs.S3FileSystem._call_s3
+    on_their_way, most = 0, 0
 
-    @pytest.fixture
-    def calls(self, monkeypatch):
-        """What was asked of S3, as it began and as it ended; ``slow`` parts take that many seconds more."""
-        call = s3fs.S3FileSystem._call_s3
-        calls = Calls()
+    async def counted(self, method, *args, **kwargs):
+        nonlocal on_their_way, most
+        size = len(kwargs.get("Body", b""))
+        on_their_way += size
+        most = max(most, on_their_way)
+        try:
+            return await call(self, method, *args, **kwargs)
+        finally:
+            on_their_way -= size
 
-        async def recorded(self, method, *args, **kwargs):
-            part = kwargs.get("PartNumber")
-            calls.begun.append((method, part, kwargs))
-            calls.at_once = max(calls.at_once, calls.on_their_way())
-            try:
-                if part:
-                    calls.senders[part] = sender = ANOTHER if self.asynchronous else FIRST
-                    await asyncio.sleep(calls.slow.get(part, 0))
-                    if part in calls.lost or await calls.loses_all_of(sender):
-                        raise OSError("the part was lost")
-                return await call(self, method, *args, **kwargs)
-            finally:
-                calls.ended.append((method, part, kwargs))
-
-        monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", recorded)
-        return calls
-
-    @pytest.fixture
-    def unsigned(self, bucket, monkeypatch):
-        """A connection whose requests are not signed with what they send."""
-        connection = json.loads(os.environ["AIRFLOW_CONN_LAKE"])
-        connection["extra"]["config_kwargs"] = {"s3": {"payload_signing_enabled": False}}
-        monkeypatch.setenv("AIRFLOW_CONN_UNSIGNED", json.dumps(connection))
-        return "unsigned"
-
-    @pytest.fixture
-    def files(self, bucket):
-        from airflow_provider_agenty.compat import file_system
-
-        return file_system("s3", "lake")
-
-    def checksums(self, make, content=LARGE):
-        pieces = [content[start : start + self.PART] for start in range(0, len(content), self.PART)]
-        return [base64.b64encode(make(piece)).decode() for piece in pieces]
-
-    def test_the_store_checks_each_part_and_the_whole(self, bucket, land_at, calls):
-        land_at("s3://lake/large.csv", [LARGE])
-        of_parts = self.checksums(crc32)
-        assert [part["ChecksumCRC32"] for part in calls.handed_in()] == of_parts
-        of_whole = crc32(b"".join(base64.b64decode(each) for each in of_parts))
-        head = bucket.client.head_object(Bucket="lake", Key="large.csv", ChecksumMode="ENABLED")
-        assert head["ChecksumCRC32"].partition("-")[0] == base64.b64encode(of_whole).decode()
-
-    def test_by_the_algorithm_that_the_user_chose(self, bucket, land_at, calls, files, monkeypatch):
-        chosen = {"ChecksumAlgorithm": "SHA256"}
-        monkeypatch.setattr(files, "s3_additional_kwargs", chosen)
-        monkeypatch.setitem(files.storage_options, "s3_additional_kwargs", chosen)
-        land_at("s3://lake/large.csv", [LARGE])
-        assert [part["ChecksumSHA256"] for part in calls.handed_in()] == self.checksums(sha256)
-        assert "ChecksumSHA256" in bucket.client.head_object(Bucket="lake", Key="large.csv", ChecksumMode="ENABLED")
-
-    def test_not_where_the_user_has_turned_it_off(self, bucket, land_at, calls, monkeypatch):
-        monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-        # Airflow keeps the file system of a connection.
-        monkeypatch.setenv("AIRFLOW_CONN_UNCHECKED", os.environ["AIRFLOW_CONN_LAKE"])
-        land_at("s3://lake/large.csv", [LARGE], storage_conn_id="unchecked")
-        assert bucket.read("large.csv") == LARGE
-        (begun,) = (kwargs for method, _, kwargs in calls.begun if method == "create_multipart_upload")
-        assert begun == {"Bucket": "lake", "Key": "large.csv"}
-        assert all(part.keys() == {"PartNumber", "ETag"} for part in calls.handed_in())
-
-    def test_one_that_takes_long_holds_none_of_the_others_up(self, land_at, calls):
-        calls.slow = {1: 1.0}
-        land_at("s3://lake/large.csv", [LARGE])
-        ended = [part for method, part, _ in calls.ended if method == "upload_part"]
-        assert len(ended) > 4
-        assert ended[-1] == 1
-        assert [part["PartNumber"] for part in calls.handed_in()] == sorted(ended)
-
-    def test_are_not_more_than_four_at_once(self, land_at, calls):
-        calls.slow = dict.fromkeys(range(1, 10), 0.1)
-        land_at("s3://lake/large.csv", [LARGE])
-        assert calls.at_once == 4
-
-    def test_that_are_on_their_way_when_one_fails_are_waited_for(self, bucket, land_at, calls, unsigned):
-        calls.slow, calls.lost = {1: 1.0}, {2}
-        with pytest.raises(LandingError, match="the part was lost"):
-            land_at("s3://lake/large.csv", [LARGE, LARGE], storage_conn_id=unsigned)
-        # What arrives after the end of an upload stays in the bucket, unseen and paid for.
-        ended = [(method, part) for method, part, _ in calls.ended if method != "head_object"]
-        assert ended[-2:] == [("upload_part", 1), ("abort_multipart_upload", None)]
-        assert max(part for method, part, _ in calls.begun if method == "upload_part") == 4
-        assert bucket.unfinished() == []
-
-    @TWO_CLIENTS
-    def test_are_shared_by_two_clients_where_all_that_is_sent_is_signed(self, bucket, land_at, calls, caplog):
-        calls.slow = dict.fromkeys(range(1, 10), 0.2)
-        land_at("s3://lake/large.csv", [LARGE, LARGE])
-        assert bucket.read("large.csv") == LARGE + LARGE
-        assert set(calls.senders.values()) == {FIRST, ANOTHER}
-        assert [part["ChecksumCRC32"] for part in calls.handed_in()] == self.checksums(crc32, LARGE + LARGE)
-        gc.collect()
-        assert "Unclosed" not in caplog.text
-        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("landing")] == []
-
-    def land_through_one_client(self, land_at, calls, **options):
-        calls.slow = dict.fromkeys(range(1, 10), 0.2)
-        land_at("s3://lake/large.csv", [LARGE, LARGE], **options)
-        assert set(calls.senders.values()) == {FIRST}
-        assert calls.at_once == 4
-
-    def test_go_through_one_client_where_that_is_not_so(self, land_at, calls, unsigned):
-        self.land_through_one_client(land_at, calls, storage_conn_id=unsigned)
-
-    def test_go_through_one_client_where_s3fs_would_replace_the_other(self, land_at, calls, monkeypatch):
-        monkeypatch.setattr(s3fs, "__version__", "2026.5.0")
-        self.land_through_one_client(land_at, calls)
-
-    def test_go_through_one_client_where_credentials_expire(self, land_at, calls, files, monkeypatch):
-        monkeypatch.setattr(files.session, "_credentials", credentials_that_expire())
-        self.land_through_one_client(land_at, calls)
-
-    @TWO_CLIENTS
-    def test_go_through_one_client_where_there_can_be_no_other(self, bucket, land_at, calls, files, monkeypatch):
-        monkeypatch.setitem(files.storage_options, "max_concurrency", "many")
-        calls.slow = dict.fromkeys(range(1, 10), 0.2)
-        land_at("s3://lake/large.csv", [LARGE, LARGE])
-        assert set(calls.senders.values()) == {FIRST}
-        assert bucket.read("large.csv") == LARGE + LARGE
-
-    @TWO_CLIENTS
-    @pytest.mark.parametrize("loses", [FIRST, ANOTHER])
-    def test_of_both_clients_are_waited_for_when_one_fails(self, bucket, land_at, calls, loses):
-        calls.slow = dict.fromkeys(range(1, 10), 0.5)
-        calls.all_lost_by = loses
-        with pytest.raises(LandingError, match="the part was lost"):
-            land_at("s3://lake/large.csv", [LARGE, LARGE])
-        begun = [part for method, part, _ in calls.begun if method == "upload_part"]
-        ended = [(method, part) for method, part, _ in calls.ended if method != "head_object"]
-        assert {calls.senders[part] for part in begun} == {FIRST, ANOTHER}
-        assert len(begun) <= 4
-        assert sorted(ended[-len(begun) - 1 : -1]) == [("upload_part", part) for part in sorted(begun)]
-        assert ended[-1] == ("abort_multipart_upload", None)
-        assert bucket.unfinished() == []
-
-
-class Calls:
-    def __init__(self) -> None:
-        self.begun: list[tuple] = []
-        self.ended: list[tuple] = []
-        self.senders: dict[int, str] = {}
-        self.slow: dict[int, float] = {}
-        self.lost: set[int] = set()
-        self.all_lost_by: str | None = None
-        self.at_once = 0
-
-    async def loses_all_of(self, sender: str) -> bool:
-        """Tell whether all parts of a client are to be lost, once the other client has one on its way."""
-        while sender == self.all_lost_by and not set(self.senders.values()) - {sender}:
-            await asyncio.sleep(0.01)
-        return sender == self.all_lost_by
-
-    def on_their_way(self) -> int:
-        return sum(part is not None for _, part, _ in self.begun) - sum(part is not None for _, part, _ in self.ended)
-
-    def handed_in(self) -> list[dict]:
-        (kwargs,) = (kwargs for method, _, kwargs in self.ended if method == "complete_multipart_upload")
-        return kwargs["MultipartUpload"]["Parts"]
-
-
-@TWO_CLIENTS
-@pytest.mark.parametrize(
-    ("signed", "settings"),
-    [
-        (True, {"endpoint_url": "http://store:9000"}),
-        (True, {"use_ssl": False}),
-        (True, {"config_kwargs": {"s3": {"payload_signing_enabled": True}}}),
-        (False, {}),
-        (False, {"endpoint_url": "https://store:9000"}),
-        (False, {"endpoint_url": "http://store:9000", "anon": True}),
-        (False, {"endpoint_url": "http://store:9000", "config_kwargs": {"s3": {"payload_signing_enabled": False}}}),
-    ],
-)
-def test_another_client_helps_where_all_that_is_sent_is_signed(signed, settings, monkeypatch):
-    from airflow_provider_agenty.landing.s3_another_client import another_client_helps
-
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    login = {} if settings.get("anon") else {"key": "access-key", "secret": "secret-key"}
-    files = s3fs.S3FileSystem(**login, client_kwargs=REGION, **settings)
-    files.connect()
-    assert fsspec.asyn.sync(files.loop, another_client_helps, files) is signed
-
-
-@TWO_CLIENTS
-@pytest.mark.parametrize("login", [{"key": "key", "secret": "secret"}, {"client_kwargs": {**KEY, **REGION}}])
-def test_another_client_helps_where_credentials_that_expire_are_not_the_ones_used(login):
-    from aiobotocore.session import AioSession
-
-    from airflow_provider_agenty.landing.s3_another_client import another_client_helps
-
-    session = AioSession()
-    session._credentials = credentials_that_expire()
-    files = s3fs.S3FileSystem(**{"client_kwargs": REGION, **login}, session=session, endpoint_url="http://store:9000")
-    files.connect()
-    assert fsspec.asyn.sync(files.loop, another_client_helps, files)
-
-
-def credentials_that_expire():
-    from aiobotocore.credentials import AioRefreshableCredentials
-
-    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
-    return AioRefreshableCredentials("access-key", "secret-key", "token", in_an_hour, None, "a role")
-
-
-def crc32(data: bytes) -> bytes:
-    return zlib.crc32(data).to_bytes(4, "big")
-
-
-def sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", counted)
+    land_at("s3://lake/large.csv", [LARGE, LARGE])
+    assert bucket.read("large.csv") == LARGE + LARGE
+    assert most == 4 * 8 * 2**20
 
 
 def test_what_waits_in_the_spool_folder_is_nobody_elses(bucket, land_at, spool):
@@ -714,11 +515,3 @@ def test_the_spool_folder_may_be_below_the_users_home(bucket, land_at, tmp_path,
     seen = []
     land_at("s3://lake/books.csv", spool_folder="~/mine", check=lambda _: seen.extend((tmp_path / "mine").iterdir()))
     assert len(seen) == 1
-
-
-def test_parts_grow_so_that_their_number_stays_within_what_s3_takes():
-    sizes = [1, 5 * 10**9, 10**11, 5 * 10**12]
-    for size in sizes:
-        part = part_size(size)
-        assert part % (256 * 1024) == 0
-        assert -(-size // part) <= 10_000
