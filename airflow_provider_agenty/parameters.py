@@ -420,7 +420,7 @@ def _read_lines(name: str, text: str) -> list[Any] | None:
 def _url(where: str, item: Any) -> str:
     plain = _plain(item)
     url = plain.strip() if isinstance(plain, str) else ""
-    if not is_url(url):
+    if not _is_url(url):
         raise AgentyInputError(
             f"{where} is no URL: {shown(item)}. Each begins with http:// or https:// and has no space in it; in a "
             "text, each has a line of its own."
@@ -428,12 +428,7 @@ def _url(where: str, item: Any) -> str:
     return url
 
 
-def is_url(text: str) -> bool:
-    """
-    Return whether a text is a URL of http or https.
-
-    :param text: The text.
-    """
+def _is_url(text: str) -> bool:
     # urlsplit passes over line ends and tabs.
     if any(character.isspace() or not character.isprintable() for character in text):
         return False
