@@ -21,12 +21,13 @@ CELERY := $(VENV)/.celery-$(AIRFLOW)
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
-.PHONY: help demo test test-crash test-celery servers test-browser screenshots browser coverage lint types build clean
+.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser coverage lint types build clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo         start a real Airflow, run a job of an Agenty agent, land its CSV"
 	@echo "make test         run all tests (ARGS='-k landing' for some of them)"
+	@echo "make test-hostile have each call answered badly (EXAMPLES=5000 for a longer run)"
 	@echo "make test-crash   run the tests that kill real processes of Airflow"
 	@echo "make test-celery  run jobs over Celery workers and kill one (needs Debian's postgresql and redis-server)"
 	@echo "make test-browser look at Airflow's pages with a headless Chromium (needs Debian's chromium)"
@@ -41,8 +42,13 @@ help:
 demo: $(INSTALLED)
 	@$(BIN)/python demo.py
 
+# With ARGS only what they say; the hostile suite wants a process in which no other test has run.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q $(or $(ARGS),$(HALVES))
+	$(if $(ARGS),,$(BIN)/python -m pytest -q -m hostile tests/hostile)
+
+test-hostile: $(INSTALLED)
+	AGENTY_HOSTILE_EXAMPLES=$(or $(EXAMPLES),240) $(BIN)/python -m pytest -q -m hostile tests/hostile $(ARGS)
 
 test-crash: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m crash $(ARGS)

@@ -209,7 +209,7 @@ def test_a_retry_of_the_sensor_goes_on_and_a_clear_begins_anew(
 ):
     job_id = start_running(agenty_sandbox)
     with pytest.raises(AirflowSensorTimeout):
-        run(sensor(job_id, "poke", timeout=0.2), make_context, store=state_store, max_tries=1)
+        run(sensor(job_id, "poke", timeout=1.5), make_context, store=state_store, max_tries=1)
     agenty_sandbox.set_status(job_id, "completed")
     run(sensor(job_id, "deferrable"), make_context, store=state_store, max_tries=max_tries, try_number=2)
 

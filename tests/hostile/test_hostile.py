@@ -46,8 +46,9 @@ KILLED = 3
 WATCHED = 3
 """How many cases of a kind are tried on what watches for ever, each for a while."""
 
-# Each call has a time of its own here, after which it is killed.
-pytestmark = pytest.mark.timeout(0)
+# The calls are made in forks of this process. A fork has none of its threads, and hangs where it counts on them. So no
+# other test may run in this process before. And each call has a time of its own, after which it is killed.
+pytestmark = [pytest.mark.hostile, pytest.mark.timeout(0)]
 
 
 @dataclass(frozen=True)
