@@ -29,8 +29,8 @@ from tests.hostile.honest import AGENT, JOB
 ITEMS = 30_000
 """How many items are taken of what may have no end, which is the caller's own affair."""
 
-KEPT = 200
-"""How many of them are looked at."""
+KEPT = 100
+"""How many of them are looked at. Each may have a megabyte, and what is kept here counts as memory of the call."""
 
 WAIT = 0.2
 """For how many seconds calls wait that have a deadline."""
