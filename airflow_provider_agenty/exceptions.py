@@ -28,11 +28,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty.compat import AirflowException, AirflowFailException
+from airflow_provider_agenty.airflow_compat import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.api.jobs import Job
     from airflow_provider_agenty.api.logs import LogEntry
+    from airflow_provider_agenty.api.models import Job
 
 
 class AgentyError(AirflowException):

@@ -29,7 +29,7 @@ for _name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_pro
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
-from airflow_provider_agenty.api import starting  # noqa: E402
+from airflow_provider_agenty.api import start_job  # noqa: E402
 from airflow_provider_agenty.api.retry import RetryPolicy  # noqa: E402
 from tests.features import IS_AIRFLOW_3  # noqa: E402
 
@@ -121,6 +121,6 @@ def _outside_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let waits between attempts be short: their lengths have tests of their own."""
-    monkeypatch.setattr(starting, "POLICY", starting.StartPolicy(first_wait=0.02))
+    monkeypatch.setattr(start_job, "POLICY", start_job.StartPolicy(first_wait=0.02))
     # In the order of its fields: attempts, first wait, longest wait, longest asked wait, total.
     monkeypatch.setattr(RetryPolicy.__init__, "__defaults__", (5, 0.02, 0.1, 0.2, 60.0))

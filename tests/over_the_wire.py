@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_agenty.api import starting
+from airflow_provider_agenty.api import start_job
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
 
@@ -43,7 +43,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def quick_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "POLICY", starting.StartPolicy(attempts=3, looks=2, first_wait=0.01))
+    monkeypatch.setattr(start_job, "POLICY", start_job.StartPolicy(attempts=3, looks=2, first_wait=0.01))
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from airflow_provider_agenty.compat import AirflowTaskTimeout
+from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
@@ -32,7 +32,7 @@ def dripping(listener: Listener, monkeypatch):  # noqa: F811
 @pytest.fixture
 def stop_seconds(monkeypatch):
     """Let a stop take less than its 20 s, which would be long for a test."""
-    monkeypatch.setattr("airflow_provider_agenty.waiting.STOP_SECONDS", 1.0)
+    monkeypatch.setattr("airflow_provider_agenty.waiting.job_watch.STOP_SECONDS", 1.0)
     monkeypatch.setattr("airflow_provider_agenty.triggers.agenty.STOP_SECONDS", 1.0)
 
 
@@ -88,7 +88,7 @@ def test_a_poke_ends_with_the_time_of_the_sensor(dripping, make_context):
 
 @pytest.mark.parametrize("stream_logs", [False, True])
 def test_a_deferred_wait_ends_at_its_deadline(dripping, monkeypatch, stream_logs):
-    monkeypatch.setattr("airflow_provider_agenty.triggers.poller.FIRST_ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("airflow_provider_agenty.waiting.shared_poller.FIRST_ANSWER_SECONDS", 1.0)
     trigger = AgentyJobTrigger(7, poll_interval=0.1, deadline=time.time() + 1, stream_logs=stream_logs)
     began = time.monotonic()
 

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 import pytest
 from airflow.exceptions import AirflowRescheduleException, TaskDeferred
 
-from airflow_provider_agenty import waiting
-from airflow_provider_agenty.compat import AirflowSensorTimeout
+from airflow_provider_agenty.airflow_compat import AirflowSensorTimeout
 from airflow_provider_agenty.exceptions import AgentyJobFailedError, AgentyTimeoutError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
-from airflow_provider_agenty.triggers import asking, log_offset
 from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
+from airflow_provider_agenty.waiting import asking, job_watch, log_offset
 from tests.features import needs_task_state_store
 
 AGENT = "45l0wewqzk"
@@ -30,7 +29,8 @@ def told(mocker):
     """Note the messages of the entries that are copied."""
     messages = []
     mocker.patch(
-        "airflow_provider_agenty.waiting.copy_entry", side_effect=lambda entry, _: messages.append(entry.message)
+        "airflow_provider_agenty.waiting.job_watch.copy_entry",
+        side_effect=lambda entry, _: messages.append(entry.message),
     )
     return messages
 
@@ -163,7 +163,7 @@ def test_a_retry_goes_on_where_the_try_before_was_cut_off(
 ):
     agenty_sandbox.script(["running"])
     with monkeypatch.context() as patch:
-        patch.setattr(waiting.wait, "__kwdefaults__", waiting.wait.__kwdefaults__ | {"sleep": killed})
+        patch.setattr(job_watch.wait, "__kwdefaults__", job_watch.wait.__kwdefaults__ | {"sleep": killed})
         with pytest.raises(Killed):
             run(operator("sync"), make_context, store=state_store, max_tries=1)
     assert told, "the first try copied nothing"

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from airflow_provider_agenty import waiting
-from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.api.logs import LogEntry
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
-from airflow_provider_agenty.waiting import JobWatch, LogCopy, Outcome, judge
+from airflow_provider_agenty.waiting import job_watch
+from airflow_provider_agenty.waiting.job_watch import JobWatch, LogCopy, Outcome, judge
 
 
 class Recording:
@@ -49,7 +49,7 @@ def running(pages=0, **fields):
 
 def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(log, monkeypatch):
     moments = [0.0]
-    monkeypatch.setattr(waiting.time, "time", lambda: moments[-1])
+    monkeypatch.setattr(job_watch.time, "time", lambda: moments[-1])
     watch = JobWatch(7, log=log)
     queued = [Job(job_id=7, status="queued")] * 2
     for job in [*queued, *(running(pages) for pages in range(0, 100, 5)), running(100, status="completing")]:
@@ -66,7 +66,7 @@ def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(
 
 def test_a_job_that_stands_still_is_told_of_now_and_then(log, monkeypatch):
     clock = itertools.count(0.0, 100.0)
-    monkeypatch.setattr(waiting.time, "time", lambda: next(clock))
+    monkeypatch.setattr(job_watch.time, "time", lambda: next(clock))
     watch = JobWatch(7, log=log)
     for _ in range(20):
         watch.see(running(3))
@@ -92,7 +92,7 @@ def test_an_unknown_state_is_warned_of_once_and_waited_on(log):
     ("polls", "seconds", "ends"), [(2, 0.0, True), (50, 0.0, False), (2, 1000.0, False)], ids=["both", "time", "count"]
 )
 def test_sight_is_lost_only_by_count_and_time(log, monkeypatch, polls, seconds, ends):
-    monkeypatch.setattr(waiting, "TOLERANCE", waiting.Tolerance(polls=polls, seconds=seconds))
+    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=polls, seconds=seconds))
     watch = JobWatch(7, log=log)
     outcomes = [watch.miss(AgentyUnavailableError("503")) for _ in range(4)]
 
@@ -145,13 +145,13 @@ def test_an_outcome_survives_the_way_through_the_database(outcome):
 
 
 def test_every_status_but_success_raises():
-    for status in waiting.STATUSES:
+    for status in job_watch.STATUSES:
         outcome = Outcome(status, 7, "a message", running())
-        if status == waiting.SUCCESS:
-            assert waiting.conclude(outcome, log_entries=list) == running()
+        if status == job_watch.SUCCESS:
+            assert job_watch.conclude(outcome, log_entries=list) == running()
         else:
             with pytest.raises(AgentyError, match="a message"):
-                waiting.conclude(outcome, log_entries=list)
+                job_watch.conclude(outcome, log_entries=list)
 
 
 class TestLogCopy:
@@ -175,7 +175,7 @@ class TestLogCopy:
         assert len(log.lines) == 1
 
     def test_one_round_is_bounded_and_the_next_goes_on(self, log, monkeypatch):
-        monkeypatch.setattr(waiting, "ENTRIES_AT_ONCE", 2)
+        monkeypatch.setattr(job_watch, "ENTRIES_AT_ONCE", 2)
         copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
         for expected in (2, 4, 5, 5):
             copy.catch_up()
@@ -192,9 +192,9 @@ class TestLogCopy:
         assert copy.offset == 1
 
     def test_what_is_left_when_the_job_is_over_follows_turn_by_turn(self, log, monkeypatch):
-        monkeypatch.setattr(waiting, "ENTRIES_AT_ONCE", 2)
+        monkeypatch.setattr(job_watch, "ENTRIES_AT_ONCE", 2)
         rests = []
-        monkeypatch.setattr(waiting.time, "sleep", lambda _: rests.append(len(log.lines)))
+        monkeypatch.setattr(job_watch.time, "sleep", lambda _: rests.append(len(log.lines)))
         copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
         copy.follow(running())
         assert len(log.lines) == 2

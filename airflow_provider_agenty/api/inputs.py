@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_agenty.api.jobs import unwrap
-from airflow_provider_agenty.api.transport import Answer, Transport
+from airflow_provider_agenty.api.models import unwrap
+from airflow_provider_agenty.api.request import Answer, Transport
 from airflow_provider_agenty.api.validation import LONGEST_NAME, read_integer, read_name, read_text
 
 OF_URLS = ("manual", "url")

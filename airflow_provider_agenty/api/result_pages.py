@@ -12,8 +12,8 @@ from typing import Any
 
 from airflow_provider_agenty.api.background import in_background
 from airflow_provider_agenty.api.json_rows import UnreadableRowsError, decode_rows
-from airflow_provider_agenty.api.paging import rows_and_total
-from airflow_provider_agenty.api.transport import Transport
+from airflow_provider_agenty.api.pages import rows_and_total
+from airflow_provider_agenty.api.request import Transport
 from airflow_provider_agenty.api.validation import holds_too_many_values
 from airflow_provider_agenty.exceptions import AgentyAnswerTooLargeError, AgentyUnexpectedAnswerError
 

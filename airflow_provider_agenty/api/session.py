@@ -23,7 +23,7 @@ from requests.auth import AuthBase
 
 from airflow_provider_agenty import __version__
 from airflow_provider_agenty.api.deadline import seconds_left
-from airflow_provider_agenty.api.settings import Settings, is_loopback, origin
+from airflow_provider_agenty.connection import Settings, is_loopback, origin
 
 KEY_HEADER = "X-Agenty-ApiKey"
 KEY_PARAMETER = "apikey"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from airflow_provider_agenty.api.jobs import Job
-from airflow_provider_agenty.api.transport import Transport, read_refusal
+from airflow_provider_agenty.api.models import Job
+from airflow_provider_agenty.api.request import Transport, read_refusal
 
 
 def stop_job(transport: Transport, job_id: int) -> Job:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
-from airflow_provider_agenty.compat import asset_class
+from airflow_provider_agenty.airflow_compat import asset_class
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import Dataset

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.api import inputs, paging, result_pages, starting, stopping
+from airflow_provider_agenty.airflow_compat import AirflowNotFoundException, BaseHook, mask_secret
+from airflow_provider_agenty.api import inputs, pages, result_pages, start_job, stopping
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
-from airflow_provider_agenty.api.jobs import Job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry
-from airflow_provider_agenty.api.paging import JobPage
-from airflow_provider_agenty.api.settings import Settings
-from airflow_provider_agenty.api.transport import Transport
-from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, mask_secret
+from airflow_provider_agenty.api.models import Job, unwrap
+from airflow_provider_agenty.api.pages import JobPage
+from airflow_provider_agenty.api.request import Transport
+from airflow_provider_agenty.connection import Settings
 from airflow_provider_agenty.connection_form import (
     CONNECTION_TYPE,
     DEFAULT_CONNECTION,
@@ -35,7 +35,7 @@ from airflow_provider_agenty.exceptions import (
     AgentyInputError,
 )
 from airflow_provider_agenty.hooks.public_errors import check_format
-from airflow_provider_agenty.waiting import JobWatch, conclude, wait
+from airflow_provider_agenty.waiting.job_watch import JobWatch, conclude, wait
 
 if TYPE_CHECKING:
     import requests
@@ -226,8 +226,8 @@ class AgentyHook(BaseHook):
         if newer_than is not None:
             newer_than = parameters.whole_number("newer_than", newer_than)
         else:
-            newest = starting.newest_job(self._transport, agent_id)
-            newer_than = newest.job_id if newest else starting.NO_JOB
+            newest = start_job.newest_job(self._transport, agent_id)
+            newer_than = newest.job_id if newest else start_job.NO_JOB
 
         def prepare_start() -> None:
             if agent_input is not None:
@@ -236,7 +236,7 @@ class AgentyHook(BaseHook):
             if prepare is not None:
                 prepare(newer_than)
 
-        job = starting.start_job(self._transport, agent_id, newer_than=newer_than, prepare=prepare_start)
+        job = start_job.start_job(self._transport, agent_id, newer_than=newer_than, prepare=prepare_start)
         self.log.info("Started job %d of agent %s", job.job_id, agent_id)
         return job
 
@@ -257,7 +257,7 @@ class AgentyHook(BaseHook):
 
         :param agent_id: The agent.
         """
-        return starting.newest_job_id(self._transport, parameters.agent_id(agent_id))
+        return start_job.newest_job_id(self._transport, parameters.agent_id(agent_id))
 
     def find_started_job(self, agent_id: str, *, newer_than: int, patience: float | timedelta = 0.0) -> Job | None:
         """
@@ -270,7 +270,7 @@ class AgentyHook(BaseHook):
         :param patience: Seconds, or a ``timedelta``, for which the start may still be on its way. Default 0.
         :raises AgentyAmbiguousStartError: if several jobs may be it, or the list can't be read.
         """
-        return starting.look_for_started_job(
+        return start_job.look_for_started_job(
             self._transport,
             parameters.agent_id(agent_id),
             newer_than=parameters.whole_number("newer_than", newer_than),
@@ -286,7 +286,7 @@ class AgentyHook(BaseHook):
         :return: The job; ``None`` if there is none. Jobs of Agenty's own scheduler do not count.
         :raises AgentyAmbiguousStartError: if there are several, or the list of jobs does not tell.
         """
-        return starting.find_active_job(
+        return start_job.find_active_job(
             self._transport, parameters.agent_id(agent_id), since=parameters.aware_datetime("since", since)
         )
 
@@ -348,7 +348,7 @@ class AgentyHook(BaseHook):
         """
         if agent_id is not None:
             agent_id = parameters.agent_id(agent_id)
-        return paging.iter_jobs(self._transport, agent_id=agent_id)
+        return pages.iter_jobs(self._transport, agent_id=agent_id)
 
     def list_job_page(self, *, limit: int, offset: int = 0) -> JobPage:
         """
@@ -360,7 +360,7 @@ class AgentyHook(BaseHook):
         """
         limit = parameters.whole_number("limit", limit, at_least=1)
         offset = parameters.offset(offset)
-        return paging.read_job_page(self._transport, agent_id=None, limit=limit, offset=offset, skips_odd_rows=True)
+        return pages.read_job_page(self._transport, agent_id=None, limit=limit, offset=offset, skips_odd_rows=True)
 
     def iter_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> Iterator[dict[str, Any]]:
         """
@@ -403,7 +403,7 @@ class AgentyHook(BaseHook):
         :param offset: How many lines to skip. Default 0; :attr:`LogEntry.next_offset` is where to go on.
         """
         job_id = parameters.job_id(job_id)
-        return paging.iter_logs(self._transport, job_id, offset=parameters.offset(offset))
+        return pages.iter_logs(self._transport, job_id, offset=parameters.offset(offset))
 
     def last_log_entries(self, job_id: int | str, *, count: int = LAST_LOG_ENTRIES) -> list[LogEntry]:
         """
@@ -545,7 +545,7 @@ class AgentyHook(BaseHook):
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
             before is still there.
         """
-        from airflow_provider_agenty.hooks.land_job import LandingOptions, land_export
+        from airflow_provider_agenty.landing.land_job import LandingOptions, land_export
 
         file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
         options = LandingOptions.checked(
@@ -612,7 +612,7 @@ class AgentyHook(BaseHook):
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
             before is still there.
         """
-        from airflow_provider_agenty.hooks.land_job import LandingOptions, land_result
+        from airflow_provider_agenty.landing.land_job import LandingOptions, land_result
 
         format = parameters.choice("format", format, parameters.FORMATS)  # noqa: A001 - what users call it
         column_types = parameters.choice("column_types", column_types, parameters.COLUMN_TYPES)

@@ -8,12 +8,12 @@ perishable link, :func:`land` brings any source of bytes to a place, whole or no
 from __future__ import annotations
 
 from airflow_provider_agenty.landing.count_records import RecordCounter
-from airflow_provider_agenty.landing.destination import Destination
+from airflow_provider_agenty.landing.destinations.destination import Destination
+from airflow_provider_agenty.landing.destinations.places import open_destination
 from airflow_provider_agenty.landing.download import HttpDownload
 from airflow_provider_agenty.landing.errors import DestinationError, LandingError, StartOver
 from airflow_provider_agenty.landing.exported_file import ExportedFile
 from airflow_provider_agenty.landing.land_file import land
-from airflow_provider_agenty.landing.places import open_destination
 
 __all__ = [
     "Destination",

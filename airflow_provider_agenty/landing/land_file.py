@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
-from airflow_provider_agenty.landing.destination import Destination
+from airflow_provider_agenty.landing.destinations.destination import Destination
 from airflow_provider_agenty.landing.errors import LandingError, StartOver
 from airflow_provider_agenty.landing.exported_file import ExportedFile
 from airflow_provider_agenty.landing.progress import Progress

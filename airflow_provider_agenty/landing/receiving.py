@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from airflow_provider_agenty.landing.count_records import RecordCounter
 from airflow_provider_agenty.landing.progress import Progress
-from airflow_provider_agenty.landing.staging import StagedFile
+from airflow_provider_agenty.landing.temporary_file import StagedFile
 
 _GZIP = 31  # zlib's number for a gzip header and trailer; the header it writes carries no time and no name
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow_provider_agenty.compat import BaseOperatorLink, read_xcom
+from airflow_provider_agenty.airflow_compat import BaseOperatorLink, read_xcom
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.api.jobs import Job
-    from airflow_provider_agenty.compat import BaseOperator
+    from airflow_provider_agenty.airflow_compat import BaseOperator
+    from airflow_provider_agenty.api.models import Job
 
 WEB_URL = "https://cloud.agenty.com"
 DEFAULT_TYPE = "scraping"

@@ -9,9 +9,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.compat import AirflowSkipException, AirflowTaskTimeout, BaseOperator, ResumableJobMixin
+from airflow_provider_agenty.airflow_compat import (
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseOperator,
+    ResumableJobMixin,
+)
+from airflow_provider_agenty.base_operators import (
+    AgentyTask,
+    AgentyWaitingTask,
+    deadline_of,
+)
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
-from airflow_provider_agenty.durable import JOB_KEY, StartMemory, is_retry
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyExportError,
@@ -19,20 +28,16 @@ from airflow_provider_agenty.exceptions import (
     AgentyTimeoutError,
     AgentyUnavailableError,
 )
-from airflow_provider_agenty.job_task import (
-    AgentyTask,
-    AgentyWaitingTask,
-    deadline_of,
-)
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.paths import check_path
+from airflow_provider_agenty.waiting.task_state import JOB_KEY, StartMemory, is_retry
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_agenty.api.jobs import Job
+    from airflow_provider_agenty.api.models import Job
     from airflow_provider_agenty.landing import ExportedFile
-    from airflow_provider_agenty.waiting import Outcome
+    from airflow_provider_agenty.waiting.job_watch import Outcome
 
 WEEK = 7 * 24 * 3600
 
@@ -178,7 +183,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         :param external_id: What is stored of the job.
         :param context: The context of the task.
         """
-        from airflow_provider_agenty.waiting import FAILED, judge
+        from airflow_provider_agenty.waiting.job_watch import FAILED, judge
 
         job_id = StartMemory(context, self.agent_id).read_job_id(external_id)
         if job_id is None:
@@ -211,7 +216,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
 
         :param status: The state.
         """
-        from airflow_provider_agenty.api.jobs import ACTIVE_STATES, KNOWN_STATES
+        from airflow_provider_agenty.api.models import ACTIVE_STATES, KNOWN_STATES
 
         return status in ACTIVE_STATES or (status != GONE and status not in KNOWN_STATES)
 
@@ -221,7 +226,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
 
         :param status: The state.
         """
-        from airflow_provider_agenty.api.jobs import SUCCESSFUL_STATES
+        from airflow_provider_agenty.api.models import SUCCESSFUL_STATES
 
         return status in SUCCESSFUL_STATES
 
@@ -253,7 +258,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         return self.get_job_result(external_id, context)
 
     def _wait(self, job_id: int, context: Context) -> Outcome:
-        from airflow_provider_agenty.waiting import JobWatch, wait
+        from airflow_provider_agenty.waiting.job_watch import JobWatch, wait
 
         watch = JobWatch(
             job_id, deadline=time.time() + self.timeout, max_failed_ratio=self.max_failed_ratio, log=self.log
@@ -292,7 +297,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         :param context: The context of the task.
         :param event: The payload of the trigger's event.
         """
-        from airflow_provider_agenty.waiting import Outcome
+        from airflow_provider_agenty.waiting.job_watch import Outcome
 
         return self._end(Outcome.from_event(event), context)
 
@@ -407,7 +412,7 @@ class AgentyLandingTask(AgentyTask):
         :param context: The context of the task.
         """
         if self.outlets:
-            from airflow_provider_agenty.lineage import tell_outlets
+            from airflow_provider_agenty.landing.lineage import tell_outlets
 
             tell_outlets(self.outlets, context["outlet_events"], exported, self.log)
         return exported.to_dict()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.compat import (
+from airflow_provider_agenty.airflow_compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
@@ -15,17 +15,17 @@ from airflow_provider_agenty.compat import (
     start_in_triggerer,
     triggerer_template_of,
 )
+from airflow_provider_agenty.base_operators import AgentyWaitingTask, deadline_of
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
-from airflow_provider_agenty.durable import LogMemory
 from airflow_provider_agenty.exceptions import AgentyError
-from airflow_provider_agenty.job_task import AgentyWaitingTask, deadline_of
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
+from airflow_provider_agenty.waiting.task_state import LogMemory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_agenty.api.jobs import Job
-    from airflow_provider_agenty.waiting import JobWatch, Outcome
+    from airflow_provider_agenty.api.models import Job
+    from airflow_provider_agenty.waiting.job_watch import JobWatch, Outcome
 
 
 class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
@@ -164,7 +164,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         :param context: The context of the task.
         :param event: The payload of the trigger's event.
         """
-        from airflow_provider_agenty.waiting import SUCCESS, TIMEOUT, Outcome
+        from airflow_provider_agenty.waiting.job_watch import SUCCESS, TIMEOUT, Outcome
 
         if self.end_from_trigger and event == SUCCESS:
             # All that dag.test hands on of an event that ends a task: the job is looked at instead.
@@ -181,7 +181,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
 
     def _look(self, job_id: int, context: Context) -> Outcome | None:
         from airflow_provider_agenty.api.deadline import time_limit
-        from airflow_provider_agenty.waiting import JobWatch
+        from airflow_provider_agenty.waiting.job_watch import JobWatch
 
         if self._watch is None:
             self._watch = JobWatch(job_id, max_failed_ratio=self.max_failed_ratio, log=self.log)

@@ -14,15 +14,13 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_agenty import parameters
 from airflow_provider_agenty.api.deadline import time_limit
-from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
-from airflow_provider_agenty.triggers.asking import open_hook
 from airflow_provider_agenty.triggers.job_events import AgentyJobEventTrigger
-from airflow_provider_agenty.triggers.log_offset import LogOffset
-from airflow_provider_agenty.triggers.poller import JobPoller
-from airflow_provider_agenty.waiting import (
+from airflow_provider_agenty.waiting.asking import open_hook
+from airflow_provider_agenty.waiting.job_watch import (
     JOB_XCOM,
     LEAST_REST_OF_LOG_SECONDS,
     POLL_ERROR,
@@ -35,6 +33,8 @@ from airflow_provider_agenty.waiting import (
     Outcome,
     jittered,
 )
+from airflow_provider_agenty.waiting.log_offset import LogOffset
+from airflow_provider_agenty.waiting.shared_poller import JobPoller
 
 __all__ = ["AgentyJobEventTrigger", "AgentyJobTrigger"]
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.api.jobs import Job
-from airflow_provider_agenty.compat import event_trigger_base, shared_stream_producer_base
+from airflow_provider_agenty.airflow_compat import event_trigger_base, shared_stream_producer_base
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
-from airflow_provider_agenty.triggers.job_feed import JobFeed
-from airflow_provider_agenty.triggers.listing import Listing
-from airflow_provider_agenty.triggers.seen_jobs import SeenJobs
-from airflow_provider_agenty.triggers.watermark import Watermark
+from airflow_provider_agenty.watching.job_feed import JobFeed
+from airflow_provider_agenty.watching.listing import Listing
+from airflow_provider_agenty.watching.seen_jobs import SeenJobs
+from airflow_provider_agenty.watching.watermark import Watermark
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger

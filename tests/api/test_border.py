@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyError,

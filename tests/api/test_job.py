@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.api.validation import read_moment
 from airflow_provider_agenty.exceptions import AgentyUnexpectedAnswerError
 

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_agenty import __version__
 from airflow_provider_agenty.api.session import Session
-from airflow_provider_agenty.api.settings import Settings, origin
+from airflow_provider_agenty.connection import Settings, origin
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox

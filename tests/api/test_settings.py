@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_agenty.api.settings import Settings
+from airflow_provider_agenty.connection import Settings
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from airflow_provider_agenty.api import starting
+from airflow_provider_agenty.api import start_job
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyAuthError,
@@ -117,7 +117,7 @@ def test_a_start_that_did_not_arrive_is_sent_again(sandbox: Sandbox, hook: Agent
 
     assert sandbox.started_jobs == [job.job_id]
     assert posts(sandbox) == 2
-    assert lists(sandbox) == 1 + starting.POLICY.looks
+    assert lists(sandbox) == 1 + start_job.POLICY.looks
 
 
 def test_a_start_that_never_arrives_is_sent_a_bounded_number_of_times(sandbox: Sandbox, hook: AgentyHook) -> None:
@@ -126,14 +126,14 @@ def test_a_start_that_never_arrives_is_sent_a_bounded_number_of_times(sandbox: S
     with pytest.raises(AgentyUnavailableError, match="POST /jobs/start: HTTP 503"):
         hook.start_job(BOOKS)
 
-    assert posts(sandbox) == starting.POLICY.attempts
+    assert posts(sandbox) == start_job.POLICY.attempts
     assert sandbox.starts == 0
 
 
 def test_a_job_that_is_listed_late_is_found_by_looking_again(
     sandbox: Sandbox, hook: AgentyHook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "POLICY", starting.StartPolicy(attempts=3, looks=4, first_wait=0.01))
+    monkeypatch.setattr(start_job, "POLICY", start_job.StartPolicy(attempts=3, looks=4, first_wait=0.01))
     empty = {"total": 0, "limit": 100, "offset": 0, "returned": 0, "result": []}
     sandbox.fault("GET", "/jobs", body=empty, times=2, after=1)
     sandbox.fault("POST", "/jobs/start", drop="after")
@@ -388,7 +388,7 @@ def test_a_start_that_was_accepted_without_a_job_is_never_sent_again(sandbox: Sa
 
 
 def test_an_ambiguous_start_is_not_mended_by_a_retry() -> None:
-    from airflow_provider_agenty.compat import AirflowFailException
+    from airflow_provider_agenty.airflow_compat import AirflowFailException
 
     assert issubclass(AgentyAmbiguousStartError, AirflowFailException)
 
@@ -422,7 +422,7 @@ def test_what_happens_to_a_lost_start_is_told_without_the_key(
 
 
 def test_the_policy_looks_over_some_seconds() -> None:
-    policy = starting.StartPolicy()
+    policy = start_job.StartPolicy()
 
     waited = sum(policy.first_wait * 2**look for look in range(policy.looks - 1))
     assert policy.attempts >= 2
@@ -619,7 +619,7 @@ def test_a_list_without_an_end_means_that_it_cannot_be_told_and_not_a_second_sta
     with pytest.raises(AgentyAmbiguousStartError, match=r"not known: its answer was lost, and .* list of its jobs"):
         hook.start_job(BOOKS, newer_than=0)
     assert len(lister.started) == 1
-    assert lister.lists <= starting.MAX_PAGES
+    assert lister.lists <= start_job.MAX_PAGES
 
     with pytest.raises(AgentyAmbiguousStartError, match=r"an earlier try of this task started .* can't be told"):
         hook.find_active_job(BOOKS, since=datetime.now(UTC) - timedelta(hours=1))

@@ -333,7 +333,7 @@ def test_a_host_that_cannot_be_used_is_refused_before_anything_is_sent(
 
 
 def test_bad_input_is_not_mended_by_a_retry_and_is_a_value_error() -> None:
-    from airflow_provider_agenty.compat import AirflowException, AirflowFailException
+    from airflow_provider_agenty.airflow_compat import AirflowException, AirflowFailException
 
     assert issubclass(AgentyInputError, AirflowFailException)
     assert issubclass(AgentyInputError, AirflowException)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_agenty import waiting
 from airflow_provider_agenty.exceptions import (
     AgentyAuthError,
     AgentyError,
@@ -19,6 +18,7 @@ from airflow_provider_agenty.exceptions import (
 )
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
+from airflow_provider_agenty.waiting import job_watch
 
 BOOKS = "45l0wewqzk"
 
@@ -149,7 +149,7 @@ def test_an_unknown_state_is_waited_out_and_warned_of_once(
     assert "hibernating" in warnings[0].getMessage()
 
 
-@pytest.mark.parametrize(("least_seconds", "lines"), [(0.0, 4), (waiting.LEAST_PROGRESS_SECONDS, 3)])
+@pytest.mark.parametrize(("least_seconds", "lines"), [(0.0, 4), (job_watch.LEAST_PROGRESS_SECONDS, 3)])
 def test_progress_is_told_on_a_change_of_state_and_not_at_each_poll(
     sandbox: Sandbox,
     hook: AgentyHook,
@@ -158,7 +158,7 @@ def test_progress_is_told_on_a_change_of_state_and_not_at_each_poll(
     least_seconds: float,
     lines: int,
 ) -> None:
-    monkeypatch.setattr(waiting, "LEAST_PROGRESS_SECONDS", least_seconds)
+    monkeypatch.setattr(job_watch, "LEAST_PROGRESS_SECONDS", least_seconds)
     caplog.set_level(logging.INFO)
     figures = {"pages_total": 120, "pages_failed": 2, "pages_credit": 35}
     sandbox.script(
@@ -213,7 +213,7 @@ def test_trouble_that_does_not_pass_ends_it_at_once(
 def test_trouble_that_lasts_long_ends_it_without_a_word_on_the_job_itself(
     sandbox: Sandbox, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "TOLERANCE", waiting.Tolerance(polls=3, seconds=0.05))
+    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=3, seconds=0.05))
     job_id = sandbox.start_job(BOOKS)
     sandbox.fault("GET", "/jobs/{id}", times=None, status=503)
 
@@ -226,7 +226,7 @@ def test_trouble_that_lasts_long_ends_it_without_a_word_on_the_job_itself(
 def test_one_good_answer_makes_up_for_all_trouble_before(
     sandbox: Sandbox, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "TOLERANCE", waiting.Tolerance(polls=3, seconds=0.0))
+    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=3, seconds=0.0))
     sandbox.script(["running"] * 3 + ["completed"])
     job_id = sandbox.start_job(BOOKS)
     for after in (0, 4, 8):

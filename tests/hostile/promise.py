@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_agenty.compat import AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_agenty.airflow_compat import AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_agenty.exceptions import AgentyError
 from tests.hostile.honest import SECRETS
 

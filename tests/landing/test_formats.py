@@ -27,13 +27,11 @@ from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.landing import (
     LandingError,
     RecordCounter,
-    formats_csv,
-    formats_parquet,
-    formats_spool,
     land,
     open_destination,
 )
-from airflow_provider_agenty.landing.formats import FormatError, check_format, encode_pages
+from airflow_provider_agenty.landing.formats import FormatError, check_format, csv_rows, encode_pages, row_spool
+from airflow_provider_agenty.landing.formats import parquet as parquet_rows
 from airflow_provider_agenty.parameters import FORMATS
 from tests.landing.conftest import files_in
 
@@ -156,7 +154,7 @@ class TestParquet:
         ("limit", "most", "groups"), [("_ROWS_IN_GROUP", 4, 3), ("_BYTES_IN_GROUP", 60, 2), ("_VALUES_IN_GROUP", 6, 4)]
     )
     def test_is_written_in_row_groups_with_one_type_for_all(self, monkeypatch, limit, most, groups):
-        monkeypatch.setattr(formats_parquet, limit, most)
+        monkeypatch.setattr(parquet_rows, limit, most)
         rows = [{"number": number} for number in range(9)] + [{"late": "x"}]
         content = encoded(rows, "parquet")
 
@@ -173,8 +171,8 @@ class TestSpool:
     def test_what_a_page_is_kept_in_pieces_of_changes_nothing(self, monkeypatch, file_format, values_in_piece):
         rows = [{"all": str(number), f"own {number % 7}": number} for number in range(30)]
         whole = b"".join(encode_pages([rows], file_format, log=LOG))
-        monkeypatch.setattr(formats_spool, "_VALUES_IN_PIECE", values_in_piece)
-        monkeypatch.setattr(formats_csv, "_VALUES_IN_CHUNK", values_in_piece)
+        monkeypatch.setattr(row_spool, "_VALUES_IN_PIECE", values_in_piece)
+        monkeypatch.setattr(csv_rows, "_VALUES_IN_CHUNK", values_in_piece)
 
         assert b"".join(encode_pages([rows[:19], [], rows[19:]], file_format, log=LOG)) == whole
         if file_format == "csv":
@@ -182,16 +180,16 @@ class TestSpool:
 
     @pytest.mark.parametrize("file_format", ["csv", "parquet"])
     def test_rows_that_share_no_column_are_kept_in_bounded_pieces(self, monkeypatch, file_format):
-        monkeypatch.setattr(formats_spool, "_VALUES_IN_PIECE", 100)
+        monkeypatch.setattr(row_spool, "_VALUES_IN_PIECE", 100)
         kept = []
-        keep = formats_spool.RowSpool.keep
+        keep = row_spool.RowSpool.keep
 
         def noted(spool, pages):
             for piece in keep(spool, pages):
                 kept.append(piece.rows * len(piece.columns))
                 yield piece
 
-        monkeypatch.setattr(formats_spool.RowSpool, "keep", noted)
+        monkeypatch.setattr(row_spool.RowSpool, "keep", noted)
         encoded_rows = encode_pages([[{str(number): "x"} for number in range(100)]], file_format, log=LOG)
         b"".join(encoded_rows)
 

@@ -29,7 +29,7 @@ from airflow_provider_agenty.landing import (
     land,
     open_destination,
     progress,
-    staging,
+    temporary_file,
 )
 from tests.landing.conftest import Answer, files_in
 
@@ -141,7 +141,7 @@ class TestTheFile:
         seen = []
 
         def look():
-            part = next(path for path in tmp_path.iterdir() if path.name.endswith(staging.SUFFIX))
+            part = next(path for path in tmp_path.iterdir() if path.name.endswith(temporary_file.SUFFIX))
             seen.append(stat.S_IMODE(part.stat().st_mode))
 
         def source():
@@ -560,7 +560,8 @@ class TestWhateverGoesWrong:
         script = textwrap.dedent(
             """
             import logging, os, signal, sys
-            from airflow_provider_agenty.landing import land, open_destination, staging
+            from airflow_provider_agenty.landing import land, open_destination
+            from airflow_provider_agenty.landing import temporary_file
 
             def die(*_):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -572,7 +573,7 @@ class TestWhateverGoesWrong:
                     die()
 
             if sys.argv[2] == "publish":
-                staging.StagedFile.sync = die
+                temporary_file.StagedFile.sync = die
             destination = open_destination(sys.argv[1], default_name="unused.csv")
             land(source(), destination, job_id=7, collection=1, count_rows=True, expected_rows=None,
                  check=die if sys.argv[2] == "check" else None, log=logging.getLogger())
@@ -584,7 +585,7 @@ class TestWhateverGoesWrong:
         left = [name for name in files_in(old.parent) if name != "books.csv"]
         assert len(left) == 1
         assert left[0].startswith(".books.csv.")
-        assert left[0].endswith(staging.SUFFIX)
+        assert left[0].endswith(temporary_file.SUFFIX)
         land_at(old)
         assert len(files_in(old.parent)) == 2, "what was written to just now may still be in use"
         long_ago = time.time() - 3600
@@ -595,7 +596,7 @@ class TestWhateverGoesWrong:
 
     def test_what_another_landing_holds_is_left_alone(self, old):
         def slow_check(_):
-            mine = next(path for path in old.parent.iterdir() if path.name.endswith(staging.SUFFIX))
+            mine = next(path for path in old.parent.iterdir() if path.name.endswith(temporary_file.SUFFIX))
             long_ago = time.time() - 3600
             os.utime(mine, (long_ago, long_ago))
             land_at(old.parent / "other.csv")

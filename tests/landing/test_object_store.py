@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider_agenty.landing import DestinationError, LandingError, land, open_destination
-from airflow_provider_agenty.landing.staging import SUFFIX
-from airflow_provider_agenty.landing.upload import upload
+from airflow_provider_agenty.landing.destinations.upload import upload
+from airflow_provider_agenty.landing.temporary_file import SUFFIX
 from tests.landing.conftest import files_in
 
 CSV = b"name,price\n" + b"Book,1.50\n" * 1000

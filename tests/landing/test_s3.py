@@ -25,7 +25,7 @@ boto3 = pytest.importorskip("boto3")
 
 from botocore.config import Config  # noqa: E402
 
-from airflow_provider_agenty.compat import AirflowTaskTimeout  # noqa: E402
+from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout  # noqa: E402
 from airflow_provider_agenty.landing import LandingError, land, open_destination  # noqa: E402
 from tests.landing.conftest import Answer, files_in  # noqa: E402
 

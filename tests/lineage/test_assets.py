@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_agenty import lineage
+from airflow_provider_agenty.airflow_compat import HookLineage, asset_class
 from airflow_provider_agenty.assets import agenty
-from airflow_provider_agenty.compat import HookLineage, asset_class
 from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.landing import ExportedFile
+from airflow_provider_agenty.landing import ExportedFile, lineage
 from tests.features import IS_AIRFLOW_3, has
 
 EXPORTED = ExportedFile("/data/books.csv", 30, 2, "ab" * 32, 7, 1)
@@ -183,7 +182,7 @@ class TestHookLineage:
     )
     def test_where_nobody_reads_it_nothing_is_made(self):
         code = (
-            "import sys; from airflow_provider_agenty.compat import hook_lineage; lineage = hook_lineage();"
+            "import sys; from airflow_provider_agenty.airflow_compat import hook_lineage; lineage = hook_lineage();"
             "print(lineage is None, 'boto3' in sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_agenty.compat import AirflowFailException, AirflowSkipException
+from airflow_provider_agenty.airflow_compat import AirflowFailException, AirflowSkipException
 from airflow_provider_agenty.exceptions import (
     AgentyDestinationError,
     AgentyExportError,

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+from airflow_provider_agenty.airflow_compat import AirflowFailException, AirflowSkipException
 from airflow_provider_agenty.api import result_pages
-from airflow_provider_agenty.compat import AirflowFailException, AirflowSkipException
 from airflow_provider_agenty.exceptions import (
     AgentyAuthError,
     AgentyDestinationError,

@@ -9,9 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.exceptions import TaskDeferred
 
-from airflow_provider_agenty.api.jobs import Job
-from airflow_provider_agenty.compat import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
-from airflow_provider_agenty.durable import INTENT_KEY, JOB_KEY
+from airflow_provider_agenty.airflow_compat import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyError,
@@ -23,6 +22,7 @@ from airflow_provider_agenty.exceptions import (
     AgentyUnavailableError,
 )
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
+from airflow_provider_agenty.waiting.task_state import INTENT_KEY, JOB_KEY
 from tests.features import needs_task_state_store
 
 AGENT = "45l0wewqzk"
@@ -189,7 +189,7 @@ class TestOutcome:
         def alarm(_):
             raise AirflowTaskTimeout("Timeout")
 
-        monkeypatch.setattr("airflow_provider_agenty.waiting.JobWatch.seconds_to_sleep", lambda *_: alarm(_))
+        monkeypatch.setattr("airflow_provider_agenty.waiting.job_watch.JobWatch.seconds_to_sleep", lambda *_: alarm(_))
         with pytest.raises(AirflowTaskTimeout):
             task.execute(context)
         context["ti"].state = "failed"
@@ -235,7 +235,7 @@ class TestRetry:
         order = mocker.Mock()
         mocker.patch.object(state_store, "set", side_effect=lambda key, value: order.stored(key))
         mocker.patch(
-            "airflow_provider_agenty.api.starting._send_start",
+            "airflow_provider_agenty.api.start_job._send_start",
             side_effect=lambda *_: [Job(job_id=7, status="submitted"), order.sent()][0],
         )
 
@@ -586,8 +586,8 @@ class TestOnKill:
 
     @pytest.mark.agenty_sandbox(manual=True)
     def test_no_answer_from_airflow_means_no_stop_and_no_error(self, agenty_sandbox, make_context, mocker):
-        mocker.patch("airflow_provider_agenty.job_task.KILL_SECONDS", 0.5)
-        mocker.patch("airflow_provider_agenty.job_task.current_task_state", side_effect=lambda _: time.sleep(60))
+        mocker.patch("airflow_provider_agenty.base_operators.KILL_SECONDS", 0.5)
+        mocker.patch("airflow_provider_agenty.base_operators.current_task_state", side_effect=lambda _: time.sleep(60))
 
         took = self.killed_while_waiting(agenty_sandbox, make_context, state="failed")
 
@@ -596,7 +596,7 @@ class TestOnKill:
 
     @pytest.mark.agenty_sandbox(manual=True)
     def test_a_stop_that_hangs_or_fails_neither_blocks_nor_raises(self, agenty_sandbox, make_context, mocker):
-        mocker.patch("airflow_provider_agenty.job_task.KILL_SECONDS", 0.5)
+        mocker.patch("airflow_provider_agenty.base_operators.KILL_SECONDS", 0.5)
         agenty_sandbox.fault("GET", "/jobs/{id}/stop", delay_before=3)
 
         assert self.killed_while_waiting(agenty_sandbox, make_context, state="failed") < 4

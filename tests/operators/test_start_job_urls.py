@@ -8,8 +8,7 @@ from datetime import datetime
 import pytest
 from airflow.exceptions import TaskDeferred
 
-from airflow_provider_agenty.compat import AirflowFailException, ResumableJobMixin
-from airflow_provider_agenty.durable import INTENT_KEY, JOB_KEY
+from airflow_provider_agenty.airflow_compat import AirflowFailException, ResumableJobMixin
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyInputError,
@@ -18,6 +17,7 @@ from airflow_provider_agenty.exceptions import (
 )
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
+from airflow_provider_agenty.waiting.task_state import INTENT_KEY, JOB_KEY
 
 try:
     from airflow.sdk import DAG

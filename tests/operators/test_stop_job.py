@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyInputError, AgentyNotFoundError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink, agent_url
 from airflow_provider_agenty.operators.agenty import AgentyExportOperator, AgentyStartJobOperator, AgentyStopJobOperator

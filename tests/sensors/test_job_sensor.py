@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.exceptions import AirflowRescheduleException, TaskDeferred
 
-from airflow_provider_agenty.compat import AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_agenty.airflow_compat import AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_agenty.exceptions import (
     AgentyAuthError,
     AgentyInputError,
@@ -249,10 +249,10 @@ def test_the_operator_tells_of_a_key_that_is_refused(agenty_sandbox, make_contex
 @pytest.mark.agenty_sandbox(manual=True)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_job_out_of_sight_for_long_is_a_poll_error_not_a_failed_job(agenty_sandbox, make_context, mode, monkeypatch):
-    from airflow_provider_agenty import waiting
     from airflow_provider_agenty.exceptions import AgentyUnavailableError
+    from airflow_provider_agenty.waiting import job_watch
 
-    monkeypatch.setattr(waiting, "TOLERANCE", waiting.Tolerance(polls=2, seconds=0.1))
+    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=2, seconds=0.1))
     monkeypatch.setenv(
         "AIRFLOW_CONN_AGENTY_DEFAULT",
         agenty_sandbox.connection_json.replace('"conn_type"', '"extra": {"max_attempts": 1}, "conn_type"'),
@@ -268,9 +268,9 @@ def test_a_job_out_of_sight_for_long_is_a_poll_error_not_a_failed_job(agenty_san
 
 @pytest.mark.agenty_sandbox(manual=True)
 def test_one_good_answer_sets_the_tolerance_back(agenty_sandbox, make_context, monkeypatch):
-    from airflow_provider_agenty import waiting
+    from airflow_provider_agenty.waiting import job_watch
 
-    monkeypatch.setattr(waiting, "TOLERANCE", waiting.Tolerance(polls=2, seconds=0.0))
+    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=2, seconds=0.0))
     monkeypatch.setenv(
         "AIRFLOW_CONN_AGENTY_DEFAULT",
         agenty_sandbox.connection_json.replace('"conn_type"', '"extra": {"max_attempts": 1}, "conn_type"'),

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyAuthError
-from airflow_provider_agenty.triggers.poller import TOLD_AT_ONCE, JobPoller
-from airflow_provider_agenty.waiting import JobWatch
+from airflow_provider_agenty.waiting.job_watch import JobWatch
+from airflow_provider_agenty.waiting.shared_poller import TOLD_AT_ONCE, JobPoller
 
 AGENT = "45l0wewqzk"
 

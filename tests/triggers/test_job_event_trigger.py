@@ -15,9 +15,10 @@ from asgiref.sync import async_to_sync
 
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.triggers import job_events, job_feed, watermark
+from airflow_provider_agenty.triggers import job_events
 from airflow_provider_agenty.triggers.agenty import AgentyJobEventTrigger
-from airflow_provider_agenty.triggers.shared_poll import SharedPoll
+from airflow_provider_agenty.waiting.shared_poll import SharedPoll
+from airflow_provider_agenty.watching import job_feed, watermark
 from tests.features import has, needs_asset_watchers, needs_shared_streams
 
 if has("airflow.triggers.shared_stream"):

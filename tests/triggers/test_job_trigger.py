@@ -136,7 +136,10 @@ def test_a_deadline_that_passed_while_no_triggerer_ran_ends_the_wait_at_once(age
 @pytest.mark.agenty_sandbox(manual=True)
 def test_the_job_log_is_streamed_from_where_it_was_left(agenty_sandbox, mocker):
     told = []
-    mocker.patch("airflow_provider_agenty.waiting.copy_entry", side_effect=lambda entry, _: told.append(entry.message))
+    mocker.patch(
+        "airflow_provider_agenty.waiting.job_watch.copy_entry",
+        side_effect=lambda entry, _: told.append(entry.message),
+    )
     job_id = agenty_sandbox.start_job(AGENT)
     before = len(agenty_sandbox.log(job_id))
     agenty_sandbox.add_log(job_id, "first new line")

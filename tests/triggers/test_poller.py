@@ -11,8 +11,8 @@ import time
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyNotFoundError
-from airflow_provider_agenty.triggers.poller import JobPoller
-from airflow_provider_agenty.waiting import JobWatch
+from airflow_provider_agenty.waiting.job_watch import JobWatch
+from airflow_provider_agenty.waiting.shared_poller import JobPoller
 
 AGENT = "45l0wewqzk"
 CONNECTION = "agenty_default"

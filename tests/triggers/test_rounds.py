@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyUnavailableError
-from airflow_provider_agenty.triggers import shared_poll
-from airflow_provider_agenty.triggers.poller import JobPoller
+from airflow_provider_agenty.waiting import shared_poll
+from airflow_provider_agenty.waiting.shared_poller import JobPoller
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ names = [m.name for m in pkgutil.walk_packages(airflow_provider_agenty.__path__,
 for name in names:
     if not name.endswith("__main__"):
         importlib.import_module(name)
-airflow_provider_agenty.compat.file_system("file", None)
+airflow_provider_agenty.airflow_compat.file_system("file", None)
 warnings.resetwarnings()
 warnings.simplefilter("ignore")
 print("imported:", len(names))

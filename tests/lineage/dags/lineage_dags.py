@@ -16,7 +16,7 @@ except ImportError:  # Airflow 2
     from airflow.datasets import DatasetAlias as AssetAlias
     from airflow.decorators import task
 
-from airflow_provider_agenty.compat import asset_types
+from airflow_provider_agenty.airflow_compat import asset_types
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.operators.agenty import AgentyExportOperator, AgentyResultOperator
 

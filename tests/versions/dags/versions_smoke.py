@@ -16,14 +16,14 @@ except ImportError:  # Airflow 2
     from airflow import DAG
     from airflow.models.baseoperator import BaseOperator
 
-from airflow_provider_agenty.compat import current_task_state
-from airflow_provider_agenty.durable import is_retry
+from airflow_provider_agenty.airflow_compat import current_task_state
 from airflow_provider_agenty.operators.agenty import (
     AgentyExportOperator,
     AgentyStartJobOperator,
     AgentyStopJobOperator,
 )
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
+from airflow_provider_agenty.waiting.task_state import is_retry
 
 AGENT, OTHER_AGENT, LONG_AGENT, AGENT_WITH_URLS = "45l0wewqzk", "w9qmlp5475", "l0ng45wewq", "lmqdjwd972"
 FOLDER = os.environ.get("AGENTY_SMOKE_FOLDER", "")

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_agenty.api.deadline import seconds_left, time_limit
-from airflow_provider_agenty.api.jobs import Job
 from airflow_provider_agenty.api.logs import LogEntry
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.api.validation import LONGEST_TEXT
 from airflow_provider_agenty.exceptions import (
     AgentyAuthError,

@@ -14,22 +14,22 @@ import time
 from collections.abc import AsyncGenerator, Collection
 from typing import TYPE_CHECKING
 
-from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyNotFoundError
-from airflow_provider_agenty.triggers.asking import Asking
-from airflow_provider_agenty.triggers.listing import Listing
-from airflow_provider_agenty.triggers.seen_jobs import SeenJobs
-from airflow_provider_agenty.triggers.shared_poll import (
+from airflow_provider_agenty.waiting.asking import Asking
+from airflow_provider_agenty.waiting.job_watch import FINAL_ERRORS
+from airflow_provider_agenty.waiting.shared_poll import (
     JOBS_PER_PAGE,
     MOST_ASKED_SINGLY,
     MOST_PAGES,
     SharedPoll,
     Turns,
 )
-from airflow_provider_agenty.waiting import FINAL_ERRORS
+from airflow_provider_agenty.watching.listing import Listing
+from airflow_provider_agenty.watching.seen_jobs import SeenJobs
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.api.paging import JobPage
+    from airflow_provider_agenty.api.pages import JobPage
 
 log = logging.getLogger(__name__)
 

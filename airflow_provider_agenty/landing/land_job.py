@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_agenty import parameters
+from airflow_provider_agenty.airflow_compat import mask_secret
 from airflow_provider_agenty.api import result_pages
 from airflow_provider_agenty.api.background import in_background
 from airflow_provider_agenty.api.session import Session
-from airflow_provider_agenty.api.settings import is_loopback
-from airflow_provider_agenty.compat import mask_secret
+from airflow_provider_agenty.connection import is_loopback
 from airflow_provider_agenty.exceptions import AgentyExportError, AgentyUnexpectedAnswerError
 from airflow_provider_agenty.hooks.public_errors import landing_translation
 from airflow_provider_agenty.landing import ExportedFile, HttpDownload, land, open_destination
 from airflow_provider_agenty.landing.formats import encode_pages
+from airflow_provider_agenty.landing.lineage import tell_hook_lineage
 from airflow_provider_agenty.landing.progress import readable_size
-from airflow_provider_agenty.lineage import tell_hook_lineage
 from airflow_provider_agenty.paths import check_path
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.api.jobs import Job
-    from airflow_provider_agenty.api.transport import Transport
+    from airflow_provider_agenty.api.models import Job
+    from airflow_provider_agenty.api.request import Transport
     from airflow_provider_agenty.hooks.agenty import AgentyHook
     from airflow_provider_agenty.landing import Destination
 

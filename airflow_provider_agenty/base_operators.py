@@ -12,8 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.compat import AirflowSkipException, conf, current_task_state
-from airflow_provider_agenty.durable import LogMemory
+from airflow_provider_agenty.airflow_compat import AirflowSkipException, conf, current_task_state
 from airflow_provider_agenty.exceptions import (
     AgentyError,
     AgentyInputError,
@@ -21,15 +20,16 @@ from airflow_provider_agenty.exceptions import (
     AgentyJobStoppedError,
 )
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
+from airflow_provider_agenty.waiting.task_state import LogMemory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_agenty.api.jobs import Job
-    from airflow_provider_agenty.compat import BaseOperator
+    from airflow_provider_agenty.airflow_compat import BaseOperator
+    from airflow_provider_agenty.api.models import Job
     from airflow_provider_agenty.hooks.agenty import AgentyHook
     from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
-    from airflow_provider_agenty.waiting import LogCopy, Outcome
+    from airflow_provider_agenty.waiting.job_watch import LogCopy, Outcome
 
     _Base = BaseOperator
 else:
@@ -201,7 +201,7 @@ class AgentyWaitingTask(AgentyTask):
             self._copy_of_the_log(job.job_id, context).follow(job)
 
     def _copy_of_the_log(self, job_id: int, context: Context) -> LogCopy:
-        from airflow_provider_agenty.waiting import LogCopy
+        from airflow_provider_agenty.waiting.job_watch import LogCopy
 
         if self._log_copy is None:
             memory = LogMemory(context, job_id)
@@ -246,7 +246,7 @@ class AgentyWaitingTask(AgentyTask):
         :param seconds: How long it may take as a whole. Default 20.
         """
         from airflow_provider_agenty.api.deadline import time_limit
-        from airflow_provider_agenty.waiting import STOP_SECONDS
+        from airflow_provider_agenty.waiting.job_watch import STOP_SECONDS
 
         try:
             with self.hook.without_retries() as hook, time_limit(seconds or STOP_SECONDS):
@@ -273,9 +273,9 @@ class AgentyWaitingTask(AgentyTask):
         :param outcome: How waiting ended.
         :param context: The context of the task.
         :raises AirflowSkipException: if the job was stopped and ``on_stopped`` is ``skip``.
-        :raises AgentyError: as :func:`airflow_provider_agenty.waiting.conclude` does.
+        :raises AgentyError: as :func:`airflow_provider_agenty.waiting.job_watch.conclude` does.
         """
-        from airflow_provider_agenty.waiting import JOB_XCOM, conclude
+        from airflow_provider_agenty.waiting.job_watch import JOB_XCOM, conclude
 
         self._awaited_job_id = None
         if outcome.log_offset:
@@ -296,7 +296,7 @@ class AgentyWaitingTask(AgentyTask):
         return job
 
     def _tell_last_entries(self, error: AgentyJobFailedError) -> None:
-        from airflow_provider_agenty.waiting import copy_entry
+        from airflow_provider_agenty.waiting.job_watch import copy_entry
 
         if self.stream_logs or not error.log_entries:
             return

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from airflow_provider_agenty.landing.errors import DestinationError
-from airflow_provider_agenty.landing.staging import StagedFile
+from airflow_provider_agenty.landing.temporary_file import StagedFile
 
 
 class Destination(ABC):

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_provider_agenty.compat import AirflowNotFoundException, BaseHook, file_system
+from airflow_provider_agenty.airflow_compat import AirflowNotFoundException, BaseHook, file_system
+from airflow_provider_agenty.landing.destinations.object_place import ObjectPlace
+from airflow_provider_agenty.landing.destinations.upload import can_refuse_to_replace
 from airflow_provider_agenty.landing.errors import DestinationError, LandingError
-from airflow_provider_agenty.landing.object_place import ObjectPlace
-from airflow_provider_agenty.landing.upload import can_refuse_to_replace
 
 _S3 = dict.fromkeys(("s3", "s3a", "s3n"), "apache-airflow-providers-amazon[s3fs]")
 _GOOGLE = dict.fromkeys(("gs", "gcs"), "apache-airflow-providers-google")

@@ -14,8 +14,8 @@ from asgiref.sync import sync_to_async
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.api.jobs import Job
-    from airflow_provider_agenty.api.paging import JobPage
+    from airflow_provider_agenty.api.models import Job
+    from airflow_provider_agenty.api.pages import JobPage
     from airflow_provider_agenty.hooks.agenty import AgentyHook
 
 log = logging.getLogger(__name__)

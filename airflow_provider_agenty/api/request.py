@@ -16,10 +16,9 @@ from urllib.parse import urlsplit
 import requests
 
 from airflow_provider_agenty.api.deadline import seconds_left, time_limit
-from airflow_provider_agenty.api.jobs import Job, holds_job
+from airflow_provider_agenty.api.models import Job, holds_job
 from airflow_provider_agenty.api.retry import RetryPolicy
 from airflow_provider_agenty.api.session import Session
-from airflow_provider_agenty.api.settings import Settings
 from airflow_provider_agenty.api.validation import (
     LARGEST_ANSWER,
     LONGEST_NAME,
@@ -27,6 +26,7 @@ from airflow_provider_agenty.api.validation import (
     read_json,
     read_retry_after,
 )
+from airflow_provider_agenty.connection import Settings
 from airflow_provider_agenty.exceptions import (
     AgentyAnswerTooLargeError,
     AgentyAuthError,

@@ -12,8 +12,8 @@ from typing import ClassVar, Self, cast
 from weakref import WeakKeyDictionary
 
 from airflow_provider_agenty.exceptions import AgentyError, AgentyUnavailableError
-from airflow_provider_agenty.triggers.asking import Asking
-from airflow_provider_agenty.waiting import jittered
+from airflow_provider_agenty.waiting.asking import Asking
+from airflow_provider_agenty.waiting.job_watch import jittered
 
 REQUESTS_AT_ONCE = 4
 """How many requests of a poll may be under way."""

@@ -8,8 +8,8 @@ from itertools import islice
 from types import NoneType
 from typing import Any
 
-from airflow_provider_agenty.landing.formats_json import text_of
-from airflow_provider_agenty.landing.formats_spool import Piece, row_spool
+from airflow_provider_agenty.landing.formats.json_lines import text_of
+from airflow_provider_agenty.landing.formats.row_spool import Piece, row_spool
 from airflow_provider_agenty.log import Log
 from airflow_provider_agenty.number_text import NumberText
 

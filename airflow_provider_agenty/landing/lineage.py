@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_agenty.airflow_compat import BaseHook, asset_types, hook_lineage
 from airflow_provider_agenty.assets.agenty import SCHEME
-from airflow_provider_agenty.compat import BaseHook, asset_types, hook_lineage
 
 if TYPE_CHECKING:
     from airflow_provider_agenty.landing import ExportedFile

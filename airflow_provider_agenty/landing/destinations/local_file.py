@@ -9,9 +9,9 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from airflow_provider_agenty.landing.destination import Destination, in_folder
+from airflow_provider_agenty.landing.destinations.destination import Destination, in_folder
 from airflow_provider_agenty.landing.errors import DestinationError, LandingError, storage_error
-from airflow_provider_agenty.landing.staging import StagedFile, make_room, mode_of_new_file, staged_file
+from airflow_provider_agenty.landing.temporary_file import StagedFile, make_room, mode_of_new_file, staged_file
 
 _LINKS_FOLLOWED = 40  # as Linux
 

@@ -16,17 +16,17 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError
-from airflow_provider_agenty.triggers.asking import Asking
-from airflow_provider_agenty.triggers.shared_poll import (
+from airflow_provider_agenty.waiting.asking import Asking
+from airflow_provider_agenty.waiting.job_watch import JobWatch, Outcome
+from airflow_provider_agenty.waiting.shared_poll import (
     JOBS_PER_PAGE,
     MOST_ASKED_SINGLY,
     MOST_PAGES,
     SharedPoll,
     Turns,
 )
-from airflow_provider_agenty.waiting import JobWatch, Outcome
 
 T = TypeVar("T")
 

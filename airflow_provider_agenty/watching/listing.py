@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from airflow_provider_agenty.api.jobs import Job
+from airflow_provider_agenty.api.models import Job
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
-from airflow_provider_agenty.triggers.seen_jobs import SeenJobs
+from airflow_provider_agenty.watching.seen_jobs import SeenJobs
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from airflow_provider_agenty.landing.destination import Destination
-from airflow_provider_agenty.landing.local_file import local_path_of_url, open_local
+from airflow_provider_agenty.landing.destinations.destination import Destination
+from airflow_provider_agenty.landing.destinations.local_file import local_path_of_url, open_local
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
 _LOCAL_SCHEMES = ("file", "local")
@@ -34,7 +34,7 @@ def open_destination(
     """
     url = _URL.fullmatch(path)
     if url and url[1].lower() not in _LOCAL_SCHEMES:
-        from airflow_provider_agenty.landing.object_destination import open_object
+        from airflow_provider_agenty.landing.destinations.object_destination import open_object
 
         return open_object(path, default_name=default_name, storage_conn_id=storage_conn_id, overwrite=overwrite)
     local = local_path_of_url(path) if url else path

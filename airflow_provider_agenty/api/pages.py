@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from airflow_provider_agenty.api.jobs import Job, holds_job, unwrap
 from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
-from airflow_provider_agenty.api.transport import Answer, Transport
+from airflow_provider_agenty.api.models import Job, holds_job, unwrap
+from airflow_provider_agenty.api.request import Answer, Transport
 from airflow_provider_agenty.api.validation import clean_text
 
 LOG_PAGE = 2500

@@ -9,8 +9,8 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from airflow_provider_agenty.compat import read_xcom, write_xcom
-from airflow_provider_agenty.durable import offset_in
+from airflow_provider_agenty.airflow_compat import read_xcom, write_xcom
+from airflow_provider_agenty.waiting.task_state import offset_in
 
 log = logging.getLogger(__name__)
 

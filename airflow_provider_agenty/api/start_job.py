@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from airflow_provider_agenty.api.jobs import Job
-from airflow_provider_agenty.api.paging import JOB_PAGE, read_job_page
-from airflow_provider_agenty.api.transport import Transport
+from airflow_provider_agenty.api.models import Job
+from airflow_provider_agenty.api.pages import JOB_PAGE, read_job_page
+from airflow_provider_agenty.api.request import Transport
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyAuthError,

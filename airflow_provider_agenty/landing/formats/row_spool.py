@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from airflow_provider_agenty.landing.errors import LandingError, storage_error
-from airflow_provider_agenty.landing.formats_json import json_line
+from airflow_provider_agenty.landing.formats.json_lines import json_line
 from airflow_provider_agenty.landing.progress import Progress
-from airflow_provider_agenty.landing.staging import make_room, spool_place
+from airflow_provider_agenty.landing.temporary_file import make_room, spool_place
 from airflow_provider_agenty.log import Log
 from airflow_provider_agenty.number_text import keep_fraction, keep_integer
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_agenty.api.jobs import Job
-from airflow_provider_agenty.triggers.listing import Listing
+from airflow_provider_agenty.api.models import Job
+from airflow_provider_agenty.watching.listing import Listing
 
 
 class SeenJobs:

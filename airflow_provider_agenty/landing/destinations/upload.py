@@ -8,7 +8,7 @@ from typing import Any
 
 from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 
-from airflow_provider_agenty.landing.staging import StagedFile
+from airflow_provider_agenty.landing.temporary_file import StagedFile
 
 _PARTS_AT_ONCE = 4  # with the size of a part this bounds the memory of an upload
 _PART_SIZE = 8 * 1024 * 1024

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from airflow_provider_agenty.landing.formats_csv import CsvRows
-from airflow_provider_agenty.landing.formats_json import JsonLines
-from airflow_provider_agenty.landing.formats_parquet import ParquetRows
+from airflow_provider_agenty.landing.formats.csv_rows import CsvRows
+from airflow_provider_agenty.landing.formats.json_lines import JsonLines
+from airflow_provider_agenty.landing.formats.parquet import ParquetRows
 from airflow_provider_agenty.log import Log
 
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
-from airflow_provider_agenty.landing.destination import Destination, in_folder
+from airflow_provider_agenty.landing.destinations.destination import Destination, in_folder
+from airflow_provider_agenty.landing.destinations.object_place import ObjectPlace
+from airflow_provider_agenty.landing.destinations.object_store import ObjectStore
+from airflow_provider_agenty.landing.destinations.upload import upload
 from airflow_provider_agenty.landing.errors import DestinationError, LandingError
-from airflow_provider_agenty.landing.object_place import ObjectPlace
-from airflow_provider_agenty.landing.object_store import ObjectStore
-from airflow_provider_agenty.landing.staging import SUFFIX, StagedFile, make_room, spool_place, staged_file
-from airflow_provider_agenty.landing.upload import upload
+from airflow_provider_agenty.landing.temporary_file import SUFFIX, StagedFile, make_room, spool_place, staged_file
 
 _COMPARED_BYTES = 64 * 1024
 

@@ -1,0 +1,1 @@
+"""The places that a file can be landed at."""

@@ -1,0 +1,1 @@
+"""Waiting for a job: one decision for workers, sensors and triggers."""
