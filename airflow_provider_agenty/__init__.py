@@ -36,5 +36,24 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": modules("triggers"),
         "asset-uris": agent_uris,
         "dataset-uris": agent_uris,  # what Airflow 2 reads
+        "config": {
+            "agenty": {
+                "description": "Options of the Agenty provider.",
+                "options": {
+                    "start_memory": {
+                        "description": (
+                            "How a retry before Airflow 3.3 finds the job that an earlier try of its task started. "
+                            "``auto``: by Agenty's list of jobs. ``variables``: an Airflow Variable for each task "
+                            "instance, ``agenty_start_...``, remembers it until the task has ended. Airflow 3.3 and "
+                            "later always use the task state store."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "variables",
+                        "default": "auto",
+                    }
+                },
+            }
+        },
         "extra-links": ["airflow_provider_agenty.links.agenty.AgentyAgentLink"],
     }

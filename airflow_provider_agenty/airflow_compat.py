@@ -47,15 +47,27 @@ else:
     except ImportError:
 
         class ResumableJobMixin:
-            """What Airflow's mixin of this name does where there is nothing to remember a job in (before 3.3)."""
+            """What Airflow's mixin of this name does, where Airflow does not have it yet (before 3.3)."""
+
+            external_id_key = "remote_job_id"
 
             def __init__(self, *, durable: bool = True, **kwargs: Any) -> None:
                 super().__init__(**kwargs)
                 self.durable = durable
 
             def execute_resumable(self, context: Any) -> Any:
-                """Submit the job, and wait for it as the operator does."""
+                """Go on with the job of an earlier try, or submit one, and wait for it as the operator does."""
+                store = context.get("task_state_store") if self.durable else None
+                external_id = store.get(self.external_id_key) if store is not None else None
+                if external_id:
+                    status = self.get_job_status(external_id, context)
+                    if self.is_job_active(status):
+                        return self.poll_until_complete(external_id, context)
+                    if self.is_job_succeeded(status):
+                        return self.get_job_result(external_id, context)
                 external_id = self.submit_job(context)
+                if store is not None:
+                    store.set(self.external_id_key, external_id)
                 self.poll_until_complete(external_id, context)
                 return self.get_job_result(external_id, context)
 
@@ -150,6 +162,92 @@ def start_in_triggerer(trigger: str, method: str, arguments: dict[str, Any], tim
     return base.StartTriggerArgs(
         trigger_cls=trigger, next_method=method, trigger_kwargs=arguments, next_kwargs=None, timeout=timeout
     )
+
+
+def class_of(task: Any) -> type:
+    """
+    Return the class of a task of a DAG, also of a mapped one.
+
+    :param task: The task.
+    """
+    mapped = getattr(task, "operator_class", None)
+    return mapped if isinstance(mapped, type) else type(task)
+
+
+HAS_TASK_STATE_STORE = ResumableJobMixin.__module__ != __name__
+"""Whether this Airflow keeps a store for each task instance (3.3 and later)."""
+
+
+def read_variable(key: str) -> str | None:
+    """
+    Return an Airflow Variable as it is stored, ``None`` if there is none; for Airflow before 3.3, in a task.
+
+    Secrets backends of the worker are not asked: one that is slow would hold up a start, and none has this Variable.
+
+    :param key: Its key.
+    """
+    try:
+        comms, runner = _task_sdk()
+    except ImportError:
+        return _read_variable_of_airflow_2(key)
+    answer = runner.SUPERVISOR_COMMS.send(comms.GetVariable(key=key))
+    if not isinstance(answer, comms.ErrorResponse):
+        return None if answer is None else str(answer.value)
+    if answer.error.value == "VARIABLE_NOT_FOUND":
+        return None
+    raise AirflowException(f"Airflow did not tell the Variable {key}: {answer.error.value}")
+
+
+def write_variable(key: str, value: str, description: str) -> None:
+    """
+    Store an Airflow Variable.
+
+    :param key: Its key.
+    :param value: Its value.
+    :param description: What Airflow shows beside it.
+    """
+    try:
+        comms, runner = _task_sdk()
+    except ImportError:
+        from airflow.models.variable import Variable
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            Variable.delete(key, session=session)
+            session.add(Variable(key=key, val=value, description=description))
+        return
+    answer = runner.SUPERVISOR_COMMS.send(comms.PutVariable(key=key, value=value, description=description))
+    if isinstance(answer, comms.ErrorResponse):
+        raise AirflowException(f"Airflow did not store the Variable {key}: {answer.error.value}")
+
+
+def delete_variable(key: str) -> None:
+    """
+    Remove an Airflow Variable.
+
+    :param key: Its key.
+    """
+    try:
+        comms, runner = _task_sdk()
+    except ImportError:
+        from airflow.models.variable import Variable
+
+        Variable.delete(key)
+        return
+    runner.SUPERVISOR_COMMS.send(comms.DeleteVariable(key=key))
+
+
+def _task_sdk() -> tuple[Any, Any]:
+    return import_module("airflow.sdk.execution_time.comms"), import_module("airflow.sdk.execution_time.task_runner")
+
+
+def _read_variable_of_airflow_2(key: str) -> str | None:
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        row = session.query(Variable).filter(Variable.key == key).one_or_none()
+        return None if row is None else str(row.get_val())
 
 
 def read_xcom(task_instance: Any, key: str) -> Any:
@@ -276,6 +374,7 @@ def file_system(scheme: str, conn_id: str | None) -> Any:
 
 
 __all__ = [
+    "HAS_TASK_STATE_STORE",
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
@@ -291,15 +390,19 @@ __all__ = [
     "ResumableJobMixin",
     "asset_class",
     "asset_types",
+    "class_of",
     "conf",
     "current_task_state",
+    "delete_variable",
     "event_trigger_base",
     "file_system",
     "hook_lineage",
     "mask_secret",
+    "read_variable",
     "read_xcom",
     "shared_stream_producer_base",
     "start_in_triggerer",
     "triggerer_template_of",
+    "write_variable",
     "write_xcom",
 ]

@@ -84,15 +84,16 @@ def job_id(value: Any) -> int:
     return number
 
 
-def job_ids(value: Any) -> frozenset[int]:
+def job_ids(value: Any, name: str = "job_ids") -> frozenset[int]:
     """
     Return the ids of several jobs.
 
     :param value: The ids.
+    :param name: The parameter. Default ``job_ids``.
     """
     found = frozenset(job_id(each) for each in _items(value) or ())
     if not found:
-        raise AgentyInputError(f"{_named('job_ids', value)} is not a list of ids of jobs, with one at least.")
+        raise AgentyInputError(f"{_named(name, value)} is not a list of ids of jobs, with one at least.")
     return found
 
 

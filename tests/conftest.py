@@ -69,6 +69,7 @@ class FakeTaskInstance:
     max_tries: int = 0
     start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
     pushed: dict[str, Any] = field(default_factory=dict)
+    xcoms: dict[tuple[str, str], Any] = field(default_factory=dict)
     state: str = "running"
     first_reschedule_date: datetime | None = None
     stats_tags: dict[str, str] = field(default_factory=dict)
@@ -78,6 +79,9 @@ class FakeTaskInstance:
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
+
+    def xcom_pull(self, task_ids: list[str], key: str) -> list[Any]:
+        return [self.xcoms[task_id, key] for task_id in task_ids if (task_id, key) in self.xcoms]
 
     def get_task_states(self, **_: Any) -> dict[str, dict[str, str]]:
         return {self.run_id: {self.task_id: self.state}}

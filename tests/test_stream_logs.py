@@ -17,7 +17,6 @@ from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
 from airflow_provider_agenty.waiting import asking, job_watch, log_offset
-from tests.features import needs_task_state_store
 
 AGENT = "45l0wewqzk"
 
@@ -176,7 +175,6 @@ def test_a_retry_goes_on_where_the_try_before_was_cut_off(
     assert_each_line_once(told, agenty_sandbox, job_id)
 
 
-@needs_task_state_store
 def test_a_job_that_completed_between_two_tries_has_its_log_copied_to_the_end(
     agenty_sandbox, make_context, state_store, told
 ):
@@ -189,7 +187,6 @@ def test_a_job_that_completed_between_two_tries_has_its_log_copied_to_the_end(
     assert told == messages_of(agenty_sandbox, job_id)[3:]
 
 
-@needs_task_state_store
 def test_a_retry_of_a_deferred_wait_goes_on_where_its_trigger_ended(agenty_sandbox, make_context, state_store, told):
     job_id = start_running(agenty_sandbox)
     state_store.set("agenty_job", {"agent_id": AGENT, "job_id": job_id, "max_tries": 1})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -143,19 +143,56 @@ def find_started_job(
     return candidates[0]
 
 
-def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> Job | None:
+def find_job_of_run(
+    transport: Transport,
+    agent_id: str,
+    *,
+    since: datetime,
+    held: Collection[int] = (),
+    max_failed_ratio: float | None = None,
+) -> Job | None:
     """
-    Return the one job of an agent that was made since some moment and still goes on; ``None`` if there is none.
+    Return the one job of an agent that was made since a run began, and goes on or ended well; ``None`` without one.
 
-    This is what can be known where no job id was remembered. Jobs of Agenty's own scheduler do not count. A job in a
-    state that is not known counts: it may go on.
+    This is what can be known where no job id was remembered. One that goes on comes before those that completed. Jobs
+    of Agenty's own scheduler do not count. A job in a state that is not known goes on, for all that can be told.
 
     :param transport: Where to ask.
     :param agent_id: The agent.
-    :param since: The moment, by Airflow's clock.
+    :param since: When the run began, by Airflow's clock.
+    :param held: Jobs that are known to be somebody else's.
+    :param max_failed_ratio: The share of failed pages above which a completed job did not end well; ``None``: any.
     :raises AgentyAmbiguousStartError: if there are several, or the list of jobs does not tell.
     """
+    jobs = [job for job in _jobs_since(transport, agent_id, since) if job.job_id not in held]
+    going_on = [job for job in jobs if job.is_active or not job.is_known]
+    completed = [
+        job for job in jobs if job.is_successful and (max_failed_ratio is None or job.failed_ratio <= max_failed_ratio)
+    ]
+    candidates = going_on or completed
+    what = "still go on" if going_on else "completed"
+    if len(candidates) > 1:
+        ids = _newest_first(candidates)
+        raise AgentyAmbiguousStartError(
+            f"Agent {agent_id} has {len(ids)} jobs that were made since this run began and {what} "
+            f"({_listed(ids)}), and which of them an earlier try of this task started can't be told. "
+            f"{_WHAT_TO_DO}",
+            agent_id=agent_id,
+            candidates=ids,
+        )
+    if not candidates:
+        return None
+    log.warning(
+        "Job %d of agent %s was made since this run began and %s: it is taken for the one that an earlier "
+        "try of this task started. Had somebody else started it, it would be shared",
+        candidates[0].job_id,
+        agent_id,
+        "still goes on" if going_on else "completed",
+    )
+    return candidates[0]
 
+
+def _jobs_since(transport: Transport, agent_id: str, since: datetime) -> list[Job]:
     def was_made_before(job: Job, listed: _Listed) -> bool:
         # Lists carry whole seconds.
         moment = (since + listed.clock_ahead - CLOCK_ALLOWANCE).replace(microsecond=0)
@@ -174,33 +211,14 @@ def find_active_job(transport: Transport, agent_id: str, *, since: datetime) -> 
             agent_id=agent_id,
         ) from None
     newest_before = max((job.job_id for job in listed.jobs.values() if was_made_before(job, listed)), default=NO_JOB)
-    candidates = [
+    return [
         job
         for job in listed.jobs.values()
-        if (job.is_active or not job.is_known)
-        and _may_be_ours(job, agent_id)
+        if _may_be_ours(job, agent_id)
         and not was_made_before(job, listed)
         # Where a job's time is missing, its id tells.
         and (job.created_at is not None or job.job_id > newest_before)
     ]
-    if len(candidates) > 1:
-        ids = _newest_first(candidates)
-        raise AgentyAmbiguousStartError(
-            f"Agent {agent_id} has {len(ids)} jobs that were made since this run began and still go on "
-            f"({_listed(ids)}), and which of them an earlier try of this task started can't be told. "
-            f"{_WHAT_TO_DO}",
-            agent_id=agent_id,
-            candidates=ids,
-        )
-    if not candidates:
-        return None
-    log.warning(
-        "Job %d of agent %s was made since this run began and still goes on: it is taken for the one that an earlier "
-        "try of this task started. Had somebody else started it, it would be shared",
-        candidates[0].job_id,
-        agent_id,
-    )
-    return candidates[0]
 
 
 def _may_be_ours(job: Job, agent_id: str) -> bool:

@@ -277,17 +277,33 @@ class AgentyHook(BaseHook):
             patience=parameters.seconds("patience", patience, may_be_zero=True),
         )
 
-    def find_active_job(self, agent_id: str, *, since: datetime) -> Job | None:
+    def find_job_of_run(
+        self,
+        agent_id: str,
+        *,
+        since: datetime,
+        held: Iterable[int] | None = None,
+        max_failed_ratio: float | None = None,
+    ) -> Job | None:
         """
-        Return the one job of an agent that was made since some moment and still goes on (``GET /jobs?agent_id=``).
+        Return the one job of an agent that was made since a run began, and goes on or completed (``GET /jobs``).
+
+        Jobs of Agenty's own scheduler do not count, nor do those that ended badly. One that goes on comes before those
+        that completed.
 
         :param agent_id: The agent.
         :param since: The moment, aware, by Airflow's clock. Agenty's may differ: the ``Date`` of its answer tells.
-        :return: The job; ``None`` if there is none. Jobs of Agenty's own scheduler do not count.
+        :param held: Jobs that are known to be somebody else's. Default: none.
+        :param max_failed_ratio: The share of failed pages above which a completed job ended badly. Default: any.
+        :return: The job; ``None`` if there is none.
         :raises AgentyAmbiguousStartError: if there are several, or the list of jobs does not tell.
         """
-        return start_job.find_active_job(
-            self._transport, parameters.agent_id(agent_id), since=parameters.aware_datetime("since", since)
+        return start_job.find_job_of_run(
+            self._transport,
+            parameters.agent_id(agent_id),
+            since=parameters.aware_datetime("since", since),
+            held=() if held is None else parameters.job_ids(held, "held"),
+            max_failed_ratio=parameters.share("max_failed_ratio", max_failed_ratio),
         )
 
     def get_job(self, job_id: int | str) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty import parameters
@@ -14,6 +14,7 @@ from airflow_provider_agenty.airflow_compat import (
     AirflowTaskTimeout,
     BaseOperator,
     ResumableJobMixin,
+    class_of,
 )
 from airflow_provider_agenty.base_operators import (
     AgentyTask,
@@ -30,7 +31,14 @@ from airflow_provider_agenty.exceptions import (
 )
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.paths import check_path
-from airflow_provider_agenty.waiting.task_state import JOB_KEY, StartMemory, is_retry
+from airflow_provider_agenty.waiting.task_state import (
+    JOB_KEY,
+    StartMemory,
+    VariableState,
+    forget_when_it_ends,
+    is_retry,
+    open_task_state,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -129,10 +137,17 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         """
         # As it is stored: a retry compares what it is given with it.
         self.agent_id = parameters.agent_id(self.agent_id)
+        self._open_task_state(context)
         job_id: int = self.execute_resumable(context)
         return job_id
 
-    # What Airflow's ResumableJobMixin asks for. What it stores, and what that means, is in durable.py.
+    def _open_task_state(self, context: Context) -> None:
+        state = open_task_state(context) if self.durable else None
+        if isinstance(state, VariableState):
+            context["task_state_store"] = state  # type: ignore[typeddict-item]
+            forget_when_it_ends(state, self)
+
+    # What Airflow's ResumableJobMixin asks for. What it stores, and what that means, is in task_state.py.
 
     def submit_job(self, context: Context) -> dict[str, Any]:
         """
@@ -156,20 +171,48 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         raise AgentyUnavailableError(f"{unknown} A retry of this task looks for it before it starts anything.")
 
     def _find_unremembered_job(self, memory: StartMemory, context: Context) -> Job | None:
-        if memory.is_there:
-            intent = memory.read_intent()
-            if intent is None:
-                return None
+        intent = memory.read_intent()
+        if intent is not None:
             self.log.info("An earlier try was about to start agent %s. Looking for its job", self.agent_id)
             return self.hook.find_started_job(
                 self.agent_id,
                 newer_than=intent.newest_job_id,
                 patience=max(self.hook.settings.read_timeout - intent.age, 0.0),
             )
-        if not is_retry(context):
-            return None
         run_began = context["dag_run"].start_date
-        return self.hook.find_active_job(self.agent_id, since=run_began) if run_began else None
+        if memory.is_there or not is_retry(context) or run_began is None:
+            return None
+        return self._find_job_of_this_run(run_began, context)
+
+    def _find_job_of_this_run(self, run_began: datetime, context: Context) -> Job | None:
+        """Return the job that an earlier try of this run started, as far as Agenty's list of jobs tells."""
+        job = self.hook.find_job_of_run(
+            self.agent_id,
+            since=run_began,
+            held=self._jobs_of_other_tasks(context) or None,
+            max_failed_ratio=self.max_failed_ratio if self.wait_for_completion else None,
+        )
+        urls = self.rendered("urls")
+        if job is None or urls is None or not job.is_successful:
+            return job
+        if self.hook.get_input(self.agent_id).data == parameters.urls(urls):
+            return job
+        raise AgentyAmbiguousStartError(
+            f"Job {job.job_id} of agent {self.agent_id} was made since this run began, and has completed. Whether an "
+            "earlier try of this task started it can't be told: the input of the agent is not what this task sets. "
+            "Nothing more was started. If the job is not this task's, clear the task: it starts anew.",
+            agent_id=self.agent_id,
+            candidates=(job.job_id,),
+        )
+
+    def _jobs_of_other_tasks(self, context: Context) -> set[int]:
+        """Return the jobs that other start tasks of this run hold: a run may start an agent twice on purpose."""
+        dag = context["task"].dag if context["task"].has_dag() else None
+        starts = [
+            task.task_id for task in (dag.tasks if dag else []) if issubclass(class_of(task), AgentyStartJobOperator)
+        ]
+        held = context["ti"].xcom_pull(task_ids=starts, key=JOB_ID_XCOM) if starts else []
+        return {job_id for job_id in held or [] if isinstance(job_id, int)}
 
     def _start(self, memory: StartMemory) -> Job:
         return self.hook.start_job(
@@ -299,6 +342,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         """
         from airflow_provider_agenty.waiting.job_watch import Outcome
 
+        self._open_task_state(context)
         return self._end(Outcome.from_event(event), context)
 
     def _end(self, outcome: Outcome, context: Context) -> int:

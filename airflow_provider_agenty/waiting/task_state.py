@@ -1,18 +1,23 @@
 """
 What a task remembers across its tries, so that a retry finds the job again and goes on with the copy of its log.
 
-Three things are kept in Airflow's task state store (3.3 and later): the *intent*, before a start is sent, the job,
-right after it, and how far its log was copied. All carry ``max_tries`` of the task instance, which a retry leaves as
-it is and a clear raises: what was stored before a clear counts no more.
+Three things are kept: the *intent*, before a start is sent, the job, right after it, and how far its log was copied.
+Airflow's task state store keeps them (3.3 and later). Before it, an Airflow Variable keeps the first two, where
+``[agenty] start_memory`` says so; by default nothing does.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_agenty import airflow_compat
+from airflow_provider_agenty.exceptions import AgentyInputError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,7 +26,143 @@ JOB_KEY = "agenty_job"
 INTENT_KEY = "agenty_start"
 LOG_KEY = "agenty_log"
 
+VARIABLE_PREFIX = "agenty_start_"
+
+AUTO, VARIABLES = START_MEMORIES = ("auto", "variables")
+"""What ``[agenty] start_memory`` may say."""
+
 log = logging.getLogger(__name__)
+
+
+def is_retry(context: Context) -> bool:
+    """
+    Return whether this try is a retry, not the first one of a run or after a clear.
+
+    A retry leaves ``max_tries`` as it is, a clear raises it. So what is stored carries it, and what has another one
+    does not count. Seen by running it:
+
+    =======  ==========================  ==================================
+    Airflow  a clear of a finished task  a clear of a task while it runs
+    =======  ==========================  ==================================
+    3.1-3.3  raises it                   raises it
+    3.0      raises it                   the task stays ``restarting``
+    2.11     raises it                   leaves it: it looks like a retry
+    =======  ==========================  ==================================
+
+    :param context: The context of the task.
+    """
+    task_instance: Any = context["ti"]
+    # A clear sets max_tries to the tries there were, plus the task's retries.
+    first_try = task_instance.max_tries - (context["task"].retries or 0) + 1
+    return bool(task_instance.try_number > first_try)
+
+
+class TaskState(Protocol):
+    """What Airflow's task state store and the Variable of a task instance can do."""
+
+    def get(self, key: str) -> Any:
+        """Return what is stored, or ``None``."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Store a JSON value."""
+
+
+class VariableState:
+    """
+    The state of one task instance, in an Airflow Variable of its own.
+
+    An error costs a warning, never the start: then nothing is remembered.
+
+    :param context: The context of the task.
+    """
+
+    def __init__(self, context: Context) -> None:
+        task_instance: Any = context["ti"]
+        map_index = getattr(task_instance, "map_index", -1)
+        names = [
+            task_instance.dag_id,
+            task_instance.run_id,
+            task_instance.task_id,
+            -1 if map_index is None else map_index,
+        ]
+        self.key = VARIABLE_PREFIX + hashlib.sha256(json.dumps(names).encode()).hexdigest()[:32]
+        self._description = "Which job of Agenty was started: DAG {}, run {}, task {}, map index {}".format(*names)
+        self._values: dict[str, Any] | None = None
+        self.works = True
+        """Whether all that was asked of the Variable was done."""
+
+    def get(self, key: str) -> Any:
+        """
+        Return what an earlier try stored, or this one.
+
+        :param key: The key.
+        """
+        if self._values is None:
+            stored = self._try(lambda: json.loads(airflow_compat.read_variable(self.key) or "{}"))
+            self._values = stored if isinstance(stored, dict) else {}
+        return self._values.get(key)
+
+    def set(self, key: str, value: Any) -> None:
+        """
+        Store a value beside the others.
+
+        :param key: The key.
+        :param value: A JSON value.
+        """
+        self.get(key)
+        self._values = {**(self._values or {}), key: value}
+        text = json.dumps(self._values)
+        self._try(lambda: airflow_compat.write_variable(self.key, text, self._description))
+
+    def delete(self) -> None:
+        """Remove the Variable."""
+        self._try(lambda: airflow_compat.delete_variable(self.key))
+
+    def _try(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            self.works = False
+            log.warning(
+                "Airflow's Variable %s can't be used (%s): should this try be lost, a retry finds its job as far as "
+                "Agenty's list of jobs tells",
+                self.key,
+                type(error).__name__,
+            )
+            return None
+
+
+def open_task_state(context: Context) -> TaskState | None:
+    """
+    Return what remembers the start of a task instance; ``None`` where nothing does.
+
+    :param context: The context of the task.
+    :raises AgentyInputError: if Airflow's configuration names another memory than there is.
+    """
+    store: TaskState | None = context.get("task_state_store")
+    if store is not None or airflow_compat.HAS_TASK_STATE_STORE:
+        return store
+    setting = str(airflow_compat.conf.get("agenty", "start_memory", fallback=AUTO)).strip().lower()
+    if setting not in START_MEMORIES:
+        raise AgentyInputError(
+            f"[agenty] start_memory in Airflow's configuration is {setting!r}. Set it to 'auto' or 'variables'."
+        )
+    return VariableState(context) if setting == VARIABLES else None
+
+
+def forget_when_it_ends(state: VariableState, task: Any) -> None:
+    """
+    Have Airflow remove the Variable once it has noted that the task succeeded, was skipped, or failed for good.
+
+    Not earlier: a process that is killed in between would be retried, and would know of no job.
+
+    :param state: The state.
+    :param task: The task, as it runs.
+    """
+    for name in ("on_success_callback", "on_skipped_callback", "on_failure_callback"):
+        callbacks = getattr(task, name, None) or []
+        callbacks = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
+        setattr(task, name, [*callbacks, lambda _: state.delete()])
 
 
 @dataclass(frozen=True)
@@ -46,14 +187,14 @@ class StartMemory:
     """
 
     def __init__(self, context: Context, agent_id: str) -> None:
-        self._store: Any = context.get("task_state_store")
-        self._task_instance: Any = context["ti"]
+        self._state: TaskState | None = context.get("task_state_store")
+        self._max_tries: int = context["ti"].max_tries
         self._agent_id = agent_id
 
     @property
     def is_there(self) -> bool:
-        """Whether this Airflow can remember anything."""
-        return self._store is not None
+        """Whether what an earlier try knew would be known now."""
+        return self._state is not None and getattr(self._state, "works", True)
 
     def describe_job(self, job_id: int) -> dict[str, Any]:
         """
@@ -61,16 +202,15 @@ class StartMemory:
 
         :param job_id: The job.
         """
-        return {"agent_id": self._agent_id, "job_id": job_id, "max_tries": self._task_instance.max_tries}
+        return {"job_id": job_id, **self._of()}
 
     def read_job_id(self, stored: Any) -> int | None:
         """
         Return the job that an earlier try of this very start stored; ``None`` if it is of another one.
 
-        :param stored: What the store holds.
+        :param stored: What is stored.
         """
-        job_id = stored.get("job_id") if self._is_ours(stored) else None
-        return job_id if isinstance(job_id, int) else None
+        return self._number_in(stored, "job_id")
 
     def keep_intent(self, newest_job_id: int) -> None:
         """
@@ -78,16 +218,8 @@ class StartMemory:
 
         :param newest_job_id: The id of the agent's newest job before it.
         """
-        if self.is_there:
-            self._store.set(
-                INTENT_KEY,
-                {
-                    "agent_id": self._agent_id,
-                    "newest_job_id": newest_job_id,
-                    "max_tries": self._task_instance.max_tries,
-                    "at": time.time(),
-                },
-            )
+        if self._state is not None:
+            self._state.set(INTENT_KEY, {"newest_job_id": newest_job_id, "at": time.time(), **self._of()})
 
     def read_intent(self) -> Intent | None:
         """
@@ -95,23 +227,25 @@ class StartMemory:
 
         A newer job in the store settles an intent: a retry after an aborted job must not take that job up again.
         """
-        stored = self._store.get(INTENT_KEY) if self.is_there else None
-        if not self._is_ours(stored):
+        if self._state is None:
             return None
-        newest_job_id, at = stored.get("newest_job_id"), stored.get("at")
-        if not isinstance(newest_job_id, int) or not isinstance(at, int | float):
+        stored = self._state.get(INTENT_KEY)
+        newest_job_id = self._number_in(stored, "newest_job_id")
+        if newest_job_id is None or not isinstance(stored.get("at"), int | float):
             return None
-        job_id = self.read_job_id(self._store.get(JOB_KEY))
+        job_id = self.read_job_id(self._state.get(JOB_KEY))
         if job_id is not None and job_id > newest_job_id:
             return None
-        return Intent(newest_job_id, max(time.time() - at, 0.0))
+        return Intent(newest_job_id, max(time.time() - stored["at"], 0.0))
 
-    def _is_ours(self, stored: Any) -> TypeGuard[Mapping[str, Any]]:
-        return (
-            isinstance(stored, Mapping)
-            and stored.get("agent_id") == self._agent_id
-            and stored.get("max_tries") == self._task_instance.max_tries
-        )
+    def _number_in(self, stored: Any, name: str) -> int | None:
+        if not isinstance(stored, Mapping) or {**stored, **self._of()} != stored:
+            return None
+        number = stored.get(name)
+        return number if isinstance(number, int) else None
+
+    def _of(self) -> dict[str, Any]:
+        return {"agent_id": self._agent_id, "max_tries": self._max_tries}
 
 
 def offset_in(stored: Any, of: Mapping[str, Any]) -> int:
@@ -166,15 +300,3 @@ class LogMemory:
                 self._store.set(LOG_KEY, {**self._of, "offset": offset})
             except Exception as error:
                 log.warning("How far the job's log was copied could not be stored: %s", error)
-
-
-def is_retry(context: Context) -> bool:
-    """
-    Return whether this try is a retry, not the first one of a run or after a clear.
-
-    :param context: The context of the task.
-    """
-    task_instance: Any = context["ti"]
-    # A clear sets max_tries to the tries there were, plus the task's retries.
-    first_try = task_instance.max_tries - (context["task"].retries or 0) + 1
-    return bool(task_instance.try_number > first_try)

@@ -17,9 +17,13 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_provider_agenty.airflow_compat import HAS_TASK_STATE_STORE
 from airflow_provider_agenty.sandbox import Sandbox
 from tests.airflow_harness.airflow_api import Run
 from tests.airflow_harness.airflow_instance import AirflowInstance
+
+START_MEMORY = os.environ.get("AGENTY_START_MEMORY", "variables")
+"""What a retry finds its job by, before Airflow 3.3."""
 
 _numbers = itertools.count(1)
 
@@ -56,6 +60,9 @@ def airflow(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 "task_instance_heartbeat_timeout_detection_interval": "1",
             },
             "logging": {"logging_level": "DEBUG"},
+            "agenty": {"start_memory": START_MEMORY},
+            # Variables can be looked up in the database then.
+            "core": {"fernet_key": ""},
         },
     ) as airflow:
         for dag_id in ("sync", "deferred", "export"):
@@ -157,13 +164,16 @@ class Scenario:
         time.sleep(seconds)
 
     def stored(self, key: str) -> bool:
-        """Whether the task state store has a key, looked up where no answer of the API server is needed."""
+        """Whether the start's memory has a key, looked up where no answer of the API server is needed."""
         database = sqlite3.connect(f"file:{self.airflow.home}/airflow.db?mode=ro", uri=True, timeout=10)
         try:
-            rows = database.execute(
-                "select count(*) from task_state_store where run_id = ? and key = ?", (self.run.run_id, key)
-            )
-            return bool(rows.fetchone()[0])
+            if HAS_TASK_STATE_STORE:
+                rows = database.execute(
+                    "select count(*) from task_state_store where run_id = ? and key = ?", (self.run.run_id, key)
+                )
+                return bool(rows.fetchone()[0])
+            rows = database.execute("select val from variable where description like ?", (f"%run {self.run.run_id},%",))
+            return any(key in json.loads(value) for (value,) in rows)
         finally:
             database.close()
 

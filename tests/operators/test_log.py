@@ -12,7 +12,6 @@ from airflow_provider_agenty.exceptions import AgentyJobFailedError
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator, AgentyStopJobOperator
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
-from tests.features import needs_task_state_store
 
 AGENT = "45l0wewqzk"
 END_OF_LOG = "The end of the log of job"
@@ -106,7 +105,6 @@ def test_a_stop_that_changes_nothing_is_not_told_as_one(agenty_sandbox, make_con
     assert [line for line in said() if expected in line]
 
 
-@needs_task_state_store
 def test_a_retry_says_which_job_an_earlier_try_started(agenty_sandbox, make_context, state_store, said):
     agenty_sandbox.plan(outcome="aborted", error="No credit", seconds=0.1, times=1)
     with pytest.raises(AgentyJobFailedError):

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from airflow import DAG
 from airflow.exceptions import TaskDeferred
 
 from airflow_provider_agenty.airflow_compat import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
@@ -21,9 +22,9 @@ from airflow_provider_agenty.exceptions import (
     AgentyTimeoutError,
     AgentyUnavailableError,
 )
+from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
 from airflow_provider_agenty.waiting.task_state import INTENT_KEY, JOB_KEY
-from tests.features import needs_task_state_store
 
 AGENT = "45l0wewqzk"
 OTHER_AGENT = "w9qmlp5475"
@@ -216,7 +217,6 @@ class TestOutcome:
             task.execute_complete(make_context(task), event)
 
 
-@needs_task_state_store
 class TestRetry:
     """The table of what a retry finds (docs/reliability.md), on an Airflow with a task state store."""
 
@@ -523,11 +523,102 @@ class TestRetryWithoutStateStore:
         assert agenty_sandbox.starts == 0
 
     @pytest.mark.agenty_sandbox(manual=True)
-    @pytest.mark.parametrize("status", ["stopping", "stopped", "aborted", "completed"])
-    def test_a_job_that_does_not_go_on_is_not_adopted(self, agenty_sandbox, make_context, status):
+    @pytest.mark.parametrize("status", ["stopping", "stopped", "aborted", "failed"])
+    def test_a_job_that_ended_badly_is_not_adopted(self, agenty_sandbox, make_context, status):
         agenty_sandbox.set_status(agenty_sandbox.start_job(AGENT), status)
 
         assert [self.retry(make_context)] == agenty_sandbox.started_jobs
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    @pytest.mark.parametrize("waiting", [{}, {"wait_for_completion": True, "deferrable": False}])
+    def test_the_one_completed_job_since_the_run_began_is_adopted(self, agenty_sandbox, make_context, caplog, waiting):
+        job_id = agenty_sandbox.start_job(AGENT)
+        agenty_sandbox.set_status(job_id, "completed")
+
+        assert self.retry(make_context, **waiting) == job_id
+        assert agenty_sandbox.starts == 0
+        assert "made since this run began and completed" in caplog.text
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    def test_a_completed_job_beside_an_aborted_one_is_adopted(self, agenty_sandbox, make_context):
+        agenty_sandbox.set_status(agenty_sandbox.start_job(AGENT), "aborted")
+        job_id = agenty_sandbox.start_job(AGENT)
+        agenty_sandbox.set_status(job_id, "completed")
+
+        assert self.retry(make_context) == job_id
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    def test_an_active_job_comes_before_completed_ones(self, agenty_sandbox, make_context):
+        for _ in range(2):
+            agenty_sandbox.set_status(agenty_sandbox.start_job(AGENT), "completed")
+        job_id = agenty_sandbox.start_job(AGENT)
+
+        assert self.retry(make_context) == job_id
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    def test_several_completed_jobs_are_for_a_person(self, agenty_sandbox, make_context):
+        job_ids = [agenty_sandbox.start_job(AGENT) for _ in range(2)]
+        for job_id in job_ids:
+            agenty_sandbox.set_status(job_id, "completed")
+
+        with pytest.raises(AgentyAmbiguousStartError, match="completed") as refused:
+            self.retry(make_context)
+        assert refused.value.candidates == tuple(reversed(job_ids))
+        assert agenty_sandbox.starts == 0
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    @pytest.mark.parametrize(("waits", "starts"), [(True, 1), (False, 0)])
+    def test_too_many_failed_pages_are_a_bad_end_where_it_is_waited_for(
+        self, agenty_sandbox, make_context, waits, starts
+    ):
+        job_id = agenty_sandbox.start_job(AGENT)
+        agenty_sandbox.set_status(job_id, "completed", pages_total=10, pages_processed=10, pages_failed=5)
+
+        if waits:
+            with pytest.raises(TaskDeferred):
+                self.retry(make_context, wait_for_completion=True, deferrable=True, max_failed_ratio=0.1)
+        else:
+            self.retry(make_context, max_failed_ratio=0.1)
+        assert agenty_sandbox.starts == starts
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    @pytest.mark.parametrize("mapped", [False, True])
+    def test_a_job_that_another_start_task_of_the_run_holds_is_not_adopted(self, agenty_sandbox, make_context, mapped):
+        others = agenty_sandbox.start_job(AGENT)
+        agenty_sandbox.set_status(others, "completed")
+        with DAG("twice", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+            if mapped:
+                AgentyStartJobOperator.partial(task_id="first").expand(agent_id=[AGENT])
+            else:
+                AgentyStartJobOperator(task_id="first", agent_id=AGENT)
+            again = start(retries=1, task_id="second")
+        context = make_context(again, try_number=2, max_tries=1, xcoms={("first", "job_id"): others})
+
+        job_id = again.execute(context)
+
+        assert [job_id] == agenty_sandbox.started_jobs
+        assert job_id != others
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    @pytest.mark.parametrize("status", ["running", "completed"])
+    def test_with_urls_a_job_is_adopted_if_the_input_is_this_tasks(self, agenty_sandbox, make_context, status):
+        urls = ["https://example.com/1", "https://example.com/2"]
+        AgentyHook().set_input(AGENT, urls)
+        job_id = agenty_sandbox.start_job(AGENT)
+        agenty_sandbox.set_status(job_id, status)
+
+        assert self.retry(make_context, urls=urls) == job_id
+        assert agenty_sandbox.starts == 0
+
+    @pytest.mark.agenty_sandbox(manual=True)
+    def test_with_urls_a_completed_job_of_another_input_is_for_a_person(self, agenty_sandbox, make_context):
+        AgentyHook().set_input(AGENT, ["https://example.com/others"])
+        job_id = agenty_sandbox.start_job(AGENT)
+        agenty_sandbox.set_status(job_id, "completed")
+
+        with pytest.raises(AgentyAmbiguousStartError, match="the input of the agent is not what this task sets"):
+            self.retry(make_context, urls=["https://example.com/1"])
+        assert agenty_sandbox.starts == 0
 
     @pytest.mark.agenty_sandbox(manual=True)
     def test_jobs_of_before_the_run_and_of_the_scheduler_are_not_adopted(self, agenty_sandbox, make_context):

@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 from airflow.exceptions import TaskDeferred
 
-from airflow_provider_agenty.airflow_compat import AirflowFailException, ResumableJobMixin
+from airflow_provider_agenty.airflow_compat import AirflowFailException
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyInputError,
@@ -24,9 +24,6 @@ try:
 except ImportError:  # Airflow 2
     from airflow import DAG
 
-needs_task_state_store = pytest.mark.skipif(
-    not hasattr(ResumableJobMixin, "external_id_key"), reason="needs Airflow 3.3's task state store"
-)
 
 AGENT = "45l0wewqzk"
 A, B = "https://example.com/a", "https://example.com/b?page=2"
@@ -77,7 +74,6 @@ class TestStart:
         assert deferred.value.trigger.job_id == agenty_sandbox.started_jobs[1]
         assert A not in str(deferred.value.trigger.serialize())
 
-    @needs_task_state_store
     def test_the_intent_is_stored_once_the_input_is_set_and_before_the_start(
         self, agenty_sandbox, make_context, state_store, monkeypatch
     ):
@@ -139,7 +135,6 @@ class TestStart:
         assert state_store.values == {}
 
 
-@needs_task_state_store
 class TestRetry:
     def retry(self, make_context, store, *, max_tries=1, rendered_urls=None):
         task = start(retries=1)

@@ -11,7 +11,6 @@ from airflow_provider_agenty.exceptions import AgentyJobFailedError, AgentyTimeo
 from airflow_provider_agenty.operators.agenty import AgentyExportOperator, AgentyStartJobOperator, AgentyStopJobOperator
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
-from tests.features import needs_task_state_store
 
 AGENT = "45l0wewqzk"
 LINK = "_link_AgentyAgentLink"
@@ -93,7 +92,6 @@ def test_the_id_of_the_job_is_pushed_once_it_is_stored_and_before_anything_else(
     assert keys(pushes) == ["job_id", LINK, "job"][: 3 if wait_for_completion else 2]
 
 
-@needs_task_state_store
 def test_the_id_is_stored_before_it_is_pushed(agenty_sandbox, make_context, state_store, monkeypatch):
     from tests.conftest import FakeTaskInstance
 
@@ -133,7 +131,6 @@ def test_the_id_of_a_job_that_is_not_done_in_time_is_there(agenty_sandbox, make_
     assert [context["ti"].pushed["job_id"]] == agenty_sandbox.started_jobs
 
 
-@needs_task_state_store
 @pytest.mark.agenty_sandbox(manual=True)
 @pytest.mark.parametrize("status", ["running", "completed", "aborted", None])
 def test_a_retry_pushes_the_id_of_the_job_it_goes_on_with(agenty_sandbox, make_context, state_store, status):

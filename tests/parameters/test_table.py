@@ -35,6 +35,7 @@ AGENT = "45l0wewqzk"
 BY_NAME = {
     "job_id": "job id",
     "job_ids": "job ids",
+    "held": "job ids or None",
     "agent_id": "agent id",
     "urls": "urls",
     "new": "urls",
@@ -130,7 +131,7 @@ def refusal_of(call: Callable[[], Any], parameter: str) -> str | None:
         return None
     else:
         return None
-    assert refusal.startswith(parameter) or (parameter == "job_ids" and refusal.startswith("job_id")), refusal
+    assert refusal.startswith(parameter) or (parameter in ("job_ids", "held") and refusal.startswith("job_id")), refusal
     assert SECRET not in refusal
     assert len(refusal.encode()) < 600
     return refusal

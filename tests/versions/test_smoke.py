@@ -20,6 +20,7 @@ import pytest
 
 import airflow_provider_agenty
 from airflow_provider_agenty import sandbox
+from airflow_provider_agenty.airflow_compat import HAS_TASK_STATE_STORE
 
 DAGS = Path(__file__).with_name("dags")
 AGENT, OTHER_AGENT, LONG_AGENT, AGENT_WITH_URLS = "45l0wewqzk", "w9qmlp5475", "l0ng45wewq", "lmqdjwd972"
@@ -118,6 +119,26 @@ print("connections:", json.dumps(Store.asked))
 """
 
 
+FORGOTTEN_STARTS = """
+import json, time
+from airflow.models.variable import Variable
+from airflow.utils.session import create_session
+
+def start(days):
+    return json.dumps({"agenty_start": {"agent_id": "a", "at": time.time() - days * 86400}})
+
+with create_session() as session:
+    for key, value, description in [
+        ("agenty_start_old", start(31), "the old one"),
+        ("agenty_start_new", start(29), "the new one"),
+        ("agenty_start_unreadable", "{", "unreadable"),
+        ("agentyXstartXold", start(31), "somebody else's"),
+        ("other", start(31), "other"),
+    ]:
+        session.add(Variable(key=key, val=value, description=description))
+"""
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """The environment of an Airflow of its own, with a migrated database."""
@@ -168,6 +189,12 @@ def test_airflow_finds_the_provider_and_its_hook(environment):
     ]
 
 
+def test_airflow_knows_the_options_of_the_provider_and_their_defaults(environment):
+    told = run(environment, "-m", "airflow", "config", "get-value", "agenty", "start_memory")
+
+    assert told.splitlines()[-1] == "auto"
+
+
 @pytest.mark.agenty_sandbox(seconds=1)
 def test_jobs_are_started_waited_for_and_landed(environment, agenty_sandbox, tmp_path):
     agenty_sandbox.set_agent(LONG_AGENT, [{"name": "one"}])
@@ -195,6 +222,42 @@ def test_jobs_are_started_waited_for_and_landed(environment, agenty_sandbox, tmp
     told = json.loads((tmp_path / "told.json").read_text())
     # Airflow 2 sets no state in `dags test`: a task that runs is still what it was before.
     assert told in ({"state": state, "is_retry": False} for state in ("running", "scheduled"))
+
+
+def test_a_start_is_remembered_in_a_variable_until_its_task_has_ended(environment, agenty_sandbox):
+    """On 3.3 the task state store remembers it, and no Variable is ever made."""
+    environment = {
+        **environment,
+        "AIRFLOW_CONN_AGENTY_DEFAULT": agenty_sandbox.connection_json,
+        "AIRFLOW__AGENTY__START_MEMORY": "variables",
+    }
+
+    told = run(environment, "-m", "airflow", "dags", "test", "versions_memory")
+
+    remembered = json.loads(said(told, "remembered"))
+    if HAS_TASK_STATE_STORE:
+        assert remembered == {}
+    else:
+        assert remembered["agenty_job"]["job_id"] == agenty_sandbox.started_jobs[0]
+        assert remembered["agenty_start"]["agent_id"] == AGENT
+    assert agenty_sandbox.starts == 1
+    assert variables_of(environment) == set()
+
+
+def test_forget_starts_removes_what_is_old_and_nothing_else(environment):
+    run(environment, "-c", FORGOTTEN_STARTS)
+
+    shown = run(environment, "-m", "airflow_provider_agenty", "forget-starts", "--older-than", "30d", "--dry-run")
+    assert "the old one\n1 would be removed" in shown
+    assert "agenty_start_old" in variables_of(environment)
+
+    assert "the old one\n1 removed" in run(environment, "-m", "airflow_provider_agenty", "forget-starts")
+    assert variables_of(environment) == {"agenty_start_new", "agenty_start_unreadable", "agentyXstartXold", "other"}
+
+
+def variables_of(environment):
+    listed = run(environment, "-m", "airflow", "variables", "list", "--output", "json")
+    return {each["key"] for each in json.loads(listed[listed.index("[") :])}
 
 
 def result_of(agent_id):
