@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from airflow_provider_agenty.sandbox.agent import Agent, Input, Plan, rows_for_urls
 from airflow_provider_agenty.sandbox.content import Content
@@ -15,6 +14,11 @@ from airflow_provider_agenty.sandbox.job import Job
 FIRST_JOB_ID = 3_690_001
 # Agenty numbers the jobs of all its customers in one row, so those of one account are never next to each other.
 JOB_ID_STEP = 3
+
+# What is ordered for jobs to come: of which agent (None: any), whether for one job only, and the order. The first that
+# fits a job is taken.
+Ordered = TypeVar("Ordered")
+Orders: TypeAlias = list[tuple[str | None, bool, Ordered]]
 
 
 class Account:
@@ -33,10 +37,8 @@ class Account:
         self.lock = threading.RLock()
         self.started_by_clients: list[int] = []
         self.stop_requests: list[int] = []
-        # For jobs that start from now on: of which agent (None: any), for how many jobs (None: all), and the plan.
-        # The first that fits a job is taken.
-        self.plans: list[tuple[str | None, int | None, Plan]] = []
-        self.scripts: list[tuple[str | None, list[dict[str, Any]]]] = []
+        self.plans: Orders[Plan] = []
+        self.scripts: Orders[list[dict[str, Any]]] = []
         self._seconds = seconds
         self._parallel_jobs = parallel_jobs
         self._manual = manual
@@ -75,8 +77,8 @@ class Account:
         with self.lock:
             now = self.now()
             agent = self.agents[agent_id]
-            plan = self._take_plan(agent)
-            script = self._take_script(agent_id)
+            plan = _take(self.plans, agent_id) or agent.plan
+            script = _take(self.scripts, agent_id) or []
             job = Job(
                 job_id=FIRST_JOB_ID + JOB_ID_STEP * len(self._newer),
                 agent=agent,
@@ -152,33 +154,6 @@ class Account:
                 job.follow_script(now)
             return now
 
-    def add_log(self, job: Job, message: str, level: str) -> None:
-        """Add a line to a job's log."""
-        with self.lock:
-            job.extra_log.append((self.now(), level, message))
-
-    def _take_plan(self, agent: Agent) -> Plan:
-        for index, (agent_id, times, plan) in enumerate(self.plans):
-            if agent_id in (None, agent.agent_id):
-                if times == 1:
-                    del self.plans[index]
-                elif times is not None:
-                    self.plans[index] = (agent_id, times - 1, plan)
-                return plan
-        return agent.plan
-
-    def _take_script(self, agent_id: str) -> list[dict[str, Any]]:
-        for index, (wanted, steps) in enumerate(self.scripts):
-            if wanted in (None, agent_id):
-                del self.scripts[index]
-                return steps
-        return []
-
-    def set_input(self, agent_id: str, new: Input) -> None:
-        """Set what an agent scrapes from its next job on."""
-        with self.lock:
-            self.agents[agent_id] = replace(self.agents[agent_id], input=new)
-
     def _urls(self, given: Input) -> tuple[str, ...]:
         if given.type in ("manual", "url"):
             return given.data
@@ -200,3 +175,12 @@ class Account:
             if job.urls:
                 content = rows_for_urls(content, job.urls)
             return content.part(job.progress(now))
+
+
+def _take(orders: Orders[Ordered], agent_id: str) -> Ordered | None:
+    for index, (wanted, once, ordered) in enumerate(orders):
+        if wanted in (None, agent_id):
+            if once:
+                del orders[index]
+            return ordered
+    return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_agenty.sandbox.content import Content, CsvFile, content_from
+from airflow_provider_agenty.sandbox.content import Content, content_from
 
 SAMPLE_AGENTS = Path(__file__).with_name("agents")
 AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -126,7 +126,7 @@ def read_folder(folder: Path) -> dict[str, Agent]:
     for path in sorted(folder.iterdir()):
         if match := _CSV_NAME.fullmatch(path.name):
             kind = defaults if match["default"] else collections
-            kind.setdefault(match["agent"], {})[int(match["collection"] or 1)] = CsvFile(path)
+            kind.setdefault(match["agent"], {})[int(match["collection"] or 1)] = Content(path)
     if not collections:
         raise ValueError(f"{folder} holds no agent: put CSV files named after agents in it, as in 45l0wewqzk.csv.")
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,22 +27,6 @@ MAX_ROWS = 2500
 MAX_JOBS = 1000
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 _FILE_NAME = re.compile(r"[^/\\\x00-\x1f]{1,200}")
-
-
-class ApiError(Exception):
-    """An answer that is an error: its status, what Agenty says is wrong, and the details where there are any."""
-
-    def __init__(self, status: int, message: str, *details: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body: dict[str, Any] = {"status_code": status, "message": message}
-        if details:
-            self.body["details"] = [{"error_message": detail} for detail in details]
-
-
-def bad_parameter(detail: str) -> ApiError:
-    """Return the error for a parameter that cannot be used."""
-    return ApiError(400, "Validation failed", detail)
 
 
 def to_json(body: Any) -> bytes:
@@ -72,7 +57,7 @@ class JobsApi:
         ]
         self._app = Starlette(
             routes=[Route(API_PREFIX + path, endpoint, methods=[method]) for method, path, endpoint in routes],
-            exception_handlers={ApiError: _error, HTTPException: _error},
+            exception_handlers={HTTPException: _error},
         )
         self._app.router.redirect_slashes = False
 
@@ -81,18 +66,18 @@ class JobsApi:
         request = scope["state"]["request"]
         app: ASGIApp = self._app
         if request.key_in not in ("header", "query"):
-            app = _error_response(ApiError(401, "API key is missing"))
+            app = _refusal(401, "API key is missing")
         elif not request.key_valid:
-            app = _error_response(ApiError(401, "Invalid API key"))
+            app = _refusal(401, "Invalid API key")
         await app(scope, receive, send)
 
     async def _start(self, request: Request) -> Response:
         given = parse_json(request.state.body)
         if not isinstance(given, dict):
-            raise bad_parameter("The body must be a JSON object")
+            raise HTTPException(400, "The body must be a JSON object")
         agent_id = given.get("agent_id")
         if not isinstance(agent_id, str) or not AGENT_ID.fullmatch(agent_id):
-            raise bad_parameter("agent_id is required and must be an agent's id")
+            raise HTTPException(400, "agent_id is required and must be an agent's id")
         self._find_agent(agent_id)
         job = self._account.start(agent_id)
         self._account.started_by_clients.append(job.job_id)
@@ -112,7 +97,7 @@ class JobsApi:
         query = request.query_params
         agent_id = query.get("agent_id")
         if agent_id is not None and not AGENT_ID.fullmatch(agent_id):
-            raise bad_parameter("agent_id must be an agent's id")
+            raise HTTPException(400, "agent_id must be an agent's id")
         cap = min(MAX_JOBS, self._page_cap)
         limit = min(cap, _number(query, "limit", cap, least=1, most=MAX_JOBS))
         offset = _number(query, "offset", 0)
@@ -124,13 +109,13 @@ class JobsApi:
     def _sorted(self, jobs: Sequence[Job], query: QueryParams) -> Sequence[Job]:
         order = query.get("order", "desc").lower()
         if order not in ("asc", "desc"):
-            raise bad_parameter("order must be asc or desc")
+            raise HTTPException(400, "order must be asc or desc")
         name = query.get("sort", "job_id")
         if name == "job_id":
             return jobs if order == "desc" else jobs[::-1]
         now = self._account.now()
         if jobs and name not in jobs[0].shown_in_list(now):
-            raise bad_parameter(f"Jobs cannot be sorted by {name}")
+            raise HTTPException(400, f"Jobs cannot be sorted by {name}")
 
         def value(job: Job) -> tuple[bool, Any]:
             shown = job.shown_in_list(now).get(name)
@@ -146,7 +131,7 @@ class JobsApi:
         collection, modified = _collection(query), _modified(query)
         content = self._account.result(job, collection, modified=modified)
         if content is None:
-            raise ApiError(404, f"Job {job.job_id} has no collection {collection}")
+            raise HTTPException(404, f"Job {job.job_id} has no collection {collection}")
         return _page(content.row_count, limit, offset, content.rows(offset, offset + limit))
 
     async def _logs(self, request: Request) -> Response:
@@ -162,13 +147,13 @@ class JobsApi:
         job = self._find_job(request)
         kind = query.get("type", "result")
         if kind not in ("result", "logs"):
-            raise bad_parameter("type must be result or logs")
+            raise HTTPException(400, "type must be result or logs")
         collection, modified = _collection(query), _modified(query)
         if kind == "result" and job.agent.content(collection, modified=modified) is None:
-            raise ApiError(404, f"Job {job.job_id} has no collection {collection}")
+            raise HTTPException(404, f"Job {job.job_id} has no collection {collection}")
         filename = query.get("filename") or "export"
         if not _FILE_NAME.fullmatch(filename):
-            raise bad_parameter("filename must be a plain file name")
+            raise HTTPException(400, "filename must be a plain file name")
         link = self._downloads.make_link(job.job_id, kind, collection, modified=modified, filename=filename)
         return _json({"downloadlink": link})
 
@@ -182,32 +167,30 @@ class JobsApi:
         return _json(_agent_object(self._find_agent(request.path_params["agent_id"])))
 
     async def _get_input(self, request: Request) -> Response:
-        given = self._find_agent(request.path_params["agent_id"]).input
-        answer: dict[str, Any] = {"type": given.type, "data": list(given.data)}
-        for name in ("id", "collection", "field"):
-            if getattr(given, name) is not None:
-                answer[name] = getattr(given, name)
-        return _json(answer)
+        given = asdict(self._find_agent(request.path_params["agent_id"]).input)
+        return _json({name: value for name, value in given.items() if value is not None})
 
     async def _set_input(self, request: Request) -> Response:
         agent = self._find_agent(request.path_params["agent_id"])
-        self._account.set_input(agent.agent_id, _input_from(parse_json(request.state.body)))
+        new = _input_from(parse_json(request.state.body))
+        with self._account.lock:
+            self._account.agents[agent.agent_id] = replace(agent, input=new)
         # The spelling is Agenty's.
         return _json({"status_code": 200, "message": "Input updated succesfully"})
 
     def _find_job(self, request: Request) -> Job:
         text = request.path_params["job_id"]
         if not _WHOLE_NUMBER.fullmatch(text):
-            raise bad_parameter("job_id must be a number")
+            raise HTTPException(400, "job_id must be a number")
         job = self._account.job(int(text))
         if job is None:
-            raise ApiError(404, f"Job {text} not found")
+            raise HTTPException(404, f"Job {text} not found")
         return job
 
     def _find_agent(self, agent_id: str) -> Agent:
         agent = self._account.agents.get(agent_id)
         if agent is None:
-            raise ApiError(404, f"Agent {agent_id} not found")
+            raise HTTPException(404, f"Agent {agent_id} not found")
         return agent
 
 
@@ -219,12 +202,15 @@ def _json(body: dict[str, Any], status: int = 200) -> Response:
     return Response(to_json(body), status, media_type="application/json; charset=utf-8")
 
 
-def _error_response(error: ApiError) -> Response:
-    return _json(error.body, error.status)
+def _refusal(status: int, message: str) -> Response:
+    body: dict[str, Any] = {"status_code": status, "message": message}
+    if status == 400:
+        body |= {"message": "Validation failed", "details": [{"error_message": message}]}
+    return _json(body, status)
 
 
 async def _error(_request: Request, error: Any) -> Response:
-    return _error_response(ApiError(error.status_code, error.detail) if isinstance(error, HTTPException) else error)
+    return _refusal(error.status_code, error.detail)
 
 
 def _agent_object(agent: Agent) -> dict[str, Any]:
@@ -238,21 +224,21 @@ def _agent_object(agent: Agent) -> dict[str, Any]:
 
 def _input_from(given: Any) -> Input:
     if not isinstance(given, dict):
-        raise bad_parameter("The body must be a JSON object")
+        raise HTTPException(400, "The body must be a JSON object")
     kind = given.get("type")
     if kind not in ("url", "manual", "list", "agent"):
-        raise bad_parameter("type must be url, manual, list or agent")
+        raise HTTPException(400, "type must be url, manual, list or agent")
     data = given.get("data") or []
     data = [data] if isinstance(data, str) else data
     if not isinstance(data, list) or not all(isinstance(each, str) and each.strip() for each in data):
-        raise bad_parameter("data must be a list of URLs")
+        raise HTTPException(400, "data must be a list of URLs")
     if kind in ("url", "manual") and not data:
-        raise bad_parameter(f"data is required for an input of type {kind}")
+        raise HTTPException(400, f"data is required for an input of type {kind}")
     if kind in ("list", "agent") and not (isinstance(given.get("id"), str) and isinstance(given.get("field"), str)):
-        raise bad_parameter(f"id and field are required for an input of type {kind}")
+        raise HTTPException(400, f"id and field are required for an input of type {kind}")
     collection = given.get("collection")
     if collection is not None and (not isinstance(collection, int) or not 1 <= collection <= MAX_COLLECTIONS):
-        raise bad_parameter("collection must be a number between 1 and 10")
+        raise HTTPException(400, "collection must be a number between 1 and 10")
     return Input(kind, tuple(data), given.get("id"), collection, given.get("field"))
 
 
@@ -262,7 +248,7 @@ def _number(query: QueryParams, name: str, default: int, *, least: int = 0, most
         return default
     if not _WHOLE_NUMBER.fullmatch(text) or not least <= int(text) <= most:
         between = f" between {least} and {most}" if most < 10**18 else f" of at least {least}"
-        raise bad_parameter(f"{name} must be a number{between}")
+        raise HTTPException(400, f"{name} must be a number{between}")
     return int(text)
 
 
@@ -273,5 +259,5 @@ def _collection(query: QueryParams) -> int:
 def _modified(query: QueryParams) -> bool:
     text = query.get("modified", "1").lower()
     if text not in ("0", "1", "true", "false"):
-        raise bad_parameter("modified must be 0 or 1")
+        raise HTTPException(400, "modified must be 0 or 1")
     return text in ("1", "true")

@@ -19,11 +19,12 @@ class Content:
     """
     The CSV of one collection, served byte for byte.
 
-    :param data: the file, in UTF-8 as far as ``/result`` is concerned.
+    :param source: its bytes, in UTF-8 as far as ``/result`` is concerned; or a file, which is read anew for each
+        request, so that it can be edited while the sandbox runs.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, source: bytes | Path) -> None:
+        self._source = source
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, str]]) -> Content:
@@ -41,7 +42,7 @@ class Content:
     @property
     def data(self) -> bytes:
         """The file."""
-        return self._data
+        return self._source if isinstance(self._source, bytes) else self._source.read_bytes()
 
     @property
     def size(self) -> int:
@@ -71,17 +72,6 @@ class Content:
     def part(self, fraction: float) -> Content:
         """Return what there is of it after ``fraction`` (0 to 1) of the work."""
         return self if fraction >= 1 else Content.from_rows(self.rows(0, int(self.row_count * fraction)))
-
-
-class CsvFile(Content):
-    """A CSV file that is read anew for each request, so that it can be edited while the sandbox runs."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def data(self) -> bytes:  # noqa: D102 - as in Content
-        return self._path.read_bytes()
 
 
 # A result is read page by page, by several clients at once.

@@ -22,14 +22,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 @dataclass
 class DownloadOptions:
-    """
-    How the download port serves files.
-
-    :param ranges: whether ``Range`` is obeyed.
-    :param etag: whether files have an ``ETag``.
-    :param gzip: whether clients that accept gzip get it: without a length, and without ranges.
-    :param link_seconds: how long a link can be used.
-    """
+    """How the download port serves files: see :meth:`Sandbox.downloads`."""
 
     ranges: bool = True
     etag: bool = True

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from airflow_provider_agenty.sandbox.account import Account
@@ -113,9 +112,7 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # The connection
@@ -259,7 +256,7 @@ class Sandbox:
             raise ValueError("A script is a list of states, or of objects with a status, and not empty.")
         to_json(steps)
         with self._account.lock:
-            self._account.scripts.append((agent_id, steps))
+            self._account.scripts.append((agent_id, True, steps))
 
     def plan(self, *, agent_id: str | None = None, times: int | None = None, **how: Any) -> None:
         """
@@ -271,7 +268,7 @@ class Sandbox:
         """
         plan = Plan(**how)
         with self._account.lock:
-            self._account.plans.insert(0, (agent_id, times, plan))
+            self._account.plans[:0] = [(agent_id, times is not None, plan)] * (1 if times is None else times)
 
     def add_log(self, job_id: int, message: str, *, level: str = "INFO") -> None:
         """
@@ -281,7 +278,8 @@ class Sandbox:
         :param message: what it says; may have several lines.
         :param level: ``INFO``, ``WARN``, ``ERROR`` and so on.
         """
-        self._account.add_log(self._job(job_id), message, level)
+        with self._account.lock:
+            self._job(job_id).extra_log.append((self._account.now(), level, message))
 
     # Agents and files
 
@@ -302,8 +300,9 @@ class Sandbox:
         """
         Change how the download port serves files.
 
-        :param options: ``ranges`` and ``etag``: whether there are any; ``gzip``: whether clients that accept it get
-            it; ``link_seconds``: how long a link can be used.
+        :param options: ``ranges``: whether ``Range`` is obeyed, default yes; ``etag``: whether files have an ``ETag``,
+            default yes; ``gzip``: whether clients that accept gzip get it, without a length and without ranges,
+            default no; ``link_seconds``: how long a link can be used, default 300.
         """
         self._downloads.options = replace(self._downloads.options, **options)
 

@@ -22,10 +22,6 @@ _PLACEHOLDER = re.compile(r"\\\*\\\*|\\\*|\\\{[^/{}]*\\\}")
 _TICK = 0.01
 
 
-class _CutOff(Exception):  # noqa: N818 - not an error: the way out of an answer that has been cut
-    """The rest of an answer is not wanted any more."""
-
-
 @dataclass(eq=False)
 class Fault:
     """
@@ -133,24 +129,21 @@ class Fault:
         """Return an application as one request shall find it. A derived class does something else here."""
 
         async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
-            try:
-                await self._pause("before", self.delay_before)
-                if self.drop == "after" or self.acted:
-                    await app(scope, receive, _nowhere)
-                if self.drop is None:
-                    answering = self._response() if self.answers else app
-                    await answering(scope, receive, self._spoiled(send))
-                    return
-                if self.drop == "after":
-                    await self._pause("after", self.delay_after)
-                self._count()
-            except _CutOff:
-                pass
+            await self._pause("before", self.delay_before)
+            if self.drop == "after" or self.acted:
+                await app(scope, receive, _nowhere)
+            if self.drop is None:
+                answering = self._response() if self.answers else app
+                await answering(scope, receive, self._spoiled(scope, receive, send))
+                return
+            if self.drop == "after":
+                await self._pause("after", self.delay_after)
+            self._count()
             await hang_up(scope, receive)
 
         return faulty
 
-    def _spoiled(self, send: Send) -> Send:
+    def _spoiled(self, scope: Scope, receive: Receive, send: Send) -> Send:
         """Return a ``send`` that waits, and cuts the body."""
         left = self.cut
 
@@ -159,14 +152,14 @@ class Fault:
             if message["type"] == "http.response.start":
                 await self._pause("after", self.delay_after)
                 self._count()
-            elif left is not None:
-                body = bytes(message.get("body", b""))[:left]
-                left -= len(body)
-                await send({**message, "body": body, "more_body": True})
-                if left == 0 or not message.get("more_body", False):
-                    raise _CutOff
+            if left is None or message["type"] == "http.response.start":
+                await send(message)
                 return
-            await send(message)
+            body = bytes(message.get("body", b""))[:left]
+            left -= len(body)
+            await send({**message, "body": body, "more_body": True})
+            if left == 0 or not message.get("more_body", False):
+                await hang_up(scope, receive)
 
         return spoiled
 

@@ -15,15 +15,17 @@ FINISHED = frozenset({"completed", "stopped", "aborted", "failed"})
 BEFORE_A_WORKER = frozenset({"submitted", "starting", "queued"})
 # The share of a job's time that each state takes; 0.05 for all others. Queued lasts longer where no slot is free.
 RUNNING_SHARE, COMPLETING_SHARE, OTHER_SHARE = 0.7, 0.1, 0.05
-# What a job has been through before it is in a state that a test puts it into.
-PASSED = {
-    "running": ("started",),
-    "completing": ("started", "running"),
-    "completed": ("started", "running", "completing"),
-}
+# A job that a test puts into one of these states has been through those before it.
+ON_A_WORKER = ("started", "running", "completing", "completed")
 # A job that does not complete breaks off when half of its pages are done.
 ABORTED_AT = 0.5
 MAX_LOGGED_PAGES = 100_000
+MESSAGES = {
+    "completing": "Running post-processing scripts...",
+    "completed": "Job {} completed successfully",
+    "stopping": "Stop request received",
+    "stopped": "Job {} stopped",
+}
 
 
 @dataclass(eq=False)
@@ -126,8 +128,8 @@ class Job:
         self.manual = True
         self.history = [(at, each) for at, each in self.history if at <= now]
         self.fields |= fields
-        been = {each for _, each in self.history}
-        steps = [each for each in PASSED.get(status, ()) if each not in been]
+        passed = ON_A_WORKER[: ON_A_WORKER.index(status)] if status in ON_A_WORKER else ()
+        steps = [each for each in passed if self.since(each, now) is None]
         if self.status(now) != status:
             steps.append(status)
         for each in steps:
@@ -164,10 +166,10 @@ class Job:
             "status": self.status(now),
             "priority": self.priority,
             **self._page_figures(now),
-            "created_at": whole_seconds(self.created_at),
-            "started_at": whole_seconds(started_at),
-            "completed_at": whole_seconds(self.finished_at(now)),
-            "stopped_at": whole_seconds(self.since("stopped", now)),
+            "created_at": timestamp(self.created_at),
+            "started_at": timestamp(started_at),
+            "completed_at": timestamp(self.finished_at(now)),
+            "stopped_at": timestamp(self.since("stopped", now)),
             "is_scheduled": self.is_scheduled,
             "queue_time": None,
             "run_duration": None,
@@ -180,14 +182,14 @@ class Job:
 
     def shown_by_start(self) -> dict[str, Any]:
         """Return the job object as ``POST /jobs/start`` gives it: ``created_at`` has seven digits."""
-        return self.shown(self.created_at) | {"created_at": seven_digits(self.created_at), "running_worker_id": 1}
+        return self.shown(self.created_at) | {"created_at": timestamp(self.created_at, 7), "running_worker_id": 1}
 
     def shown_by_stop(self, now: float) -> dict[str, Any]:
         """Return the job object as ``GET /jobs/{id}/stop`` gives it: the times of the stop have seven digits."""
         answer = self.shown(now)
         if answer["status"] == "stopped":
-            answer["completed_at"] = seven_digits(self.finished_at(now))
-            answer["stopped_at"] = seven_digits(self.since("stopped", now))
+            answer["completed_at"] = timestamp(self.finished_at(now), 7)
+            answer["stopped_at"] = timestamp(self.since("stopped", now), 7)
         return answer
 
     def shown_in_list(self, now: float) -> dict[str, Any]:
@@ -222,7 +224,7 @@ class Job:
         """Return the lines of its log so far. A line that was there stays where it is."""
         lines: list[str] = []
         for at, level, message in self._entries(now):
-            lines += f"{milliseconds(at)} {level} {message}".split("\n")
+            lines += f"{timestamp(at, 3)} {level} {message}".split("\n")
         return lines
 
     def _entries(self, now: float) -> list[tuple[float, str, str]]:
@@ -244,14 +246,8 @@ class Job:
                 yield at, level, message
             if not self.manual:
                 yield from self._page_log(at)
-        elif status == "completing":
-            yield at, "INFO", "Running post-processing scripts..."
-        elif status == "completed":
-            yield at, "INFO", f"Job {self.job_id} completed successfully"
-        elif status == "stopping":
-            yield at, "INFO", "Stop request received"
-        elif status == "stopped":
-            yield at, "INFO", f"Job {self.job_id} stopped"
+        elif status in MESSAGES:
+            yield at, "INFO", MESSAGES[status].format(self.job_id)
         elif status in ("aborted", "failed"):
             reason = self.fields.get("error") or self._error(at)
             yield at, "ERROR", f"Job {self.job_id} {status}: {reason}\n    while fetching a page on worker 3"
@@ -269,25 +265,12 @@ class Job:
             yield (at, "INFO", "Status: 200") if page < good else (at, "WARN", "Status: 503")
 
 
-def milliseconds(at: float) -> str:
-    """Write a time as the lines of a log do: ``2022-01-10T07:46:08.145Z``."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def whole_seconds(at: float | None) -> str | None:
-    """Write a time as status and lists do: ``2022-01-10T11:10:55Z``."""
+def timestamp(at: float | None, digits: int = 0) -> str | None:
+    """Write a time with so many digits after the second: ``2022-01-10T11:32:18.2362494Z``."""
     if at is None:
         return None
-    return datetime.fromtimestamp(int(at), UTC).isoformat().replace("+00:00", "Z")
-
-
-def seven_digits(at: float | None) -> str | None:
-    """Write a time as start and stop do: ``2022-01-10T11:32:18.2362494Z``."""
-    if at is None:
-        return None
-    moment = datetime.fromtimestamp(at, UTC)
-    # A float ends at microseconds. The seventh digit is there because clients stumble over it.
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}{int(at * 1e7) % 10}Z"
+    fraction = f".{int(at % 1 * 10**digits):0{digits}d}" if digits else ""
+    return f"{datetime.fromtimestamp(int(at), UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
 def clock_time(seconds: float) -> str:
