@@ -33,7 +33,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from landing import CONTENTS, fsync, rest, serve, write_csv
-from waiters_server import write_certificate
+from waiters_server import write_bundle
 
 LOGIN = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 NO_OTHERS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
@@ -134,7 +134,7 @@ def started_store(certificate: Path | None, memory: int) -> tuple[BaseProcess, s
 
 
 def compare(aws: str, size: int, runs: int, folder: Path, *, plain: bool) -> None:
-    bundle = write_certificate(folder)
+    bundle = write_bundle(folder)
     source, downloaded = folder / "source.csv", folder / "downloaded.csv"
     rows = write_csv(source, size, *CONTENTS["no quotes"])
     from_server, server_end = multiprocessing.Pipe()

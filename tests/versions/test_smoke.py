@@ -9,10 +9,7 @@ In an environment made from one of the files in ``constraints/``, with this pack
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +17,7 @@ import pytest
 
 import airflow_provider_agenty
 from airflow_provider_agenty import sandbox
+from tests.airflow_commands import airflow_environment, run_python
 
 DAGS = Path(__file__).with_name("dags")
 AGENT, OTHER_AGENT, LONG_AGENT, AGENT_WITH_URLS = "45l0wewqzk", "w9qmlp5475", "l0ng45wewq", "lmqdjwd972"
@@ -120,27 +118,7 @@ print("connections:", json.dumps(Store.asked))
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """The environment of an Airflow of its own, with a migrated database."""
-    home = tmp_path_factory.mktemp("airflow")
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))},
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    }
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    run(environment, "-m", "airflow", "db", "migrate")
-    return environment
-
-
-def run(environment, *arguments):
-    # In another folder: what is installed is tried, not what lies in this one.
-    folder = environment["AIRFLOW_HOME"]
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return airflow_environment(tmp_path_factory.mktemp("airflow"), DAGS)
 
 
 def said(output, what):
@@ -149,19 +127,19 @@ def said(output, what):
 
 
 def test_every_module_is_imported_without_a_deprecated_name(environment):
-    assert int(said(run(environment, "-c", IMPORT_ALL), "imported")) > 30
+    assert int(said(run_python(environment, "-c", IMPORT_ALL), "imported")) > 30
 
 
 def test_nothing_but_the_form_needs_the_packages_of_the_form(environment):
-    assert int(said(run(environment, "-c", WITHOUT_FORM_PACKAGES), "imported")) > 30
+    assert int(said(run_python(environment, "-c", WITHOUT_FORM_PACKAGES), "imported")) > 30
 
 
 def test_the_connection_of_an_object_store_may_be_in_the_url(environment):
-    assert json.loads(said(run(environment, "-c", OBJECT_STORES), "connections")) == [None, "in_url", "given"]
+    assert json.loads(said(run_python(environment, "-c", OBJECT_STORES), "connections")) == [None, "in_url", "given"]
 
 
 def test_airflow_finds_the_provider_and_its_hook(environment):
-    assert json.loads(said(run(environment, "-c", FIND_PROVIDER), "found")) == [
+    assert json.loads(said(run_python(environment, "-c", FIND_PROVIDER), "found")) == [
         airflow_provider_agenty.__version__,
         "airflow_provider_agenty.hooks.agenty.AgentyHook",
         "Agenty",
@@ -172,7 +150,7 @@ def test_airflow_finds_the_provider_and_its_hook(environment):
 def test_jobs_are_started_waited_for_and_landed(environment, agenty_sandbox, tmp_path):
     agenty_sandbox.set_agent(LONG_AGENT, [{"name": "one"}])
     agenty_sandbox.script(["running", "running", "completed"], agent_id=LONG_AGENT)
-    dags_test = run(
+    dags_test = run_python(
         {
             **environment,
             "AGENTY_SMOKE_FOLDER": str(tmp_path),
