@@ -110,7 +110,7 @@ def main() -> None:
 
 
 class Track:
-    """Where contestants run: one server and one triggerer for each, with Airflow's home in the folder."""
+    """Runs contestants: one server and one triggerer for each, with Airflow's home in the folder."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self._options = options

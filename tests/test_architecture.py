@@ -14,7 +14,7 @@ SOURCES = {path.relative_to(ROOT).with_suffix("").as_posix(): path.read_text("ut
 MAX_MODULE_LINES = 450
 MAX_FUNCTION_LINES = 50
 
-# What a part may import beside itself: a part, or one module of it. "ground" is each part that is not named here.
+# The imports that a part may make: a part, or one module of it. "ground" is each part that is not named here.
 RULES = {
     "sandbox": {"exceptions"},
     "api": {"connection", "exceptions", "number_text"},

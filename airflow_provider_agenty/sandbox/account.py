@@ -15,8 +15,8 @@ FIRST_JOB_ID = 3_690_001
 # Agenty numbers the jobs of all its customers in one row, so those of one account are never next to each other.
 JOB_ID_STEP = 3
 
-# What is ordered for jobs to come: of which agent (None: any), whether for one job only, and the order. The first that
-# fits a job is taken.
+# Plans or scripts for coming jobs: for which agent (None: any), whether for one job only, and the plan itself. A job
+# takes the first that fits.
 Ordered = TypeVar("Ordered")
 Orders: TypeAlias = list[tuple[str | None, bool, Ordered]]
 

@@ -1,4 +1,4 @@
-"""What an agent has scraped: a CSV, as bytes for a download and as rows for ``/result``."""
+"""The CSV that an agent has scraped, as bytes for a download and as rows for ``/result``."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Fault:
     redirect: str | None = None
     cut: int | None = None
 
-    # How many requests were of its kind, how many of them went wrong or are held, how many are held at the moment.
+    # Counts of requests: of its kind, gone wrong or held, held at the moment.
     seen: int = field(default=0, init=False)
     hits: int = field(default=0, init=False)
     holding: int = field(default=0, init=False)

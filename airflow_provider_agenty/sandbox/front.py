@@ -1,4 +1,4 @@
-"""What every request passes first, on either port: it is recorded, and faults have their way."""
+"""The front door of both ports: it records each request and lets faults have their way."""
 
 from __future__ import annotations
 

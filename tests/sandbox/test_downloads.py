@@ -8,20 +8,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import requests
 
 import airflow_provider_agenty.sandbox
 from airflow_provider_agenty.sandbox import Sandbox
 from airflow_provider_agenty.sandbox.agent import load_agents
 from tests.repeated_csv import RepeatedCsv
+from tests.sandbox.conftest import fetch
 
 SAMPLES = Path(airflow_provider_agenty.sandbox.__file__).with_name("agents")
 BOOKS = "45l0wewqzk"
 RETAILERS = "w9qmlp5475"
-
-
-def fetch(link, **headers):
-    return requests.get(link, headers={"Accept-Encoding": "identity", **headers}, timeout=10)
 
 
 def raw(link, method="GET", **headers):

@@ -10,13 +10,10 @@ import pytest
 import requests
 import urllib3
 
+from tests.sandbox.conftest import fetch
 from tests.sandbox_faults import Reset, SlowBody
 
 BOOKS = "45l0wewqzk"
-
-
-def fetch(link, **headers):
-    return requests.get(link, headers={"Accept-Encoding": "identity", **headers}, timeout=10)
 
 
 def wait_for_start(sandbox):
