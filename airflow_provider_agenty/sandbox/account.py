@@ -131,8 +131,7 @@ class Account:
     def stop(self, job: Job) -> None:
         """Ask a job to stop."""
         with self.lock:
-            now = self.now()
-            job.stop(now)
+            job.stop(self.now())
             if job in self._waiting:
                 self._waiting.remove(job)
 

@@ -98,9 +98,8 @@ class JobsApi:
         agent_id = query.get("agent_id")
         if agent_id is not None and not AGENT_ID.fullmatch(agent_id):
             raise HTTPException(400, "agent_id must be an agent's id")
-        cap = min(MAX_JOBS, self._page_cap)
-        limit = min(cap, _number(query, "limit", cap, least=1, most=MAX_JOBS))
-        offset = _number(query, "offset", 0)
+        limit, offset = _paging(query, MAX_JOBS, MAX_JOBS)
+        limit = min(limit, self._page_cap)
         jobs = self._sorted(self._account.jobs(agent_id), query)
         page = jobs[offset : offset + limit]
         now = self._account.show(page)
@@ -126,19 +125,17 @@ class JobsApi:
     async def _result(self, request: Request) -> Response:
         query = request.query_params
         job = self._find_job(request)
-        limit = min(self._page_cap, _number(query, "limit", 1000, least=1, most=MAX_ROWS))
-        offset = _number(query, "offset", 0)
-        collection, modified = _collection(query), _modified(query)
+        limit, offset = _paging(query, 1000, MAX_ROWS)
+        limit = min(limit, self._page_cap)
+        collection, modified = _collection(query)
         content = self._account.result(job, collection, modified=modified)
         if content is None:
             raise HTTPException(404, f"Job {job.job_id} has no collection {collection}")
         return _page(content.row_count, limit, offset, content.rows(offset, offset + limit))
 
     async def _logs(self, request: Request) -> Response:
-        query = request.query_params
         job = self._find_job(request)
-        limit = _number(query, "limit", MAX_ROWS, least=1, most=MAX_ROWS)
-        offset = _number(query, "offset", 0)
+        limit, offset = _paging(request.query_params, MAX_ROWS, MAX_ROWS)
         lines = job.log(self._account.now())[offset : offset + limit]
         return PlainTextResponse(text_bytes(lines))
 
@@ -148,7 +145,7 @@ class JobsApi:
         kind = query.get("type", "result")
         if kind not in ("result", "logs"):
             raise HTTPException(400, "type must be result or logs")
-        collection, modified = _collection(query), _modified(query)
+        collection, modified = _collection(query)
         if kind == "result" and job.agent.content(collection, modified=modified) is None:
             raise HTTPException(404, f"Job {job.job_id} has no collection {collection}")
         filename = query.get("filename") or "export"
@@ -158,8 +155,7 @@ class JobsApi:
         return _json({"downloadlink": link})
 
     async def _list_agents(self, request: Request) -> Response:
-        limit = _number(request.query_params, "limit", MAX_JOBS, least=1, most=MAX_JOBS)
-        offset = _number(request.query_params, "offset", 0)
+        limit, offset = _paging(request.query_params, MAX_JOBS, MAX_JOBS)
         agents = [_agent_object(agent) for agent in self._account.agents.values()]
         return _page(len(agents), limit, offset, agents[offset : offset + limit])
 
@@ -252,12 +248,12 @@ def _number(query: QueryParams, name: str, default: int, *, least: int = 0, most
     return int(text)
 
 
-def _collection(query: QueryParams) -> int:
-    return _number(query, "collection", 1, least=1, most=MAX_COLLECTIONS)
+def _paging(query: QueryParams, default: int, most: int) -> tuple[int, int]:
+    return _number(query, "limit", default, least=1, most=most), _number(query, "offset", 0)
 
 
-def _modified(query: QueryParams) -> bool:
-    text = query.get("modified", "1").lower()
-    if text not in ("0", "1", "true", "false"):
+def _collection(query: QueryParams) -> tuple[int, bool]:
+    modified = query.get("modified", "1").lower()
+    if modified not in ("0", "1", "true", "false"):
         raise HTTPException(400, "modified must be 0 or 1")
-    return text in ("1", "true")
+    return _number(query, "collection", 1, least=1, most=MAX_COLLECTIONS), modified in ("1", "true")
