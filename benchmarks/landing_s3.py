@@ -3,16 +3,21 @@ Landing a large file in S3 (moto's server), beside a download by curl and an upl
 
     python benchmarks/landing_s3.py --aws AWS [--megabytes 1000] [--runs 5] [--folder FOLDER] [--plain]
 
-AWS is the AWS command line, which wants a botocore of its own: install it in an environment of its own (``python -m
-venv aws && aws/bin/pip install awscli``, then ``--aws aws/bin/aws``). All take turns, with the same file over
-loopback and the same server, which speaks TLS, as S3 does, unless ``--plain`` is given. Turns are alike: who is first
-changes, each begins two seconds after what the one before has left was removed or brought to the disk, and right
-after a file of the same size was written and removed, and the server has taken the memory that it needs, eight times
-the file's size, before the first turn, and keeps it. (A virtual machine may give free memory back to its host at
-once; to get it again takes longer than the whole upload, and hit one of the two more than the other.) A turn of each
-comes first that does not count. The start of Python and its imports is left out, for the AWS command line by taking
-off what ``aws --version`` takes. Ours downloads, verifies and uploads. Its ratios are to curl and AWS together, with
-the downloaded file brought to the disk (fsync) and without that.
+AWS is the AWS command line. It needs a botocore of its own, so install it in an environment of its own: ``python -m
+venv aws && aws/bin/pip install awscli``, then ``--aws aws/bin/aws``.
+
+All take turns with the same file over loopback and the same server. The server speaks TLS, as S3 does, unless
+``--plain`` is given.
+
+- The order changes from turn to turn. A first turn of each does not count.
+- Each turn begins two seconds after the last one's files were removed or brought to the disk, and right after a file
+  of the same size was written and removed.
+- The server takes its memory, eight times the file's size, before the first turn and keeps it. A virtual machine may
+  give free memory back to its host; getting it again takes longer than the whole upload.
+- The start of Python and its imports is left out. For the AWS command line the time of ``aws --version`` is taken off.
+
+Ours downloads, verifies and uploads. Its ratios are to curl and AWS together, with and without bringing the downloaded
+file to the disk (fsync).
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from landing import CONTENTS, fsync, rest, serve, write_csv
-from waiters_server import write_certificate
+from waiters_server import write_bundle
 
 LOGIN = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 NO_OTHERS = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
@@ -134,7 +139,7 @@ def started_store(certificate: Path | None, memory: int) -> tuple[BaseProcess, s
 
 
 def compare(aws: str, size: int, runs: int, folder: Path, *, plain: bool) -> None:
-    bundle = write_certificate(folder)
+    bundle = write_bundle(folder)
     source, downloaded = folder / "source.csv", folder / "downloaded.csv"
     rows = write_csv(source, size, *CONTENTS["no quotes"])
     from_server, server_end = multiprocessing.Pipe()

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from other_process import Remote, in_another_process
-from waiters_server import Servers, write_certificate
+from waiters_server import Servers, write_bundle
 
 HERE = Path(__file__).parent
 DAY = 86_400.0
@@ -110,12 +110,12 @@ def main() -> None:
 
 
 class Track:
-    """Where contestants run: one server and one triggerer for each, with Airflow's home in the folder."""
+    """Runs contestants: one server and one triggerer for each, with Airflow's home in the folder."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self._options = options
         self._folder = folder
-        self._bundle = write_certificate(folder)
+        self._bundle = write_bundle(folder)
 
     @contextlib.contextmanager
     def server_and_triggerer(self) -> Iterator[tuple[Remote, Triggerer]]:

@@ -6,14 +6,14 @@ All three tell of jobs that end at the same times.
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import socket
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+from tests.certificate import write_certificate
 
 AGENT = "benchmark"
 DBT_RUNNING, DBT_SUCCESS = 3, 10
@@ -121,34 +121,11 @@ class Peers:
         await send({"type": "http.response.body", "body": body})
 
 
-def write_certificate(folder: Path) -> Path:
+def write_bundle(folder: Path) -> Path:
     """Write a certificate for loopback, and a bundle of the usual CAs and this one; return the bundle."""
     import certifi
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "benchmark")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "certificate.pem").write_bytes(pem)
-    (folder / "key.pem").write_bytes(private)
+    certificate = Path(write_certificate(folder).certfile)
     bundle = folder / "bundle.pem"
-    bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + pem)
+    bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + certificate.read_bytes())
     return bundle

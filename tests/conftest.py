@@ -1,4 +1,4 @@
-"""What all tests share: an Airflow that is nobody's own, the sandbox, and a task's context."""
+"""Fixtures that all tests share: an Airflow that is nobody's own, the sandbox, and a task's context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which features the installed Airflow has: tests of one that is missing are skipped."""
+"""The features that the installed Airflow may lack. Tests of a missing one are skipped."""
 
 from __future__ import annotations
 

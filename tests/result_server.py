@@ -6,9 +6,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.loopback import serving
 
 JOB_ID = 7
 
@@ -20,11 +22,6 @@ def page_of(total: int, rows: list[Any] | str) -> bytes:
     """Return a page with these rows, or with the text of them."""
     text = rows if isinstance(rows, str) else json.dumps(rows)
     return f'{{"total": {total}, "result": {text}}}'.encode("utf-8", "surrogatepass")
-
-
-class _QuietServer(ThreadingHTTPServer):
-    def handle_error(self, *_: Any) -> None:
-        """Say nothing of a client that has gone."""
 
 
 class ResultServer:
@@ -39,32 +36,18 @@ class ResultServer:
     def __init__(self, pages: Pages) -> None:
         self.limits: list[int] = []
         self.requests = 0
+        self.connection = ""
         self._pages = pages
         self._lock = threading.Lock()
-        self._server = _QuietServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self.connection = json.dumps(
-            {
-                "conn_type": "agenty",
-                "host": f"http://127.0.0.1:{self._server.server_port}",
-                "password": "key",
-                "extra": {"max_attempts": 1},
-            }
-        )
 
     @classmethod
     @contextmanager
     def serving(cls, pages: Pages) -> Iterator[ResultServer]:
         server = cls(pages)
-        thread = threading.Thread(target=server._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
+        with serving(server._handler()) as url:
+            extra = {"max_attempts": 1}
+            server.connection = json.dumps({"conn_type": "agenty", "host": url, "password": "key", "extra": extra})
             yield server
-        finally:
-            server._server.shutdown()
-            server._server.server_close()
-            thread.join()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
@@ -84,9 +67,6 @@ class ResultServer:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
 
         return Handler
 

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_agenty.sandbox import Fault, wire
-from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from airflow_provider_agenty.sandbox import Fault
+from airflow_provider_agenty.sandbox.server import disconnected, transport_of
 
 _SLOW_TICK = 0.05
 
@@ -25,7 +28,7 @@ class SlowBody(Fault):
     def does_something(self) -> bool:
         return True
 
-    def around(self, app: App) -> App:
+    def around(self, app: ASGIApp) -> ASGIApp:
         async def slow(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_slowly(message: Message) -> None:
                 body = message.pop("body", b"")
@@ -45,7 +48,7 @@ class SlowBody(Fault):
 class Reset(Fault):
     """A connection that ends with a reset (RST), ``drop`` says when."""
 
-    def around(self, app: App) -> App:
+    def around(self, app: ASGIApp) -> ASGIApp:
         async def reset(scope: Scope, receive: Receive, _send: Send) -> None:
             async def nowhere(_message: Message) -> None:
                 pass
@@ -53,11 +56,11 @@ class Reset(Fault):
             if self.drop == "after":
                 await app(scope, receive, nowhere)
             self.hits += 1
-            transport = wire.transport_of(scope)
+            transport = transport_of(scope)
             linger = struct.pack("ii", 1, 0)
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             transport.abort()
-            await wire.disconnected(receive)
+            await disconnected(receive)
 
         return reset
 
@@ -71,7 +74,7 @@ class Reworded(Fault):
     def does_something(self) -> bool:
         return True
 
-    def around(self, app: App) -> App:
+    def around(self, app: ASGIApp) -> ASGIApp:
         async def reworded(scope: Scope, receive: Receive, send: Send) -> None:
             messages: list[Message] = []
 
@@ -80,7 +83,6 @@ class Reworded(Fault):
 
             await app(scope, receive, keep)
             body = json.dumps(self.change(json.loads(b"".join(message.get("body", b"") for message in messages))))
-            await wire.send_start(send, messages[0]["status"], {"content-type": "application/json"})
-            await send({"type": "http.response.body", "body": body.encode()})
+            await Response(body, messages[0]["status"], media_type="application/json")(scope, receive, send)
 
         return super().around(reworded)

@@ -6,46 +6,27 @@ import contextlib
 import socket
 import threading
 
+from tests.loopback import LoopbackServer, read_head
 
-class Tunnel:
-    """
-    Answers ``CONNECT`` and passes bytes on.
 
-    :param port: where all tunnels end.
-    """
+class Tunnel(LoopbackServer):
+    """Answers ``CONNECT`` and passes bytes on, to and from a port of this machine."""
 
     def __init__(self, port: int) -> None:
         self.asked: list[str] = []
         self._to = port
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__()
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._socket.accept()
-            except OSError:
+    def answer(self, connection: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", self._to)) as server:
+            if not (head := read_head(connection)):
                 return
-            threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
-
-    def _tunnel(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self._to)) as server:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                if not (data := client.recv(65536)):
-                    return
-                head += data
-            self.asked.append(head.split(b"\r\n")[0].decode())
-            client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-            back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
+            self.asked.append(head.split("\r\n")[0])
+            connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=_pass_on, args=(server, connection), daemon=True)
             back.start()
-            _pass_on(client, server)
+            _pass_on(connection, server)
             back.join()
 
 

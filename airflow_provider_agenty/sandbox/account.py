@@ -3,63 +3,54 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from airflow_provider_agenty.sandbox.agent import Agent, Input, Plan, rows_for_urls
+from airflow_provider_agenty.sandbox.content import Content
 from airflow_provider_agenty.sandbox.job import Job
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from airflow_provider_agenty.sandbox.content import Content
-
-ACCOUNT_ID = 59703
 FIRST_JOB_ID = 3_690_001
 # Agenty numbers the jobs of all its customers in one row, so those of one account are never next to each other.
 JOB_ID_STEP = 3
 
+# Plans or scripts for coming jobs: for which agent (None: any), whether for one job only, and the plan itself. A job
+# takes the first that fits.
+Ordered = TypeVar("Ordered")
+Orders: TypeAlias = list[tuple[str | None, bool, Ordered]]
+
 
 class Account:
-    """
-    Agents and jobs of one account. Safe to use from any thread.
-
-    :param agents: the agents, by id.
-    :param seconds: how long a job takes from start to end where it need not wait for a slot.
-    :param parallel_jobs: how many jobs run at once; the others are queued. ``None``: no limit.
-    :param manual: whether new jobs stay ``submitted`` until told otherwise.
-    :param clock: gives the time in seconds since the epoch.
-    """
+    """Agents and jobs of one account. Its methods are safe to use from any thread; its parameters are the sandbox's."""
 
     def __init__(
         self,
         agents: dict[str, Agent],
+        seconds: float,
+        parallel_jobs: int | None,
+        clock: Callable[[], float],
         *,
-        seconds: float = 5.0,
-        parallel_jobs: int | None = None,
-        manual: bool = False,
-        clock: Callable[[], float] = time.time,
+        manual: bool,
     ) -> None:
         self.agents = agents
-        self.seconds = seconds
-        self.parallel_jobs = parallel_jobs
-        self.manual = manual
         self.lock = threading.RLock()
         self.started_by_clients: list[int] = []
         self.stop_requests: list[int] = []
+        self.plans: Orders[Plan] = []
+        self.scripts: Orders[list[dict[str, Any]]] = []
+        self._seconds = seconds
+        self._parallel_jobs = parallel_jobs
+        self._manual = manual
         self._clock = clock
         self._jobs: dict[int, Job] = {}
         self._newer: list[Job] = []
         self._older: list[Job] = []
         self._waiting: deque[Job] = deque()
         self._in_slots: list[Job] = []
-        self._plans: list[tuple[str | None, int | None, Plan]] = []
-        self._scripts: deque[tuple[str | None, list[dict[str, Any]]]] = deque()
 
     def now(self) -> float:
-        """Return the time, after all slots have been given that were free until then."""
+        """Return the time, after giving all slots that were free until then."""
         with self.lock:
             now = self._clock()
             while self._waiting:
@@ -69,35 +60,35 @@ class Account:
                     break
                 job.take_slot(at)
                 self._waiting.popleft()
-                if self.parallel_jobs is not None:
+                if self._parallel_jobs is not None:
                     self._in_slots.append(job)
             return now
 
     def _slot_free_at(self, ready_at: float) -> float:
-        if self.parallel_jobs is None:
+        if self._parallel_jobs is None:
             return ready_at
         self._in_slots = [job for job in self._in_slots if job.ends_at > ready_at]
-        if len(self._in_slots) < self.parallel_jobs:
+        if len(self._in_slots) < self._parallel_jobs:
             return ready_at
-        return sorted(job.ends_at for job in self._in_slots)[-self.parallel_jobs]
+        return sorted(job.ends_at for job in self._in_slots)[-self._parallel_jobs]
 
     def start(self, agent_id: str, *, is_scheduled: bool = False) -> Job:
         """Start a job of an agent, which the account must have."""
         with self.lock:
             now = self.now()
             agent = self.agents[agent_id]
-            plan = self._take_plan(agent)
-            script = self._take_script(agent_id)
+            plan = _take(self.plans, agent_id) or agent.plan
+            script = _take(self.scripts, agent_id) or []
             job = Job(
                 job_id=FIRST_JOB_ID + JOB_ID_STEP * len(self._newer),
                 agent=agent,
                 plan=plan,
                 created_at=now,
-                seconds=self.seconds if plan.seconds is None else plan.seconds,
+                seconds=self._seconds if plan.seconds is None else plan.seconds,
                 urls=self._urls(agent.input),
                 is_scheduled=is_scheduled,
-                manual=self.manual or bool(script),
-                script=deque(script),
+                manual=self._manual or bool(script),
+                script=script,
             )
             if not job.manual:
                 self._waiting.append(job)
@@ -140,8 +131,7 @@ class Account:
     def stop(self, job: Job) -> None:
         """Ask a job to stop."""
         with self.lock:
-            now = self.now()
-            job.stop(now)
+            job.stop(self.now())
             if job in self._waiting:
                 self._waiting.remove(job)
 
@@ -149,62 +139,19 @@ class Account:
         """Hold a job in a state from now on; its slot, if it has one, becomes free."""
         with self.lock:
             now = self.now()
-            if job in self._waiting:
-                self._waiting.remove(job)
-            if job in self._in_slots:
-                self._in_slots.remove(job)
+            for place in (self._waiting, self._in_slots):
+                if job in place:
+                    place.remove(job)
             job.script.clear()
             job.put(status, now, fields)
 
-    def shown(self, jobs: Iterable[Job]) -> float:
-        """Return the time at which jobs are shown to a client; scripted ones take their next step."""
+    def show(self, jobs: Iterable[Job]) -> float:
+        """Let scripted jobs take their next step, as a client is about to see them; return the time."""
         with self.lock:
             now = self.now()
             for job in jobs:
                 job.follow_script(now)
             return now
-
-    def add_log(self, job: Job, message: str, level: str) -> None:
-        """Add a line to a job's log."""
-        with self.lock:
-            job.extra_log.append((self.now(), level, message))
-
-    def plan(self, agent_id: str | None, times: int | None, plan: Plan) -> None:
-        """Say how coming jobs of an agent (``None``: of any) go: the next ``times``, or all. The newest plan wins."""
-        with self.lock:
-            self._plans.insert(0, (agent_id, times, plan))
-
-    def _take_plan(self, agent: Agent) -> Plan:
-        for index, (agent_id, times, plan) in enumerate(self._plans):
-            if agent_id in (None, agent.agent_id):
-                if times == 1:
-                    del self._plans[index]
-                elif times is not None:
-                    self._plans[index] = (agent_id, times - 1, plan)
-                return plan
-        return agent.plan
-
-    def script(self, agent_id: str | None, steps: list[dict[str, Any]]) -> None:
-        """Give the next job of an agent (``None``: of any) a script."""
-        with self.lock:
-            self._scripts.append((agent_id, steps))
-
-    def _take_script(self, agent_id: str) -> list[dict[str, Any]]:
-        for index, (wanted, steps) in enumerate(self._scripts):
-            if wanted in (None, agent_id):
-                del self._scripts[index]
-                return steps
-        return []
-
-    def set_agent(self, agent: Agent) -> None:
-        """Add an agent, or put it in place of the one with that id; jobs that exist keep what they have."""
-        with self.lock:
-            self.agents[agent.agent_id] = agent
-
-    def set_input(self, agent_id: str, new: Input) -> None:
-        """Set what an agent scrapes from its next job on."""
-        with self.lock:
-            self.agents[agent_id] = replace(self.agents[agent_id], input=new)
 
     def _urls(self, given: Input) -> tuple[str, ...]:
         if given.type in ("manual", "url"):
@@ -219,7 +166,7 @@ class Account:
         """Return what there is of a job's result, or ``None`` where it has no such collection."""
         with self.lock:
             now = self.now()
-            # Post-processing has not ended before the job has: until then there is only the default result.
+            # Post-processing ends with the job. Until then there is only the default result.
             modified = modified and job.status(now) != "completing"
             content = job.agent.content(collection, modified=modified)
             if content is None:
@@ -227,3 +174,12 @@ class Account:
             if job.urls:
                 content = rows_for_urls(content, job.urls)
             return content.part(job.progress(now))
+
+
+def _take(orders: Orders[Ordered], agent_id: str) -> Ordered | None:
+    for index, (wanted, once, ordered) in enumerate(orders):
+        if wanted in (None, agent_id):
+            if once:
+                del orders[index]
+            return ordered
+    return None

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_provider_agenty.sandbox.content import Content, CsvFile, content_from
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from airflow_provider_agenty.sandbox.content import Content, content_from
 
 SAMPLE_AGENTS = Path(__file__).with_name("agents")
 AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-MOST_COLLECTIONS = 10
+MAX_COLLECTIONS = 10
 _CSV_NAME = re.compile(r"(?P<agent>[A-Za-z0-9_-]{1,64})(?:\.(?P<collection>[1-9]|10))?(?P<default>\.default)?\.csv")
 
 
@@ -45,6 +42,8 @@ class Plan:
             raise ValueError(f"A job ends as completed, aborted or failed, not as {self.outcome!r}.")
         if self.pages < 0 or not 0 <= self.failed_pages <= self.pages:
             raise ValueError("pages must not be negative, and failed_pages must be between 0 and pages.")
+        if not isinstance(self.error, str | None):
+            raise TypeError(f"error must be text, not {type(self.error).__name__}.")
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,8 @@ class Agent:
         if not AGENT_ID.fullmatch(self.agent_id):
             raise ValueError(f"{self.agent_id!r} is not an agent id: letters, digits, '-' and '_' only.")
         for collection in (*self.collections, *self.default_collections):
-            if not 1 <= collection <= MOST_COLLECTIONS:
+            if not 1 <= collection <= MAX_COLLECTIONS:
                 raise ValueError(f"Agent {self.agent_id} has a collection {collection}; they count from 1 to 10.")
-
-    def with_content(self, collection: int, content: Content) -> Agent:
-        """Return the agent with another CSV in one of its collections."""
-        return replace(self, collections={**self.collections, collection: content})
 
     def content(self, collection: int, *, modified: bool) -> Content | None:
         """Return the CSV of a collection, before post-processing if ``modified`` is false and it differs."""
@@ -99,19 +94,9 @@ class Agent:
 
 
 def load_agents(source: object = None) -> dict[str, Agent]:
-    """
-    Make the agents of an account.
-
-    :param source: a folder (see :func:`read_folder`); or a mapping from agent id to an :class:`Agent`, to
-        one collection (:func:`content_from`), or to a mapping from collection number to collection;
-        ``None``: the sample agents of this package.
-    :raises ValueError: the folder is missing or holds no agent, or an id or a collection number is wrong.
-    :raises TypeError: it is none of these.
-    """
-    if source is None:
-        return read_folder(SAMPLE_AGENTS)
-    if isinstance(source, str | Path):
-        return read_folder(Path(source))
+    """Make the agents of an account from what :class:`Sandbox` takes."""
+    if source is None or isinstance(source, str | Path):
+        return read_folder(Path(source or SAMPLE_AGENTS))
     if isinstance(source, Mapping):
         return {agent_id: _agent_from(agent_id, value) for agent_id, value in source.items()}
     raise TypeError(f"agents must be a folder or a mapping from agent id to CSV, not {type(source).__name__}.")
@@ -141,7 +126,7 @@ def read_folder(folder: Path) -> dict[str, Agent]:
     for path in sorted(folder.iterdir()):
         if match := _CSV_NAME.fullmatch(path.name):
             kind = defaults if match["default"] else collections
-            kind.setdefault(match["agent"], {})[int(match["collection"] or 1)] = CsvFile(path)
+            kind.setdefault(match["agent"], {})[int(match["collection"] or 1)] = Content(path)
     if not collections:
         raise ValueError(f"{folder} holds no agent: put CSV files named after agents in it, as in 45l0wewqzk.csv.")
     return {
@@ -166,8 +151,6 @@ def _described(path: Path) -> dict[str, Any]:
 def rows_for_urls(content: Content, urls: Sequence[str]) -> Content:
     """Return what a job makes of a list of URLs: a row for each, the agent's fields filled from its sample."""
     sample = content.rows(0, len(urls)) or [{}]
-    return Content.from_rows({"url": url, **_without_url(sample[n % len(sample)])} for n, url in enumerate(urls))
-
-
-def _without_url(row: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in row.items() if key != "url"}
+    # The URL comes first, whether or not the sample has such a column.
+    rows = [{"url": url} | sample[number % len(sample)] | {"url": url} for number, url in enumerate(urls)]
+    return Content.from_rows(rows)

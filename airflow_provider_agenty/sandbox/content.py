@@ -1,4 +1,4 @@
-"""What an agent has scraped: a CSV, as bytes for a download and as rows for ``/result``."""
+"""The CSV that an agent has scraped, as bytes for a download and as rows for ``/result``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
+from pathlib import Path
 
 CHUNK_BYTES = 512 * 1024
-# A quoted field with what stands behind its closing quote, or a plain one, and what ends it.
+# A quoted field with what follows its closing quote, or a plain one, and what ends it.
 _FIELD = re.compile(r'(?:"([^"]*(?:""[^"]*)*)(?:"([^,\r\n]*)|\Z)|([^,\r\n]*))(,|\r\n|\r|\n|\Z)')
 
 
@@ -22,11 +19,12 @@ class Content:
     """
     The CSV of one collection, served byte for byte.
 
-    :param data: the file, in UTF-8 as far as ``/result`` is concerned.
+    :param source: its bytes, in UTF-8 as far as ``/result`` is concerned; or a file, which is read anew for each
+        request, so that it can be edited while the sandbox runs.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, source: bytes | Path) -> None:
+        self._source = source
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, str]]) -> Content:
@@ -44,7 +42,7 @@ class Content:
     @property
     def data(self) -> bytes:
         """The file."""
-        return self._data
+        return self._source if isinstance(self._source, bytes) else self._source.read_bytes()
 
     @property
     def size(self) -> int:
@@ -76,17 +74,6 @@ class Content:
         return self if fraction >= 1 else Content.from_rows(self.rows(0, int(self.row_count * fraction)))
 
 
-class CsvFile(Content):
-    """A CSV file that is read anew for each request, so that it can be edited while the sandbox runs."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def data(self) -> bytes:  # noqa: D102 - as in Content
-        return self._path.read_bytes()
-
-
 # A result is read page by page, by several clients at once.
 @lru_cache(maxsize=8)
 def _rows_of(data: bytes) -> list[dict[str, str]]:
@@ -103,7 +90,7 @@ def parse_csv(text: str) -> Iterator[dict[str, str]]:
 
 
 def _records(text: str) -> Iterator[list[str]]:
-    """Yield what ``csv.reader`` does, which refuses long fields: its limit is one for the whole process, not ours."""
+    """Yield what ``csv.reader`` does, without its limit on a field's length, which holds for the whole process."""
     record: list[str] = []
     for match in _FIELD.finditer(text):
         quoted, behind, plain, end = match.groups()
@@ -113,8 +100,13 @@ def _records(text: str) -> Iterator[list[str]]:
             record = []
 
 
+def text_bytes(lines: Iterable[str]) -> bytes:
+    """Return lines in UTF-8."""
+    return _encoded("".join(f"{line}\n" for line in lines))
+
+
 def _encoded(text: str) -> bytes:
-    # Half of an emoji gets the bytes that it would have, so that a test can give one.
+    # A test can give half of an emoji: it gets the bytes that it would have, which no reader takes for text.
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -126,12 +118,7 @@ def _decoded(data: bytes) -> str:
 
 
 def content_from(source: object) -> Content:
-    """
-    Make a content of what a caller gave.
-
-    :param source: a :class:`Content`, the bytes or the text of a CSV, or rows (a list of mappings).
-    :raises TypeError: it is none of these.
-    """
+    """Return the content of a :class:`Content`, of the bytes or the text of a CSV, or of a list of rows."""
     if isinstance(source, Content):
         return source
     if isinstance(source, bytes | bytearray | memoryview):
@@ -140,5 +127,4 @@ def content_from(source: object) -> Content:
         return Content(_encoded(source))
     if isinstance(source, list | tuple):
         return Content.from_rows(source)
-    kind = type(source).__name__
-    raise TypeError(f"A collection must be given as bytes, text, rows or a Content, not as {kind}.")
+    raise TypeError(f"A collection must be bytes, text, rows or a Content, not {type(source).__name__}.")

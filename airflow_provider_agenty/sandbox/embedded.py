@@ -5,26 +5,20 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from airflow_provider_agenty.sandbox import answers
 from airflow_provider_agenty.sandbox.account import Account
 from airflow_provider_agenty.sandbox.agent import Agent, Plan, load_agents
-from airflow_provider_agenty.sandbox.api import JobsApi
+from airflow_provider_agenty.sandbox.api import JobsApi, to_json
 from airflow_provider_agenty.sandbox.content import content_from
-from airflow_provider_agenty.sandbox.downloads import Downloads, Links
+from airflow_provider_agenty.sandbox.downloads import Downloads
 from airflow_provider_agenty.sandbox.faults import Fault, path_pattern, wait_until
-from airflow_provider_agenty.sandbox.front import API_PREFIX, FrontDoor
+from airflow_provider_agenty.sandbox.front import API_PREFIX, FrontDoor, RecordedRequest
+from airflow_provider_agenty.sandbox.job import Job
 from airflow_provider_agenty.sandbox.server import LOOPBACK, ServerThread, configure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
-
-    from airflow_provider_agenty.sandbox.front import RecordedRequest
-    from airflow_provider_agenty.sandbox.job import Job
 
 FaultKind = TypeVar("FaultKind", bound=Fault)
 
@@ -85,18 +79,13 @@ class Sandbox:
                 raise ValueError(f"There is no file {file}.")
         self.key = key or secrets.token_hex(16)
         self._certfile = certfile
-        self._account = Account(
-            load_agents(agents), seconds=seconds, parallel_jobs=parallel_jobs, manual=manual, clock=clock
-        )
-        self._links = Links(self._account)
+        self._account = Account(load_agents(agents), seconds, parallel_jobs, clock, manual=manual)
+        self._downloads = Downloads(self._account)
         self.downloads(link_seconds=link_seconds)
         self._front = FrontDoor(self.key, self._account)
-        api = JobsApi(self._account, self._links, self.key, page_cap, stop_status).application()
-        downloads = Downloads(self._account, self._links)
-        self._ports = (
-            (configure(self._front.before("api", api), certfile, keyfile), port),
-            (configure(self._front.before("downloads", downloads)), download_port),
-        )
+        api = self._front.before("api", JobsApi(self._account, self._downloads, page_cap, stop_status))
+        downloads = self._front.before("downloads", self._downloads)
+        self._ports = (configure(api, certfile, keyfile), port), (configure(downloads), download_port)
         self._server: ServerThread | None = None
 
     def start(self) -> Self:
@@ -111,7 +100,7 @@ class Sandbox:
         self._server = ServerThread(*self._ports)
         scheme = "http" if self._certfile is None else "https"
         self.url = f"{scheme}://{LOOPBACK}:{self._server.numbers[0]}{API_PREFIX}"
-        self.download_url = self._links.base_url = f"http://{LOOPBACK}:{self._server.numbers[1]}"
+        self.download_url = self._downloads.base_url = f"http://{LOOPBACK}:{self._server.numbers[1]}"
         self._server.start()
         return self
 
@@ -123,9 +112,7 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # The connection
@@ -173,7 +160,7 @@ class Sandbox:
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs as ``GET /jobs/{id}`` would show them now, oldest first."""
         now = self._account.now()
-        return [answers.job_status(job, now) for job in reversed(self._account.jobs())]
+        return [job.shown(now) for job in reversed(self._account.jobs())]
 
     def job(self, job_id: int) -> dict[str, Any]:
         """
@@ -181,7 +168,7 @@ class Sandbox:
 
         :raises LookupError: there is no such job.
         """
-        return answers.job_status(self._job(job_id), self._account.now())
+        return self._job(job_id).shown(self._account.now())
 
     def log(self, job_id: int) -> list[str]:
         """Return the lines of a job's log so far."""
@@ -253,7 +240,8 @@ class Sandbox:
         :param fields: fields of the job object that are to have these values from now on, as in
             ``pages_processed=3`` or ``error="…"``.
         """
-        answers.to_json(fields)  # What JSON can't say is refused here: each list of jobs would fail with it.
+        # Each list of jobs would fail with a value that JSON cannot say.
+        to_json(fields)
         self._account.put(self._job(job_id), status, fields)
 
     def script(self, statuses: Sequence[str | Mapping[str, Any]], *, agent_id: str | None = None) -> None:
@@ -266,35 +254,21 @@ class Sandbox:
         steps = [{"status": each} if isinstance(each, str) else dict(each) for each in statuses]
         if not steps or not all(isinstance(step.get("status"), str) for step in steps):
             raise ValueError("A script is a list of states, or of objects with a status, and not empty.")
-        answers.to_json(steps)
-        self._account.script(agent_id, steps)
+        to_json(steps)
+        with self._account.lock:
+            self._account.scripts.append((agent_id, True, steps))
 
-    def plan(
-        self,
-        *,
-        agent_id: str | None = None,
-        times: int | None = None,
-        outcome: str = "completed",
-        pages: int = 12,
-        failed_pages: int = 0,
-        error: str | None = None,
-        seconds: float | None = None,
-        log: Sequence[tuple[str, str]] = (),
-    ) -> None:
+    def plan(self, *, agent_id: str | None = None, times: int | None = None, **how: Any) -> None:
         """
-        Say how coming jobs go; the newest plan that fits a job is the one it follows.
+        Say how coming jobs go. A job follows the newest plan that fits it.
 
         :param agent_id: the agent whose jobs they are; ``None``: any.
         :param times: for how many jobs; ``None``: all.
-        :param outcome: ``completed``, ``aborted`` or ``failed``.
-        :param pages: number of pages, unless the agent has URLs as its input.
-        :param failed_pages: how many of them fail.
-        :param error: the ``error`` of a job that does not complete.
-        :param seconds: time from start to end; ``None``: the sandbox's own.
-        :param log: further log lines, (level, message) each; a message may have several lines.
+        :param how: ``outcome``, ``pages``, ``failed_pages``, ``error``, ``seconds`` and ``log``: see :class:`Plan`.
         """
-        answers.to_json(error)
-        self._account.plan(agent_id, times, Plan(outcome, pages, failed_pages, error, seconds, tuple(log)))
+        plan = Plan(**how)
+        with self._account.lock:
+            self._account.plans[:0] = [(agent_id, times is not None, plan)] * (1 if times is None else times)
 
     def add_log(self, job_id: int, message: str, *, level: str = "INFO") -> None:
         """
@@ -304,7 +278,8 @@ class Sandbox:
         :param message: what it says; may have several lines.
         :param level: ``INFO``, ``WARN``, ``ERROR`` and so on.
         """
-        self._account.add_log(self._job(job_id), message, level)
+        with self._account.lock:
+            self._job(job_id).extra_log.append((self._account.now(), level, message))
 
     # Agents and files
 
@@ -317,21 +292,23 @@ class Sandbox:
         :param collection: the collection's number.
         """
         content = content_from(data)
-        agent = self._account.agents.get(agent_id) or Agent(agent_id, {})
-        self._account.set_agent(agent.with_content(collection, content))
+        with self._account.lock:
+            agent = self._account.agents.get(agent_id) or Agent(agent_id, {})
+            self._account.agents[agent_id] = replace(agent, collections={**agent.collections, collection: content})
 
     def downloads(self, **options: Any) -> None:
         """
         Change how the download port serves files.
 
-        :param options: ``ranges`` and ``etag``: whether there are any; ``gzip``: whether clients that accept it get
-            it; ``link_seconds``: how long a link can be used.
+        :param options: ``ranges``: whether ``Range`` is obeyed, default yes; ``etag``: whether files have an ``ETag``,
+            default yes; ``gzip``: whether clients that accept gzip get it, without a length and without ranges,
+            default no; ``link_seconds``: how long a link can be used, default 300.
         """
-        self._links.options = replace(self._links.options, **options)
+        self._downloads.options = replace(self._downloads.options, **options)
 
     def expire_links(self) -> None:
         """Let all links expire that have been given out so far."""
-        self._links.expire_all()
+        self._downloads.expire_links()
 
     # Faults
 

@@ -6,23 +6,20 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty.sandbox import wire
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from airflow_provider_agenty.sandbox.server import hang_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from airflow_provider_agenty.sandbox.front import RecordedRequest
-    from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
 
 _PLACEHOLDER = re.compile(r"\\\*\\\*|\\\*|\\\{[^/{}]*\\\}")
 _TICK = 0.01
-
-
-class _CutOff(Exception):  # noqa: N818 - not an error: the way out of an answer that has been cut
-    """The rest of an answer is not wanted any more."""
 
 
 @dataclass(eq=False)
@@ -68,7 +65,7 @@ class Fault:
     redirect: str | None = None
     cut: int | None = None
 
-    # How many requests were of its kind, how many of them went wrong or are held, how many are held at the moment.
+    # Counts of requests: of its kind, gone wrong or held, held at the moment.
     seen: int = field(default=0, init=False)
     hits: int = field(default=0, init=False)
     holding: int = field(default=0, init=False)
@@ -128,65 +125,56 @@ class Fault:
         """Switch it off; what it holds goes on."""
         self._removed = self._released = True
 
-    def around(self, app: App) -> App:
-        """Return an application as one request shall find it. A fault of another kind does something else here."""
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """Return an application as one request shall find it. A derived class does something else here."""
 
         async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
-            hit = self._counting_once()
-            try:
-                await self._pause(self.hold == "before", self.delay_before, hit)
-                await self._respond(app, scope, receive, self._spoiled(send, hit), hit)
-            except _CutOff:
-                wire.close(wire.transport_of(scope))
-                await wire.disconnected(receive)
+            await self._pause("before", self.delay_before)
+            if self.drop == "after" or self.acted:
+                await app(scope, receive, _nowhere)
+            if self.drop is None:
+                answering = self._response() if self.answers else app
+                await answering(scope, receive, self._spoiled(scope, receive, send))
+                return
+            if self.drop == "after":
+                await self._pause("after", self.delay_after)
+            self._count()
+            await hang_up(scope, receive)
 
         return faulty
 
-    async def _respond(self, app: App, scope: Scope, receive: Receive, send: Send, hit: Callable[[], None]) -> None:
-        if self.drop == "after" or self.acted:
-            await app(scope, receive, _nowhere)
-        if self.drop:
-            if self.drop == "after":
-                await self._pause(self.hold == "after", self.delay_after, hit)
-            hit()
-            raise _CutOff
-        await (self._answer(send) if self.answers else app(scope, receive, send))
-
-    def _spoiled(self, send: Send, hit: Callable[[], None]) -> Send:
+    def _spoiled(self, scope: Scope, receive: Receive, send: Send) -> Send:
         """Return a ``send`` that waits, and cuts the body."""
         left = self.cut
 
         async def spoiled(message: Message) -> None:
             nonlocal left
             if message["type"] == "http.response.start":
-                await self._pause(self.hold == "after", self.delay_after, hit)
-                hit()
-            elif left is not None:
-                body = bytes(message.get("body", b""))[:left]
-                left -= len(body)
-                await send({**message, "body": body, "more_body": True})
-                if left == 0 or not message.get("more_body", False):
-                    raise _CutOff
+                await self._pause("after", self.delay_after)
+                self._count()
+            if left is None or message["type"] == "http.response.start":
+                await send(message)
                 return
-            await send(message)
+            body = bytes(message.get("body", b""))[:left]
+            left -= len(body)
+            await send({**message, "body": body, "more_body": True})
+            if left == 0 or not message.get("more_body", False):
+                await hang_up(scope, receive)
 
         return spoiled
 
-    async def _answer(self, send: Send) -> None:
+    def _response(self) -> Response:
         body, kind = _encoded(self.body)
-        status = self.status or (200 if self.redirect is None else 302)
-        headers = {"content-type": kind} | ({} if self.redirect is None else {"location": self.redirect})
-        headers |= {name.lower(): value for name, value in self.headers.items()}
-        headers.setdefault("content-length", str(len(body)))
-        await wire.send_start(send, status, headers)
-        await send({"type": "http.response.body", "body": body})
+        location = {} if self.redirect is None else {"location": self.redirect}
+        status = self.status or (302 if location else 200)
+        return Response(body, status, {**location, **self.headers}, media_type=kind)
 
-    async def _pause(self, hold: bool, delay: float, hit: Callable[[], None]) -> None:
-        # What is held goes on when it is released, whether or not the client is still there: that is how a
-        # request arrives later than its sender believes. Only the end of the server ends it otherwise.
-        if hold:
+    async def _pause(self, moment: str, delay: float) -> None:
+        # A held request goes on when it is released, even if its client has gone by then. So a request can arrive
+        # later than its sender believes.
+        if self.hold == moment:
             self.holding += 1
-            hit()
+            self.hits += 1
             try:
                 # Not an asyncio.Event: it is released from other threads.
                 while not self._released:  # noqa: ASYNC110
@@ -195,16 +183,10 @@ class Fault:
                 self.holding -= 1
         await asyncio.sleep(delay)
 
-    def _counting_once(self) -> Callable[[], None]:
-        counted = False
-
-        def hit() -> None:
-            nonlocal counted
-            if not counted:
-                counted = True
-                self.hits += 1
-
-        return hit
+    def _count(self) -> None:
+        # A held request has been counted when it was held.
+        if self.hold is None:
+            self.hits += 1
 
 
 def path_pattern(path: str) -> re.Pattern[str]:

@@ -1,28 +1,27 @@
-"""The front door of each port: reads the request, writes it into the book, lets faults have their way."""
+"""The front door of both ports: it records each request and lets faults have their way."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import re
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
+from typing import Any
+from urllib.parse import unquote
 
-if TYPE_CHECKING:
-    from airflow_provider_agenty.sandbox.account import Account
-    from airflow_provider_agenty.sandbox.faults import Fault
-    from airflow_provider_agenty.sandbox.wire import App, Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from airflow_provider_agenty.sandbox.account import Account
+from airflow_provider_agenty.sandbox.faults import Fault
 
 API_PREFIX = "/v2"
 KEY_HEADER = "x-agenty-apikey"
 KEY_PARAMETER = "apikey"
-MOST_REQUESTS = 200_000
-_MOST_BODY_BYTES = 64 * 1024 * 1024
-_RECORDED_BODY_BYTES = 64 * 1024
+MAX_REQUESTS = 200_000
+_MAX_RECORDED_BODY_BYTES = 64 * 1024
 _JOB_IN_PATH = re.compile(r"/(?:jobs/|Job_)(\d{1,18})(?:/|$)")
 _AGENT_IN_PATH = re.compile(r"/(?:agents|inputs)/([^/]+)")
 
@@ -30,7 +29,7 @@ _AGENT_IN_PATH = re.compile(r"/(?:agents|inputs)/([^/]+)")
 @dataclass
 class RecordedRequest:
     """
-    A request as the server saw it, the key taken out.
+    A request as the server saw it, without the key.
 
     :param host: ``"api"`` or ``"downloads"``.
     :param method: the HTTP method.
@@ -63,32 +62,24 @@ class RecordedRequest:
 
 
 class FrontDoor:
-    """
-    What every request passes, to either port: the key, the book of requests, and the faults.
-
-    :param key: the API key, which is kept out of the book.
-    :param account: tells whose job a request is about.
-    """
+    """Records requests, without the account's key in them, and lets faults have their way."""
 
     def __init__(self, key: str, account: Account) -> None:
-        self.requests: deque[RecordedRequest] = deque(maxlen=MOST_REQUESTS)
+        self.requests: deque[RecordedRequest] = deque(maxlen=MAX_REQUESTS)
         self.faults: list[Fault] = []
         self._key = key
         self._account = account
 
-    def before(self, host: str, app: App) -> App:
-        """
-        Return an application with the front door before it.
-
-        :param host: ``"api"`` or ``"downloads"``.
-        :param app: finds the key, how it came, and the query in ``scope["state"]``: ``key``, ``key_in``, ``query``.
-        """
+    def before(self, host: str, app: ASGIApp) -> ASGIApp:
+        """Return an application that finds the ``body`` and the record of the ``request`` in ``scope["state"]``."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            body = await _read_body(receive)
-            if body is None:
+            try:
+                body = await Request(scope, receive).body()
+            except ClientDisconnect:
                 return
-            request = self._recorded(host, scope, body)
+            request = self._recorded(host, Request(scope), body)
+            scope["state"] |= {"body": body, "request": request}
             with self._account.lock:
                 self.requests.append(request)
                 taken = [fault for fault in self.faults if fault.takes(request)]
@@ -103,43 +94,43 @@ class FrontDoor:
             for fault in reversed(taken):
                 faulty = fault.around(faulty)
             try:
-                await faulty(scope, _replay(body, receive), send_noting_status)
+                await faulty(scope, receive, send_noting_status)
             except asyncio.CancelledError:
                 # Only the end of the server cancels a request, and uvicorn would report that as a failure.
                 return
 
         return answer
 
-    def _recorded(self, host: str, scope: Scope, body: bytes) -> RecordedRequest:
-        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        query = {name: value for name, value in pairs if name.lower() != KEY_PARAMETER}
-        key, key_in = self._key_of(scope, pairs)
-        scope["state"] |= {"query": query, "key": key, "key_in": key_in}
-        path = scope["path"].removeprefix(API_PREFIX) if host == "api" else scope["path"]
+    def _recorded(self, host: str, request: Request, body: bytes) -> RecordedRequest:
+        path = request.scope["path"]
+        if host == "api":
+            path = path.removeprefix(API_PREFIX)
+        query = {name: value for name, value in request.query_params.multi_items() if name.lower() != KEY_PARAMETER}
         job_id = int(match[1]) if (match := _JOB_IN_PATH.search(path)) else None
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        key, key_in = self._key_of(request)
         return RecordedRequest(
             host=host,
-            method=scope["method"],
+            method=request.method,
             path=self._without_key(path),
             query={name: self._without_key(value) for name, value in query.items() if name != "signature"},
-            headers={name: self._without_key(value) for name, value in headers.items() if name != KEY_HEADER},
-            body=self._without_key(body[:_RECORDED_BODY_BYTES].decode("utf-8", "replace")),
+            headers={name: self._without_key(text) for name, text in request.headers.items() if name != KEY_HEADER},
+            body=self._without_key(body[:_MAX_RECORDED_BODY_BYTES].decode("utf-8", "replace")),
             key_in=key_in,
-            key_valid=key is not None and same_key(key, self._key),
-            client_port=scope["client"][1] if scope["client"] else 0,
+            key_valid=key == self._key,
+            client_port=request.client.port if request.client else 0,
             time=time.time(),
             job_id=job_id,
             agent_id=self._agent_id(path, query, body, job_id),
         )
 
-    def _key_of(self, scope: Scope, query: list[tuple[str, str]]) -> tuple[str | None, str | None]:
-        headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
-        for place, pairs, wanted in (("header", headers, KEY_HEADER), ("query", query, KEY_PARAMETER)):
-            for name, value in pairs:
-                if name.lower() == wanted:
-                    return value, place
-        everything = [scope["path"], unquote(scope["query_string"].decode("latin-1")), *(value for _, value in headers)]
+    def _key_of(self, request: Request) -> tuple[str | None, str | None]:
+        if KEY_HEADER in request.headers:
+            return request.headers[KEY_HEADER], "header"
+        for name, value in request.query_params.multi_items():
+            if name.lower() == KEY_PARAMETER:
+                return value, "query"
+        query_string = unquote(request.scope["query_string"].decode("latin-1"))
+        everything = [request.scope["path"], query_string, *request.headers.values()]
         return None, "elsewhere" if any(self._key in text for text in everything) else None
 
     def _agent_id(self, path: str, query: dict[str, str], body: bytes, job_id: int | None) -> str | None:
@@ -158,38 +149,9 @@ class FrontDoor:
         return text.replace(self._key, "***")
 
 
-def same_key(given: str, expected: str) -> bool:
-    """Compare two keys."""
-    return hmac.compare_digest(given.encode(), expected.encode())
-
-
 def parse_json(body: bytes) -> Any:
     """Return what a body says, or ``None`` where it is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
-
-
-async def _read_body(receive: Receive) -> bytes | None:
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        if not message.get("more_body", False) or len(body) > _MOST_BODY_BYTES:
-            return bytes(body)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
-
-    async def replayed() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replayed

@@ -1,56 +1,40 @@
-"""A job: what its states were, are and will be, and its log, all derived from the time."""
+"""A job: what its states were, are and will be, its log, and the job object, all derived from the time."""
 
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from airflow_provider_agenty.sandbox.agent import Agent, Plan
 
-    from airflow_provider_agenty.sandbox.agent import Agent, Plan
-
+ACCOUNT_ID = 59703
 FINISHED = frozenset({"completed", "stopped", "aborted", "failed"})
 BEFORE_A_WORKER = frozenset({"submitted", "starting", "queued"})
-STATUSES = BEFORE_A_WORKER | FINISHED | {"started", "running", "completing", "stopping"}
-
-# How a job's time is shared among its states. Queued lasts longer where no slot is free.
-SHARE = {
-    "submitted": 0.05,
-    "starting": 0.05,
-    "queued": 0.05,
-    "started": 0.05,
-    "running": 0.7,
-    "completing": 0.1,
-}
-STOPPING_SHARE = 0.05
-# What a job must have been through before it can be in a state that it is put into.
-PASSED = {
-    "running": ("started",),
-    "completing": ("started", "running"),
-    "completed": ("started", "running", "completing"),
-}
+# The share of a job's time that each state takes; 0.05 for all others. Queued lasts longer where no slot is free.
+RUNNING_SHARE, COMPLETING_SHARE, OTHER_SHARE = 0.7, 0.1, 0.05
+# A job that a test puts into one of these states has been through those before it.
+ON_A_WORKER = ("started", "running", "completing", "completed")
 # A job that does not complete breaks off when half of its pages are done.
 ABORTED_AT = 0.5
-MOST_LOGGED_PAGES = 100_000
+MAX_LOGGED_PAGES = 100_000
+MESSAGES = {
+    "completing": "Running post-processing scripts...",
+    "completed": "Job {} completed successfully",
+    "stopping": "Stop request received",
+    "stopped": "Job {} stopped",
+}
 
 
 @dataclass(eq=False)
 class Job:
     """
-    One job of the account.
+    One job of the account, with its agent as that was when the job started.
 
-    :param job_id: its id.
-    :param agent: its agent, as it was when the job started.
-    :param plan: how it goes.
-    :param created_at: when it was started, in seconds since the epoch.
-    :param seconds: how long it takes from start to end where it need not wait for a slot.
-    :param urls: the URLs of its input, if it has any.
-    :param is_scheduled: whether Agenty's own scheduler started it.
-    :param manual: whether it stays in its state until told otherwise.
+    ``created_at`` is in seconds since the epoch, and ``seconds`` is how long the job takes from start to end where it
+    need not wait for a slot. A ``manual`` job stays in its state until told otherwise.
     """
 
     job_id: int
@@ -62,12 +46,12 @@ class Job:
     is_scheduled: bool = False
     manual: bool = False
     priority: int = 5
-    # (when, state), in order of time; what lies in the future is what will happen if nothing interferes.
+    # (when, state), in order of time. Entries in the future are what will happen if nothing interferes.
     history: list[tuple[float, str]] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
-    script: deque[dict[str, Any]] = field(default_factory=deque)
+    script: list[dict[str, Any]] = field(default_factory=list)
     extra_log: list[tuple[float, str, str]] = field(default_factory=list)
-    # What it had done when it was first held in a state: from then on nothing follows from the time any more.
+    # Its progress when it was first held in a state. From then on nothing follows from the time any more.
     _held_progress: float | None = None
 
     def __post_init__(self) -> None:
@@ -75,13 +59,13 @@ class Job:
             return
         self.history = [(self.created_at, "submitted")]
         if not self.manual:
-            self.history.append((self.created_at + self.seconds * SHARE["submitted"], "starting"))
-            self.history.append((self.history[-1][0] + self.seconds * SHARE["starting"], "queued"))
+            self.history.append((self.created_at + self.seconds * OTHER_SHARE, "starting"))
+            self.history.append((self.history[-1][0] + self.seconds * OTHER_SHARE, "queued"))
 
     @property
     def ready_at(self) -> float:
         """When it may take a slot, at the earliest."""
-        return self.history[-1][0] + self.seconds * SHARE["queued"]
+        return self.history[-1][0] + self.seconds * OTHER_SHARE
 
     @property
     def ends_at(self) -> float:
@@ -95,18 +79,18 @@ class Job:
 
     def take_slot(self, at: float) -> None:
         """Plan everything from the moment a worker picks it up."""
-        running = at + self.seconds * SHARE["started"]
+        running = at + self.seconds * OTHER_SHARE
         self.history += [(at, "started"), (running, "running")]
         if self.plan.outcome != "completed":
             self.history.append((running + self._running_seconds * ABORTED_AT, self.plan.outcome))
             return
         completing = running + self._running_seconds
         self.history.append((completing, "completing"))
-        self.history.append((completing + self.seconds * SHARE["completing"], "completed"))
+        self.history.append((completing + self.seconds * COMPLETING_SHARE, "completed"))
 
     @property
     def _running_seconds(self) -> float:
-        return self.seconds * SHARE["running"]
+        return self.seconds * RUNNING_SHARE
 
     def status(self, now: float) -> str:
         """Return the state at a moment."""
@@ -134,7 +118,7 @@ class Job:
             self.history.append((now, "stopped"))
         else:
             self.history.append((now, "stopping"))
-            self.history.append((now + self.seconds * STOPPING_SHARE, "stopped"))
+            self.history.append((now + self.seconds * OTHER_SHARE, "stopped"))
 
     def put(self, status: str, now: float, fields: dict[str, Any]) -> None:
         """Hold it in a state from now on."""
@@ -144,8 +128,8 @@ class Job:
         self.manual = True
         self.history = [(at, each) for at, each in self.history if at <= now]
         self.fields |= fields
-        been = {each for _, each in self.history}
-        steps = [each for each in PASSED.get(status, ()) if each not in been]
+        passed = ON_A_WORKER[: ON_A_WORKER.index(status)] if status in ON_A_WORKER else ()
+        steps = [each for each in passed if self.since(each, now) is None]
         if self.status(now) != status:
             steps.append(status)
         for each in steps:
@@ -155,7 +139,7 @@ class Job:
     def follow_script(self, now: float) -> None:
         """Take the next step of its script, if it has one."""
         if self.script:
-            step = dict(self.script.popleft())
+            step = dict(self.script.pop(0))
             self.put(step.pop("status"), now, step)
 
     def progress(self, now: float) -> float:
@@ -171,8 +155,54 @@ class Job:
         left = next((at for at, _ in self.history if at > running), now)
         return min(1.0, (min(now, left) - running) / self._running_seconds) if self._running_seconds else 1.0
 
-    def page_figures(self, now: float) -> dict[str, int]:
-        """Return the job object's figures on pages."""
+    def shown(self, now: float) -> dict[str, Any]:
+        """Return the job object as ``GET /jobs/{id}`` gives it."""
+        started_at = self.since("started", now)
+        answer: dict[str, Any] = {
+            "job_id": self.job_id,
+            "account_id": ACCOUNT_ID,
+            "agent_id": self.agent.agent_id,
+            "type": self.agent.type,
+            "status": self.status(now),
+            "priority": self.priority,
+            **self._page_figures(now),
+            "created_at": timestamp(self.created_at),
+            "started_at": timestamp(started_at),
+            "completed_at": timestamp(self.finished_at(now)),
+            "stopped_at": timestamp(self.since("stopped", now)),
+            "is_scheduled": self.is_scheduled,
+            "queue_time": None,
+            "run_duration": None,
+            "error": self._error(now),
+            "ping_at": None,
+            "assigned_worker_id": None,
+            "running_worker_id": None if started_at is None else 3,
+        }
+        return answer | self.fields
+
+    def shown_by_start(self) -> dict[str, Any]:
+        """Return the job object as ``POST /jobs/start`` gives it: ``created_at`` has seven digits."""
+        return self.shown(self.created_at) | {"created_at": timestamp(self.created_at, 7), "running_worker_id": 1}
+
+    def shown_by_stop(self, now: float) -> dict[str, Any]:
+        """Return the job object as ``GET /jobs/{id}/stop`` gives it: the times of the stop have seven digits."""
+        answer = self.shown(now)
+        if answer["status"] == "stopped":
+            answer["completed_at"] = timestamp(self.finished_at(now), 7)
+            answer["stopped_at"] = timestamp(self.since("stopped", now), 7)
+        return answer
+
+    def shown_in_list(self, now: float) -> dict[str, Any]:
+        """Return the job object as ``GET /jobs`` gives it: with its durations, without its worker."""
+        answer: dict[str, Any] = self.shown(now) | {"running_worker_id": None}
+        started, ended = self.since("started", now), self.finished_at(now)
+        if started is not None:
+            answer["queue_time"] = clock_time(int(started) - int(self.created_at))
+            if ended is not None:
+                answer["run_duration"] = clock_time(int(ended) - int(started))
+        return answer | self.fields
+
+    def _page_figures(self, now: float) -> dict[str, int]:
         total = self.pages if self.since("running", now) is not None else 0
         # Without the tiny addition 12 pages at 7/12 of the time would be 6.999… pages.
         processed = int(self.progress(now) * total + 1e-9)
@@ -185,8 +215,7 @@ class Job:
             "pages_credit": processed - failed,
         }
 
-    def error(self, now: float) -> str | None:
-        """Return why it did not complete, once that is so."""
+    def _error(self, now: float) -> str | None:
         if self.status(now) not in ("aborted", "failed"):
             return None
         return self.plan.error or "Page credits exhausted"
@@ -195,7 +224,7 @@ class Job:
         """Return the lines of its log so far. A line that was there stays where it is."""
         lines: list[str] = []
         for at, level, message in self._entries(now):
-            lines += f"{milliseconds(at)} {level} {message}".split("\n")
+            lines += f"{timestamp(at, 3)} {level} {message}".split("\n")
         return lines
 
     def _entries(self, now: float) -> list[tuple[float, str, str]]:
@@ -208,7 +237,8 @@ class Job:
     def _lines_of(self, at: float, status: str) -> Iterator[tuple[float, str, str]]:
         if status == "started":
             yield at, "INFO", "Worker id: 3"
-            yield at, "INFO", "Job: " + json.dumps(self._short(status), separators=(",", ":"))
+            shown = {"job_id": self.job_id, "agent_id": self.agent.agent_id, "status": status}
+            yield at, "INFO", "Job: " + json.dumps(shown, separators=(",", ":"))
         elif status == "running":
             yield at, "INFO", f"Job id: {self.job_id}, Type: {self.agent.type}, Status: running"
             yield at, "INFO", f"Total inputs: {self.pages}"
@@ -216,63 +246,31 @@ class Job:
                 yield at, level, message
             if not self.manual:
                 yield from self._page_log(at)
-        elif status == "completing":
-            yield at, "INFO", "Running post-processing scripts..."
-        elif status == "completed":
-            yield at, "INFO", f"Job {self.job_id} completed successfully"
-        elif status == "stopping":
-            yield at, "INFO", "Stop request received"
-        elif status == "stopped":
-            yield at, "INFO", f"Job {self.job_id} stopped"
+        elif status in MESSAGES:
+            yield at, "INFO", MESSAGES[status].format(self.job_id)
         elif status in ("aborted", "failed"):
-            reason = self.fields.get("error") or self.error(at)
+            reason = self.fields.get("error") or self._error(at)
             yield at, "ERROR", f"Job {self.job_id} {status}: {reason}\n    while fetching a page on worker 3"
 
     def _page_log(self, running: float) -> Iterator[tuple[float, str, str]]:
         left = next((at for at, _ in self.history if at > running), running)
         good = self.pages - self.plan.failed_pages
-        for page in range(min(self.pages, MOST_LOGGED_PAGES)):
+        for page in range(min(self.pages, MAX_LOGGED_PAGES)):
             at = running + self._running_seconds * page / self.pages
             if at > left:
                 return
             yield at, "INFO", f"Running page {page + 1} of {self.pages}"
             if self.urls:
                 yield at, "INFO", self.urls[page]
-            if page < good:
-                yield at, "INFO", "Status: 200"
-            else:
-                yield at, "WARN", "Status: 503"
-
-    def _short(self, status: str) -> dict[str, Any]:
-        return {
-            "job_id": self.job_id,
-            "agent_id": self.agent.agent_id,
-            "type": self.agent.type,
-            "status": status,
-            "priority": self.priority,
-            "is_scheduled": int(self.is_scheduled),
-        }
+            yield (at, "INFO", "Status: 200") if page < good else (at, "WARN", "Status: 503")
 
 
-def milliseconds(at: float) -> str:
-    """Write a moment as the lines of a log do: ``2022-01-10T07:46:08.145Z``."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def whole_seconds(at: float | None) -> str | None:
-    """Write a moment as status and lists do: ``2022-01-10T11:10:55Z``."""
+def timestamp(at: float | None, digits: int = 0) -> str | None:
+    """Write a time with so many digits after the second: ``2022-01-10T11:32:18.2362494Z``."""
     if at is None:
         return None
-    return datetime.fromtimestamp(int(at), UTC).isoformat().replace("+00:00", "Z")
-
-
-def seven_digits(at: float | None) -> str | None:
-    """Write a moment as it comes from the server's memory: ``2022-01-10T11:32:18.2362494Z``."""
-    if at is None:
-        return None
-    moment = datetime.fromtimestamp(at, UTC)
-    # Floats end at microseconds; the seventh digit is there because clients stumble over it.
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}{int(at * 1e7) % 10}Z"
+    fraction = f".{int(at % 1 * 10**digits):0{digits}d}" if digits else ""
+    return f"{datetime.fromtimestamp(int(at), UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
 
 
 def clock_time(seconds: float) -> str:

@@ -18,9 +18,6 @@ from airflow_provider_agenty.sandbox import Sandbox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONNECTION_VARIABLE = "AIRFLOW_CONN_AGENTY_DEFAULT"
-JOB_SECONDS = 0.1
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
@@ -40,12 +37,12 @@ def agenty_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     one test; docs/sandbox.md shows a fixture that several share.
     """
     with Sandbox(**_options(request)) as sandbox:
-        monkeypatch.setenv(CONNECTION_VARIABLE, sandbox.connection_json)
+        monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", sandbox.connection_json)
         yield sandbox
 
 
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
-    options: dict[str, Any] = {"seconds": JOB_SECONDS}
+    options: dict[str, Any] = {"seconds": 0.1}
     for marker in reversed(list(request.node.iter_markers("agenty_sandbox"))):
         options |= marker.kwargs
     parameter = getattr(request, "param", None)

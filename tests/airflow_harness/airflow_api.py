@@ -126,8 +126,8 @@ class AirflowApi:
         """
         Clear a task so that it runs again, and return the ids of the tasks that were cleared.
 
-        Where the end of the task also ends the run, wait for the run first: a task that is cleared just before the
-        scheduler ends the run is never scheduled again.
+        If the task is the last of its run, wait for the run first. A task that is cleared just before the scheduler
+        ends the run is never scheduled again.
         """
         body = {"dry_run": False, "dag_run_id": run.run_id, "task_ids": [task_id], "only_failed": False}
         answer = self.call("POST", f"dags/{_part(run.dag_id)}/clearTaskInstances", json=body)

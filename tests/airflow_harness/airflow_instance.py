@@ -28,7 +28,7 @@ from tests.airflow_harness.processes import (
 )
 
 START_SECONDS = 300.0
-"""How long the components may take to come up: 15 on two idle cores, minutes on crowded ones."""
+"""The longest that the components may take to come up. They take 15 on two idle cores, minutes on crowded ones."""
 
 TASK_ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 RUN_ENDED = frozenset({"success", "failed"})

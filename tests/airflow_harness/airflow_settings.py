@@ -62,7 +62,7 @@ def settings_of(home: Path, port: int, dags_folder: Path, overrides: Settings) -
             "bundle_refresh_check_interval": "1",
             "parsing_processes": "1",
         },
-        # What a killed task has started may live on and hold its sockets: not worth a minute's wait.
+        # A process that a killed task has started may live on and hold its sockets. That is not worth a minute's wait.
         "workers": {"socket_cleanup_timeout": "5"},
         "usage_data_collection": {"enabled": "False"},
     }

@@ -137,24 +137,17 @@ def stored_but_not_deferred(on, until):
     on.complete(on.runs_its_job())
 
 
-def deferred_and_the_triggerer_killed(on, until):
-    on.begin("deferred")
-    job_id = on.runs_its_job()
-    on.reaches("deferred")
-    on.airflow.triggerer.kill()
-    on.airflow.triggerer.start()
-    on.is_asked_for(job_id)
-    on.complete(job_id)
+def deferred_and_the_triggerer(ends):
+    def act(on, until):
+        on.begin("deferred")
+        job_id = on.runs_its_job()
+        on.reaches("deferred")
+        getattr(on.airflow.triggerer, ends)()
+        on.airflow.triggerer.start()
+        on.is_asked_for(job_id)
+        on.complete(job_id)
 
-
-def deferred_and_the_triggerer_restarted(on, until):
-    on.begin("deferred")
-    job_id = on.runs_its_job()
-    on.reaches("deferred")
-    on.airflow.triggerer.stop()
-    on.airflow.triggerer.start()
-    on.is_asked_for(job_id)
-    on.complete(job_id)
+    return act
 
 
 def worker_shut_down(on, until):
@@ -258,8 +251,8 @@ POINTS = [
     Point("killed while it waits in a worker", waiting_in_a_worker, 1, 0, "success"),
     Point("one of several mapped tasks killed while it waits", one_of_several_mapped_tasks, 1, 0, "success"),
     Point("killed after the job is stored, before it defers", stored_but_not_deferred, 1, 0, "success"),
-    Point("deferred, and the triggerer is killed", deferred_and_the_triggerer_killed, 1, 0, "success"),
-    Point("deferred, and the triggerer is restarted", deferred_and_the_triggerer_restarted, 1, 0, "success"),
+    Point("deferred, and the triggerer is killed", deferred_and_the_triggerer("kill"), 1, 0, "success"),
+    Point("deferred, and the triggerer is restarted", deferred_and_the_triggerer("stop"), 1, 0, "success"),
     Point("the worker is shut down while it waits", worker_shut_down, 1, 0, "success"),
     Point("the worker's heartbeat is lost while it waits", heartbeat_lost, 1, 0, "success"),
     Point("Agenty answers with errors for a while", out_of_sight, 1, 0, "success"),
@@ -329,12 +322,18 @@ def only_hidden_files_beside(destination):
     return all(name.startswith(".") and name.endswith(".agenty-part") for name in others)
 
 
-def test_killed_while_the_export_downloads(scenario, destination, until):
-    content = b"name\r\n" + (b"x" * 98 + b"\r\n") * 160_000
+def completed_job(scenario, *, rows):
+    """Return a completed job whose result the task is to land, and that result."""
+    content = b"name\r\n" + (b"x" * 98 + b"\r\n") * rows
     scenario.task_id = "land"
     scenario.sandbox.set_agent(scenario.agent_id, content)
     job_id = scenario.sandbox.start_job(scenario.agent_id)
     scenario.complete(job_id)
+    return job_id, content
+
+
+def test_killed_while_the_export_downloads(scenario, destination, until):
+    job_id, content = completed_job(scenario, rows=160_000)
     slow = SlowBody("GET", f"/Job_{job_id}/**", host="downloads", bytes_per_second=4_000_000)
     scenario.sandbox.add_fault(slow)
     scenario.begin("export", job_id=job_id, path=str(destination))
@@ -349,11 +348,7 @@ def test_killed_while_the_export_downloads(scenario, destination, until):
 
 
 def test_killed_while_the_export_publishes(scenario, destination, until):
-    scenario.task_id = "land"
-    content = b"name\r\n" + (b"x" * 98 + b"\r\n") * 2_000_000
-    scenario.sandbox.set_agent(scenario.agent_id, content)
-    job_id = scenario.sandbox.start_job(scenario.agent_id)
-    scenario.complete(job_id)
+    job_id, content = completed_job(scenario, rows=2_000_000)
     scenario.begin("export", job_id=job_id, path=str(destination))
 
     def whole_file_is_there_under_another_name() -> bool:

@@ -12,15 +12,16 @@ import json
 import re
 import secrets
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+
+from tests.loopback import serving
 
 CONTENT = b"name,price\r\nA book,\xc2\xa351.77\r\n"
 
@@ -59,17 +60,9 @@ def cloud() -> Iterator[Cloud]:
             self.end_headers()
             self.wfile.write(CONTENT)
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    cloud = Cloud(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield cloud
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as url:
+        cloud = Cloud(url)
+        yield cloud
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from tests.airflow_commands import airflow_environment, run_python
 from tests.docs.pages import Program, programs
 from tests.features import IS_AIRFLOW_3_0
 
@@ -168,29 +169,12 @@ def dag_runs(lake, tmp_path_factory):
             except pytest.skip.Exception:
                 continue
             (folder / f"page_{number}.py").write_text(code, encoding="utf-8")
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "AWS_"))},
-        **lake,
-        "HOME": str(home),
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    }
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    _run(environment, "-m", "airflow", "db", "migrate")
+    environment = airflow_environment(home, folder, HOME=str(home), **lake)
     if IS_AIRFLOW_3_0:
         # There an asset has to be known before a task has it for an outlet.
-        _run(environment, "-m", "airflow", "dags", "reserialize")
-    output = _run(environment, str(Path(__file__).with_name("run_dags.py")))
+        run_python(environment, "-m", "airflow", "dags", "reserialize")
+    output = run_python(environment, str(Path(__file__).with_name("run_dags.py")))
     return DagRuns(**json.loads(output.splitlines()[-1]), output=output)
-
-
-def _run(environment: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-20_000:]
-    return done.stdout
 
 
 @of_kind("dag")

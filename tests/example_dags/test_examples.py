@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.airflow_commands import airflow_environment, run_python
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
 BOOKS, RETAILERS, QUOTES = "45l0wewqzk", "w9qmlp5475", "lmqdjwd972"
@@ -19,36 +18,19 @@ pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
-def airflow_environment(tmp_path_factory):
-    """The environment of an Airflow with a migrated database, whose DAGs are the examples."""
-    home = tmp_path_factory.mktemp("airflow")
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))},
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    }
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    airflow(environment, "db", "migrate")
-    return environment
-
-
-def airflow(environment, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def environment(tmp_path_factory):
+    return airflow_environment(tmp_path_factory.mktemp("airflow"), EXAMPLES)
 
 
 @pytest.fixture
-def run_example(airflow_environment, agenty_sandbox, tmp_path):
+def run_example(environment, agenty_sandbox, tmp_path):
     """Run an example with some of its params, and return the files that it landed in an empty folder."""
 
     def run(dag_id, **params):
         folder = tmp_path / "landed"
-        environment = {**airflow_environment, "AIRFLOW_CONN_AGENTY_DEFAULT": agenty_sandbox.connection_json}
-        airflow(environment, "dags", "test", dag_id, "--conf", json.dumps({**params, "folder": str(folder)}))
+        here = {**environment, "AIRFLOW_CONN_AGENTY_DEFAULT": agenty_sandbox.connection_json}
+        conf = json.dumps({**params, "folder": str(folder)})
+        run_python(here, "-m", "airflow", "dags", "test", dag_id, "--conf", conf)
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
     return run

@@ -8,7 +8,6 @@ import re
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import pytest
 import requests
 
 from airflow_provider_agenty.landing import HttpDownload, download
+from tests.loopback import LoopbackServer, read_head
 
 SIGNATURE = "s3cr3t-signature"
 
@@ -69,47 +69,26 @@ class Answer:
         return ("\r\n".join([*lines, "Connection: close", "", ""])).encode(), body
 
 
-class DownloadHost:
+class DownloadHost(LoopbackServer):
     """Serves scripted answers, one per request, the last one again and again."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.answers: list[Answer] = []
         self.requests: list[Request] = []
         self._context = context
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__()
 
     def link(self, name: str = "books.csv") -> str:
         scheme = "https" if self._context else "http"
         return f"{scheme}://127.0.0.1:{self.port}/{name}?signature={SIGNATURE}&n={len(self.requests)}"
 
-    def close(self) -> None:
-        # The thread that waits for a connection would keep the port open.
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            stack.enter_context(connection)
+    def answer(self, connection: socket.socket) -> None:
+        with contextlib.ExitStack() as stack:
             if self._context:
                 connection = stack.enter_context(self._context.wrap_socket(connection, server_side=True))
-            head = b""
-            while b"\r\n\r\n" not in head:
-                data = connection.recv(65536)
-                if not data:
-                    return
-                head += data
-            first, *lines = head.decode("latin-1").split("\r\n\r\n")[0].split("\r\n")
+            if not (head := read_head(connection)):
+                return
+            first, *lines = head.split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             request = Request(first.split(" ")[1], headers)
             self.requests.append(request)

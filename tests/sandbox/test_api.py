@@ -12,30 +12,11 @@ from airflow_provider_agenty.sandbox import Sandbox
 
 BOOKS = "45l0wewqzk"
 RETAILERS = "w9qmlp5475"
-JOB_FIELDS = [
-    "job_id",
-    "account_id",
-    "agent_id",
-    "type",
-    "status",
-    "priority",
-    "pages_total",
-    "pages_processed",
-    "pages_succeeded",
-    "pages_failed",
-    "pages_credit",
-    "created_at",
-    "started_at",
-    "completed_at",
-    "stopped_at",
-    "is_scheduled",
-    "queue_time",
-    "run_duration",
-    "error",
-    "ping_at",
-    "assigned_worker_id",
-    "running_worker_id",
-]
+JOB_FIELDS = (
+    "job_id account_id agent_id type status priority pages_total pages_processed pages_succeeded pages_failed "
+    "pages_credit created_at started_at completed_at stopped_at is_scheduled queue_time run_duration error ping_at "
+    "assigned_worker_id running_worker_id"
+)
 SEVEN_DIGITS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z")
 NO_DIGITS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -45,10 +26,10 @@ def test_start_answers_with_the_documented_job_object(client):
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("application/json")
     job = answer.json()
-    assert list(job) == JOB_FIELDS
+    assert " ".join(job) == JOB_FIELDS
     assert isinstance(job["job_id"], int)
     assert (job["agent_id"], job["type"], job["status"], job["priority"]) == (BOOKS, "scraping", "submitted", 5)
-    assert [job[name] for name in JOB_FIELDS if name.startswith("pages_")] == [0] * 5
+    assert [job[name] for name in job if name.startswith("pages_")] == [0] * 5
     assert SEVEN_DIGITS.fullmatch(job["created_at"])
     assert job["is_scheduled"] is False
     assert job["running_worker_id"] == 1
@@ -60,7 +41,7 @@ def test_status_has_no_digits_after_the_seconds_and_no_durations(client, clock):
     job_id = client.start().json()["job_id"]
     clock.now += 200
     job = client.get(f"/jobs/{job_id}").json()
-    assert list(job) == JOB_FIELDS
+    assert " ".join(job) == JOB_FIELDS
     for name in ("created_at", "started_at", "completed_at"):
         assert NO_DIGITS.fullmatch(job[name])
     assert (job["stopped_at"], job["queue_time"], job["run_duration"]) == (None, None, None)
@@ -71,7 +52,7 @@ def test_stop_answers_400_with_the_complete_job_object(client):
     answer = client.get(f"/jobs/{job_id}/stop")
     assert answer.status_code == 400
     job = answer.json()
-    assert list(job) == JOB_FIELDS
+    assert " ".join(job) == JOB_FIELDS
     assert job["status"] == "stopped"
     assert NO_DIGITS.fullmatch(job["created_at"])
     assert SEVEN_DIGITS.fullmatch(job["stopped_at"])
@@ -84,7 +65,7 @@ def test_lists_have_durations_and_no_worker(client, clock):
     page = client.get("/jobs").json()
     assert list(page) == ["total", "limit", "offset", "returned", "result"]
     job = page["result"][0]
-    assert list(job) == JOB_FIELDS
+    assert " ".join(job) == JOB_FIELDS
     assert job["queue_time"] == "00:00:15"
     assert job["run_duration"] == "00:01:25"
     assert job["running_worker_id"] is None
@@ -95,12 +76,7 @@ def test_jobs_are_listed_newest_first_in_pages(client):
     assert [job["job_id"] for job in client.get("/jobs").json()["result"]] == ids[::-1]
     assert client.get("/jobs").json()["limit"] == 1000
     page = client.get("/jobs", params={"agent_id": BOOKS, "limit": 2, "offset": 1}).json()
-    assert {name: page[name] for name in ("total", "limit", "offset", "returned")} == {
-        "total": 3,
-        "limit": 2,
-        "offset": 1,
-        "returned": 2,
-    }
+    assert (page["total"], page["limit"], page["offset"], page["returned"]) == (3, 2, 1, 2)
     assert [job["job_id"] for job in page["result"]] == [ids[2], ids[0]]
     oldest_first = client.get("/jobs", params={"sort": "job_id", "order": "asc"}).json()["result"]
     assert [job["job_id"] for job in oldest_first] == ids

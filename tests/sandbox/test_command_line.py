@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import pytest
 import requests
 
 from airflow_provider_agenty.sandbox import Sandbox
+from tests.certificate import write_certificate
 
 BOOKS = "45l0wewqzk"
 COMMAND = [sys.executable, "-m", "airflow_provider_agenty.sandbox"]
@@ -145,47 +145,16 @@ def test_without_its_extra_it_says_what_to_install():
 
 
 def test_it_speaks_tls(tmp_path):
-    certificate, key = self_signed(tmp_path)
-    with Sandbox(certfile=str(certificate), keyfile=str(key), seconds=0) as sandbox:
+    certificate, key = write_certificate(tmp_path)
+    with Sandbox(certfile=certificate, keyfile=key, seconds=0) as sandbox:
         headers = {"X-Agenty-ApiKey": sandbox.key}
         assert sandbox.url.startswith("https://")
-        assert sandbox.connection["extra"] == {"verify": str(certificate)}
-        answer = requests.get(f"{sandbox.url}/jobs", headers=headers, verify=str(certificate), timeout=10)
+        assert sandbox.connection["extra"] == {"verify": certificate}
+        answer = requests.get(f"{sandbox.url}/jobs", headers=headers, verify=certificate, timeout=10)
         assert answer.status_code == 200
         sandbox.fault("GET", "/jobs", drop="before")
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"{sandbox.url}/jobs", headers=headers, verify=str(certificate), timeout=10)
-
-
-def self_signed(folder):
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sandbox")])
-    now = datetime.datetime.now(datetime.UTC)
-    import ipaddress
-
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(private, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return certificate_file, key_file
+            requests.get(f"{sandbox.url}/jobs", headers=headers, verify=certificate, timeout=10)
 
 
 @contextlib.contextmanager

@@ -8,20 +8,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import requests
 
 import airflow_provider_agenty.sandbox
 from airflow_provider_agenty.sandbox import Sandbox
 from airflow_provider_agenty.sandbox.agent import load_agents
 from tests.repeated_csv import RepeatedCsv
+from tests.sandbox.conftest import fetch
 
 SAMPLES = Path(airflow_provider_agenty.sandbox.__file__).with_name("agents")
 BOOKS = "45l0wewqzk"
 RETAILERS = "w9qmlp5475"
-
-
-def fetch(link, **headers):
-    return requests.get(link, headers={"Accept-Encoding": "identity", **headers}, timeout=10)
 
 
 def raw(link, method="GET", **headers):
@@ -188,12 +184,6 @@ class TestContents:
             assert parsed.rows(0, 2) == rows
             for start in (0, 3, 4, 17, 999_999, content.size - 5):
                 assert fetch(link, Range=f"bytes={start}-").content == body[start:]
-
-    def test_a_generated_file_of_a_gigabyte_needs_no_memory(self):
-        content = RepeatedCsv(10**9)
-        assert content.size > 999_999_000
-        assert sum(map(len, content.chunks(10**9 - 10**7, content.size))) == content.size - (10**9 - 10**7)
-        assert content.part(0.5).row_count == pytest.approx(content.row_count / 2, rel=0.01)
 
     def test_a_file_may_be_edited_while_the_sandbox_runs(self, tmp_path, new_client):
         file = tmp_path / "q1w2e3r4t5.csv"

@@ -24,15 +24,8 @@ def states_seen(client, clock, job_id, seconds):
 
 def test_all_states_come_in_their_order(client, clock):
     job_id = client.start().json()["job_id"]
-    assert states_seen(client, clock, job_id, 110) == [
-        "submitted",
-        "starting",
-        "queued",
-        "started",
-        "running",
-        "completing",
-        "completed",
-    ]
+    states = states_seen(client, clock, job_id, 110)
+    assert " ".join(states) == "submitted starting queued started running completing completed"
 
 
 def test_pages_progress_while_running(client, clock):

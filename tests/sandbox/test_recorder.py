@@ -74,26 +74,15 @@ def test_the_connection_is_what_airflow_takes(sandbox):
     assert json.loads(sandbox.connection_json) == sandbox.connection
 
 
-def test_a_status_is_set_with_fields_beside_it(sandbox):
-    job_id = sandbox.start_job(BOOKS)
-    sandbox.set_status(job_id, "running", pages_processed=3, name="x")
-    assert (sandbox.job(job_id)["pages_processed"], sandbox.job(job_id)["name"]) == (3, "x")
-
-
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda sandbox: sandbox.job(1), LookupError),
-        (lambda sandbox: sandbox.log(1), LookupError),
-        (lambda sandbox: sandbox.set_status(1, "running"), LookupError),
         (lambda sandbox: sandbox.script([]), ValueError),
         (lambda sandbox: sandbox.script([{"pages_total": 1}]), ValueError),
-        (lambda sandbox: sandbox.script([{"status": "running", "error": object()}]), TypeError),
         (lambda sandbox: sandbox.start_job("nosuch"), LookupError),
         (lambda sandbox: sandbox.add_older_jobs("nosuch", 1), LookupError),
         (lambda sandbox: sandbox.set_agent("x", 5), TypeError),
         (lambda sandbox: sandbox.plan(colour=1), TypeError),
-        (lambda sandbox: sandbox.plan(outcome="queued"), ValueError),
     ],
 )
 def test_calls_that_cannot_be_are_refused(sandbox, call, error):

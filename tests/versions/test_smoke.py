@@ -9,10 +9,7 @@ In an environment made from one of the files in ``constraints/``, with this pack
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +18,7 @@ import pytest
 import airflow_provider_agenty
 from airflow_provider_agenty import sandbox
 from airflow_provider_agenty.airflow_compat import HAS_TASK_STATE_STORE
+from tests.airflow_commands import airflow_environment, run_python
 
 DAGS = Path(__file__).with_name("dags")
 AGENT, OTHER_AGENT, LONG_AGENT, AGENT_WITH_URLS = "45l0wewqzk", "w9qmlp5475", "l0ng45wewq", "lmqdjwd972"
@@ -141,27 +139,7 @@ with create_session() as session:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """The environment of an Airflow of its own, with a migrated database."""
-    home = tmp_path_factory.mktemp("airflow")
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))},
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    }
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    run(environment, "-m", "airflow", "db", "migrate")
-    return environment
-
-
-def run(environment, *arguments):
-    # In another folder: what is installed is tried, not what lies in this one.
-    folder = environment["AIRFLOW_HOME"]
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return airflow_environment(tmp_path_factory.mktemp("airflow"), DAGS)
 
 
 def said(output, what):
@@ -170,19 +148,19 @@ def said(output, what):
 
 
 def test_every_module_is_imported_without_a_deprecated_name(environment):
-    assert int(said(run(environment, "-c", IMPORT_ALL), "imported")) > 30
+    assert int(said(run_python(environment, "-c", IMPORT_ALL), "imported")) > 30
 
 
 def test_nothing_but_the_form_needs_the_packages_of_the_form(environment):
-    assert int(said(run(environment, "-c", WITHOUT_FORM_PACKAGES), "imported")) > 30
+    assert int(said(run_python(environment, "-c", WITHOUT_FORM_PACKAGES), "imported")) > 30
 
 
 def test_the_connection_of_an_object_store_may_be_in_the_url(environment):
-    assert json.loads(said(run(environment, "-c", OBJECT_STORES), "connections")) == [None, "in_url", "given"]
+    assert json.loads(said(run_python(environment, "-c", OBJECT_STORES), "connections")) == [None, "in_url", "given"]
 
 
 def test_airflow_finds_the_provider_and_its_hook(environment):
-    assert json.loads(said(run(environment, "-c", FIND_PROVIDER), "found")) == [
+    assert json.loads(said(run_python(environment, "-c", FIND_PROVIDER), "found")) == [
         airflow_provider_agenty.__version__,
         "airflow_provider_agenty.hooks.agenty.AgentyHook",
         "Agenty",
@@ -190,7 +168,7 @@ def test_airflow_finds_the_provider_and_its_hook(environment):
 
 
 def test_airflow_knows_the_options_of_the_provider_and_their_defaults(environment):
-    told = run(environment, "-m", "airflow", "config", "get-value", "agenty", "start_memory")
+    told = run_python(environment, "-m", "airflow", "config", "get-value", "agenty", "start_memory")
 
     assert told.splitlines()[-1] == "auto"
 
@@ -199,7 +177,7 @@ def test_airflow_knows_the_options_of_the_provider_and_their_defaults(environmen
 def test_jobs_are_started_waited_for_and_landed(environment, agenty_sandbox, tmp_path):
     agenty_sandbox.set_agent(LONG_AGENT, [{"name": "one"}])
     agenty_sandbox.script(["running", "running", "completed"], agent_id=LONG_AGENT)
-    dags_test = run(
+    dags_test = run_python(
         {
             **environment,
             "AGENTY_SMOKE_FOLDER": str(tmp_path),
@@ -232,7 +210,7 @@ def test_a_start_is_remembered_in_a_variable_until_its_task_has_ended(environmen
         "AIRFLOW__AGENTY__START_MEMORY": "variables",
     }
 
-    told = run(environment, "-m", "airflow", "dags", "test", "versions_memory")
+    told = run_python(environment, "-m", "airflow", "dags", "test", "versions_memory")
 
     remembered = json.loads(said(told, "remembered"))
     if HAS_TASK_STATE_STORE:
@@ -245,18 +223,19 @@ def test_a_start_is_remembered_in_a_variable_until_its_task_has_ended(environmen
 
 
 def test_forget_starts_removes_what_is_old_and_nothing_else(environment):
-    run(environment, "-c", FORGOTTEN_STARTS)
+    run_python(environment, "-c", FORGOTTEN_STARTS)
 
-    shown = run(environment, "-m", "airflow_provider_agenty", "forget-starts", "--older-than", "30d", "--dry-run")
+    command = ("-m", "airflow_provider_agenty", "forget-starts", "--older-than", "30d")
+    shown = run_python(environment, *command, "--dry-run")
     assert "the old one\n1 would be removed" in shown
     assert "agenty_start_old" in variables_of(environment)
 
-    assert "the old one\n1 removed" in run(environment, "-m", "airflow_provider_agenty", "forget-starts")
+    assert "the old one\n1 removed" in run_python(environment, *command)
     assert variables_of(environment) == {"agenty_start_new", "agenty_start_unreadable", "agentyXstartXold", "other"}
 
 
 def variables_of(environment):
-    listed = run(environment, "-m", "airflow", "variables", "list", "--output", "json")
+    listed = run_python(environment, "-m", "airflow", "variables", "list", "--output", "json")
     return {each["key"] for each in json.loads(listed[listed.index("[") :])}
 
 
