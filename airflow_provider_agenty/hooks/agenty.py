@@ -22,18 +22,15 @@ from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job, unwrap
 from airflow_provider_agenty.api.pages import JobPage
 from airflow_provider_agenty.api.request import Transport
-from airflow_provider_agenty.connection import Settings
-from airflow_provider_agenty.connection_form import (
+from airflow_provider_agenty.connection import (
     CONNECTION_TYPE,
     DEFAULT_CONNECTION,
     HOOK_NAME,
+    Settings,
     field_behaviour,
     form_widgets,
 )
-from airflow_provider_agenty.exceptions import (
-    AgentyError,
-    AgentyInputError,
-)
+from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.hooks.public_errors import check_format
 from airflow_provider_agenty.waiting.job_watch import JobWatch, conclude, wait
 

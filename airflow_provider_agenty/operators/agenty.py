@@ -20,7 +20,7 @@ from airflow_provider_agenty.base_operators import (
     AgentyWaitingTask,
     deadline_of,
 )
-from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
+from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyExportError,

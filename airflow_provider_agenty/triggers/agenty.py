@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_agenty import parameters
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.models import Job
-from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
+from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.triggers.job_events import AgentyJobEventTrigger
