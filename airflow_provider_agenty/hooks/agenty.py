@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from airflow_provider_agenty import parameters
 from airflow_provider_agenty.airflow_compat import AirflowNotFoundException, BaseHook, mask_secret
-from airflow_provider_agenty.api import inputs, pages, result_pages, start_job, stopping
+from airflow_provider_agenty.api import inputs, pages, result_pages, start_job
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.logs import LogEntry
@@ -308,7 +308,8 @@ class AgentyHook(BaseHook):
         :raises AgentyNotFoundError: if there is no such job.
         """
         job_id = parameters.job_id(job_id)
-        return stopping.stop_job(self._transport, job_id)
+        # It is a GET that changes something, and it is documented to answer HTTP 400 with the job.
+        return self._transport.send("GET", f"/jobs/{job_id}/stop", refusal_may_hold_job=True).job(job_id)
 
     def get_input(self, agent_id: str) -> AgentInput:
         """
