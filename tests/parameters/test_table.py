@@ -34,7 +34,6 @@ AGENT = "45l0wewqzk"
 
 BY_NAME = {
     "job_id": "job id",
-    "job_ids": "job ids",
     "agent_id": "agent id",
     "urls": "urls",
     "new": "urls",
@@ -130,7 +129,7 @@ def refusal_of(call: Callable[[], Any], parameter: str) -> str | None:
         return None
     else:
         return None
-    assert refusal.startswith(parameter) or (parameter == "job_ids" and refusal.startswith("job_id")), refusal
+    assert refusal.startswith(parameter), refusal
     assert SECRET not in refusal
     assert len(refusal.encode()) < 600
     return refusal
@@ -192,7 +191,6 @@ def method_arguments() -> dict[str, Any]:
         "newer_than": 0,
         "since": MOMENT,
         "limit": 1,
-        "job_ids": [7],
         "poll_interval": 0.01,
         "timeout": 0.01,
     }
