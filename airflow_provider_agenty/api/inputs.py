@@ -78,16 +78,6 @@ class AgentInput:
         return values
 
 
-def get_input(transport: Transport, agent_id: str) -> AgentInput:
-    """
-    Return what an agent is to scrape (``GET /inputs/{agent_id}``).
-
-    :param transport: Where to ask.
-    :param agent_id: The agent.
-    """
-    return AgentInput.from_answer(transport.read(f"/inputs/{agent_id}"))
-
-
 def set_input(transport: Transport, agent_id: str, new: AgentInput) -> None:
     """
     Set what an agent is to scrape (``PUT /inputs/{agent_id}``); twice is the same as once.
