@@ -42,14 +42,7 @@ class RetryPolicy:
         again_if: Callable[[AgentyUnavailableError], bool],
         sleep: Callable[[float], None] | None = None,
     ) -> T:
-        """
-        Return what the function returns, calling it again when it fails in a way that may pass.
-
-        :param function: The call.
-        :param again_if: Whether a failure allows another attempt.
-        :param sleep: Waits so many seconds; the default is :func:`time.sleep`.
-        :raises AgentyError: what the last attempt raised.
-        """
+        """Return what a function returns, calling it again after a failure that allows that; raise the last one."""
         retrying = tenacity.Retrying(
             stop=(
                 tenacity.stop_after_attempt(self.max_attempts)

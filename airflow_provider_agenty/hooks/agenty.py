@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_agenty import parameters
 from airflow_provider_agenty.airflow_compat import mask_secret
-from airflow_provider_agenty.api import inputs, pages, result_pages, start_job
+from airflow_provider_agenty.api import inputs, logs, pages, result_pages, start_job
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.logs import LogEntry
@@ -236,7 +236,7 @@ class AgentyHook(ConnectedHook):
         :param job_id: The job.
         :param offset: How many lines to skip. Default 0; :attr:`LogEntry.next_offset` is where to go on.
         """
-        return pages.iter_logs(self._transport, parameters.job_id(job_id), offset=parameters.offset(offset))
+        return logs.iter_logs(self._transport, parameters.job_id(job_id), offset=parameters.offset(offset))
 
     def last_log_entries(self, job_id: int | str, *, count: int = LAST_LOG_ENTRIES) -> list[LogEntry]:
         """

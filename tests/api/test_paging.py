@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_agenty.api import pages
+from airflow_provider_agenty.api import logs
 from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
 from airflow_provider_agenty.exceptions import AgentyUnavailableError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
@@ -101,7 +101,7 @@ def test_a_list_of_jobs_that_ends_before_its_total_ends(sandbox: Sandbox, hook: 
 @pytest.fixture
 def logged_job(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> int:
     """Give the id of a job with a log of some entries, one of them with several lines; pages are of 5 lines."""
-    monkeypatch.setattr(pages, "LOG_PAGE", 5)
+    monkeypatch.setattr(logs, "LOG_PAGE", 5)
     job_id = sandbox.add_older_jobs(BOOKS, 1)[0]
     for number in range(9):
         sandbox.add_log(job_id, f"entry {number}")
