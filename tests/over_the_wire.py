@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import json
 import logging
+import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Note the waits between attempts in place of waiting."""
     waits: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time", types.SimpleNamespace(sleep=waits.append))
+    clock = types.SimpleNamespace(sleep=waits.append, monotonic=time.monotonic)
+    monkeypatch.setattr("airflow_provider_agenty.api.retry.time", clock)
     return waits
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
-
-import tenacity
 
 from airflow_provider_agenty.api.deadline import seconds_left
 from airflow_provider_agenty.exceptions import AgentyUnavailableError
@@ -35,47 +36,25 @@ class RetryPolicy:
     longest_asked_wait: float = 120.0
     total: float = 600.0
 
-    def call(
-        self,
-        function: Callable[[], T],
-        *,
-        again_if: Callable[[AgentyUnavailableError], bool],
-        sleep: Callable[[float], None] | None = None,
-    ) -> T:
+    def call(self, function: Callable[[], T], *, again_if: Callable[[AgentyUnavailableError], bool]) -> T:
         """Return what a function returns, calling it again after a failure that allows that; raise the last one."""
-        retrying = tenacity.Retrying(
-            stop=(
-                tenacity.stop_after_attempt(self.max_attempts)
-                | tenacity.stop_before_delay(self.total)
-                | _StopAtDeadline()
-            ),
-            wait=self._seconds_to_wait,
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, AgentyUnavailableError) and again_if(error)
-            ),
-            before_sleep=_log_wait,
-            reraise=True,
-        )
-        if sleep is not None:
-            retrying.sleep = sleep
-        return retrying(function)
+        ends = time.monotonic() + self.total
+        for attempt in itertools.count(1):
+            try:
+                return function()
+            except AgentyUnavailableError as error:
+                wait = self._seconds_to_wait(attempt, error)
+                left = min(ends - time.monotonic(), seconds_left())
+                if attempt >= self.max_attempts or wait >= left or not again_if(error):
+                    raise
+                log.warning("%s; attempt %d, trying again in %.1f s", error, attempt, wait)
+            time.sleep(wait)
+        raise AssertionError("unreachable")
 
-    def _seconds_to_wait(self, state: tenacity.RetryCallState) -> float:
-        backoff = tenacity.wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)(state)
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.retry_after if isinstance(error, AgentyUnavailableError) else None
-        if asked is None:
+    def _seconds_to_wait(self, attempt: int, error: AgentyUnavailableError) -> float:
+        longest = min(self.longest_wait, self.first_wait * 2.0 ** min(attempt - 1, 64))
+        backoff = random.uniform(0.0, longest)  # noqa: S311 - no secret
+        if error.retry_after is None:
             return backoff
         # A little later than asked, and not all at once.
-        return min(asked, self.longest_asked_wait) + min(backoff, 1.0)
-
-
-class _StopAtDeadline(tenacity.stop.stop_base):
-    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        return retry_state.upcoming_sleep >= seconds_left()
-
-
-def _log_wait(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    seconds = state.next_action.sleep if state.next_action else 0.0
-    log.warning("%s; attempt %d, trying again in %.1f s", error, state.attempt_number, seconds)
+        return min(error.retry_after, self.longest_asked_wait) + min(backoff, 1.0)
