@@ -24,6 +24,16 @@ BOOKS = "45l0wewqzk"
 Connect = Callable[..., AgentyHook]
 
 
+def requested(sandbox: Sandbox, path: str) -> list[dict[str, str]]:
+    """Return the queries of the requests whose path ends so."""
+    return [request.query for request in sandbox.requests if request.path.endswith(path)]
+
+
+def page(total: int, *result: Any) -> dict[str, Any]:
+    """Return a page of a list as Agenty answers it."""
+    return {"total": total, "limit": 1000, "offset": 0, "returned": len(result), "result": list(result)}
+
+
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no proxy, CA bundle or netrc of whoever runs the tests have a say."""
