@@ -74,7 +74,8 @@ def job_id(value: Any) -> int:
         )
     number = _whole(value, from_text=True)
     if number is None or not 1 <= number <= MAX_WHOLE_NUMBER:
-        raise _refused("job_id", value, "the id of a job: it is a whole number of at most 16 digits, such as 3689994.")
+        what = "is not the id of a job: it is a whole number of at most 16 digits, such as 3689994."
+        raise _refused("job_id", value, what)
     return number
 
 
@@ -87,7 +88,7 @@ def agent_id(value: Any) -> str:
         )
     text = _text("agent_id", value)
     if not _AGENT_ID.fullmatch(text):
-        what = "the id of an agent: it holds letters, digits, '-' and '_' only, such as 45l0wewqzk."
+        what = "is not the id of an agent: it holds letters, digits, '-' and '_' only, such as 45l0wewqzk."
         raise _refused("agent_id", value, what)
     return text
 
@@ -120,7 +121,7 @@ def whole_number(name: str, value: Any, *, at_least: int = 0, from_text: bool = 
     """Return a whole number; the text of one, as a template gives it, only where that is said."""
     number = _whole(value, from_text=from_text)
     if number is None or not at_least <= number <= MAX_WHOLE_NUMBER:
-        raise _refused(name, value, f"a whole number of at least {at_least}. {hint}".rstrip())
+        raise _refused(name, value, f"is not a whole number of at least {at_least}. {hint}".rstrip())
     return number
 
 
@@ -140,23 +141,21 @@ def seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:
     plain = _plain(value)
     number = plain.total_seconds() if isinstance(plain, timedelta) else _real(plain)
     if number is None or not 0 <= number <= MAX_SECONDS or (number == 0 and not may_be_zero):
-        least = "from 0" if may_be_zero else "above 0"
-        raise AgentyInputError(
-            f"{_named(name, value)} is neither a number of seconds nor a timedelta, {least} to 100 years."
-        )
+        least = "from" if may_be_zero else "above"
+        raise _refused(name, value, f"is neither a number of seconds nor a timedelta, {least} 0 to 100 years.")
     return number
 
 
 def share(name: str, value: Any) -> float | None:
     """Return a share of something; ``None``: any."""
-    what = "a share: it is a number from 0 (no page may fail) to 1, or None."
+    what = "is not a share: it is a number from 0 (no page may fail) to 1, or None."
     return _number_up_to(1, name, value, what)
 
 
 def epoch_seconds(name: str, value: Any) -> float | None:
     """Return a moment in seconds since the epoch; ``None``: never."""
     # As far as a timeout may reach from now, and some more.
-    return _number_up_to(3 * MAX_SECONDS, name, value, "a moment: it is in seconds since the epoch, or None.")
+    return _number_up_to(3 * MAX_SECONDS, name, value, "is not a moment: it is in seconds since the epoch, or None.")
 
 
 def _number_up_to(most: float, name: str, value: Any, what: str) -> float | None:
@@ -171,7 +170,7 @@ def _number_up_to(most: float, name: str, value: Any, what: str) -> float | None
 def aware_datetime(name: str, value: Any) -> datetime:
     """Return a moment that has a time zone."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise _refused(name, value, "a datetime with a time zone.")
+        raise _refused(name, value, "is not a datetime with a time zone.")
     return value
 
 
@@ -182,9 +181,8 @@ def boolean(name: str, value: Any) -> bool:
     """Return what is either true or false. Text is neither: ``"no"`` and ``"False"`` count as true in Python."""
     plain = _plain(value)
     if not isinstance(plain, bool):
-        raise AgentyInputError(
-            f"{_named(name, value)} is neither True nor False. Give one of them: this parameter is not templated."
-        )
+        what = "is neither True nor False. Give one of them: this parameter is not templated."
+        raise _refused(name, value, what)
     return plain
 
 
@@ -193,7 +191,7 @@ def choice(name: str, value: Any, choices: Collection[str]) -> str:
     plain = _plain(value)
     if not isinstance(plain, str) or plain not in choices:
         *others, last = (repr(each) for each in choices)
-        raise _refused(name, value, f"known: it is {', '.join(others)} or {last}.")
+        raise _refused(name, value, f"is not known: it is {', '.join(others)} or {last}.")
     return plain
 
 
@@ -203,7 +201,7 @@ def filename(value: Any) -> str | None:
         return None
     text = _text("filename", value)
     if not _FILENAME.fullmatch(text) or text in {".", ".."}:
-        raise _refused("filename", value, "a plain file name, such as books.csv.")
+        raise _refused("filename", value, "is not a plain file name, such as books.csv.")
     return text
 
 
@@ -221,10 +219,10 @@ def _path(name: str, value: Any, *, hint: str) -> str:
     text = path_text(value)
     # A number would be a file of that name in the worker's working directory.
     if _whole(text, from_text=False) is not None:
-        raise _refused(name, value, f"a path. {hint}")
+        raise _refused(name, value, f"is not a path. {hint}")
     text = _text(name, text, hint=hint)
     if len(text) > _PATH_CHARACTERS:
-        raise AgentyInputError(f"{_named(name, text)} is too long: a path has at most {_PATH_CHARACTERS} characters.")
+        raise _refused(name, text, f"is too long: a path has at most {_PATH_CHARACTERS} characters.")
     return text
 
 
@@ -241,7 +239,7 @@ def path_text(value: Any) -> Any:
 def check_function(name: str, value: Any) -> None:
     """Refuse what can't be called; ``None``: nothing is called."""
     if value is not None and not callable(value):
-        raise AgentyInputError(f"{_named(name, value)} can't be called. Give a function, or None.")
+        raise _refused(name, value, "can't be called. Give a function, or None.")
 
 
 # What an agent scrapes
@@ -359,13 +357,10 @@ def shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _named(name: str, value: Any) -> str:
-    text = shown(value)
-    return f"{name}, {text}," if text.startswith("a ") else f"{name} {text}"
-
-
 def _refused(name: str, value: Any, what: str) -> AgentyInputError:
-    return AgentyInputError(f"{_named(name, value)} is not {what}")
+    text = shown(value)
+    named = f"{name}, {text}," if text.startswith("a ") else f"{name} {text}"
+    return AgentyInputError(f"{named} {what}")
 
 
 def items_of(value: Any) -> list[Any] | None:
@@ -427,8 +422,8 @@ def _text(name: str, value: Any, *, hint: str = "") -> str:
     if number is not None and abs(number) <= 10**100:
         return str(number)
     if not isinstance(plain, str):
-        raise _refused(name, value, f"text. {hint or _NATIVE_HINT}")
+        raise _refused(name, value, f"is not text. {hint or _NATIVE_HINT}")
     plain = _stripped(plain)
     if _CONTROL_CHARACTER.search(plain):
-        raise AgentyInputError(f"{_named(name, value)} has a control character or half a character in it. Remove it.")
+        raise _refused(name, value, "has a control character or half a character in it. Remove it.")
     return plain

@@ -22,15 +22,12 @@ from airflow_provider_agenty.api.validation import (
 )
 from airflow_provider_agenty.exceptions import AgentyUnexpectedAnswerError
 
+# No worker has picked the job up yet. Agenty documents ``starting`` and sends ``submitted``.
 WAITING_STATES = frozenset({"submitted", "starting", "queued"})
-"""No worker has picked the job up yet."""
-
+# The job is on its way and will end by itself.
 ACTIVE_STATES = WAITING_STATES | {"started", "running", "completing"}
-"""The job is on its way and will end by itself. Agenty documents ``starting`` and sends ``submitted``."""
-
+# Not done, but its end is decided: nobody should attach to it any more.
 ENDING_STATES = frozenset({"stopping"})
-"""Not done, but its end is decided: nobody should attach to it any more."""
-
 SUCCESSFUL_STATES = frozenset({"completed"})
 STOPPED_STATES = frozenset({"stopped"})
 FAILED_STATES = frozenset({"aborted", "failed"})
@@ -146,9 +143,6 @@ class Job:
         """
         return {f.name: _primitive(getattr(self, f.name)) for f in fields(self) if f.name != "raw"}
 
-    def __str__(self) -> str:
-        return self.describe()
-
     def describe(self) -> str:
         """Return the state with its figures: ``running: 37/120 pages (31 %), 2 failed, 35 credits``."""
         figures = []
@@ -163,6 +157,8 @@ class Job:
         if self.pages_credit:
             figures.append(f"{self.pages_credit} credit{'' if self.pages_credit == 1 else 's'}")
         return f"{self.status}: {', '.join(figures)}" if figures else self.status
+
+    __str__ = describe
 
 
 def unwrap(answer: Any) -> Any:

@@ -18,17 +18,11 @@ from airflow_provider_agenty.exceptions import AgentyAnswerTooLargeError, Agenty
 
 log = logging.getLogger(__name__)
 
-RESULT_PAGE = 2500
-"""The most rows Agenty gives in one page of a result; it may give fewer."""
-
-PAGES_AHEAD = 12
-"""How many pages of a result are fetched at once, and so how many are in memory."""
-
+RESULT_PAGE = 2500  # the most rows Agenty gives in one page of a result; it may give fewer
+PAGES_AHEAD = 12  # how many pages of a result are fetched at once, and so how many are in memory
+# About how large a page may be: of large rows fewer are asked for, and of larger ones fewer pages at once.
 _PAGE_BYTES = 5 * 1024 * 1024
-"""About how large a page may be: of large rows fewer are asked for, and of larger ones fewer pages at once."""
-
-_FEWER = 4
-"""How many times fewer rows are asked for where the answer was too large."""
+_FEWER = 4  # how many times fewer rows are asked for where the answer was too large
 
 Rows = list[dict[str, Any]]
 

@@ -16,23 +16,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-LARGEST_ANSWER = 64 * 1024 * 1024
-"""The most bytes that are read of one answer, after a ``Content-Encoding`` was undone."""
-
-MOST_VALUES = 2_000_000
-"""The most values that are decoded of one answer."""
-
-LONGEST_TEXT = 4_000
-"""The most characters of a text that goes on to logs, XCom and events."""
-
-LONGEST_NAME = 100
-"""The most characters of what names something: a state, a type, a host."""
-
-MOST_NESTED = 100
-"""How deep values may be nested: Airflow, and what reads our files, goes through them by recursion."""
-
-SHORTEST_SECRET = 5
-"""A shorter key is not looked for in texts: it would be found in ordinary words."""
+LARGEST_ANSWER = 64 * 1024 * 1024  # bytes of one answer, after a Content-Encoding was undone
+MOST_VALUES = 2_000_000  # values that are decoded of one answer
+LONGEST_TEXT = 4_000  # characters of a text that goes on to logs, XCom and events
+LONGEST_NAME = 100  # characters of what names something: a state, a type, a host
+MOST_NESTED = 100  # levels: Airflow, and what reads our files, goes through them by recursion
+SHORTEST_SECRET = 5  # characters: a shorter key would be found in ordinary words
 
 _INT64 = range(-(2**63), 2**63)
 _LONGEST_INT64 = len(str(-(2**63)))
