@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 def get_provider_info() -> dict[str, Any]:
     """Return what Airflow is told of this provider: its connection type, modules and links."""
-    from airflow_provider_agenty.connection_form import connection_type_info
+    from airflow_provider_agenty.connection import connection_type_info
 
     def modules(kind: str) -> list[dict[str, Any]]:
         return [{"integration-name": "Agenty", "python-modules": [f"airflow_provider_agenty.{kind}.agenty"]}]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty import parameters
+from airflow_provider_agenty import parameters, templates
 from airflow_provider_agenty.airflow_compat import AirflowSkipException, conf, current_task_state
 from airflow_provider_agenty.exceptions import (
     AgentyError,
@@ -71,8 +71,8 @@ class AgentyTask(_Base):
         starts = self._jinja_starts()
         # A subclass may have more of them, which are not there yet.
         given = {name: value for name, value in vars(self).items() if name in self.template_fields}
-        for name in given.keys() & parameters.TEMPLATED.keys():
-            parameters.check_unrendered(name, given[name], starts)
+        for name in given.keys() & templates.TEMPLATED.keys():
+            templates.check_unrendered(name, given[name], starts)
         self._left_out = frozenset(name for name, value in given.items() if value is None)
 
     def is_template(self, value: Any) -> bool:
@@ -81,10 +81,10 @@ class AgentyTask(_Base):
 
         :param value: The value of a templated parameter.
         """
-        return parameters.is_template(value, self._jinja_starts())
+        return templates.is_template(value, self._jinja_starts())
 
     def _jinja_starts(self) -> Collection[str]:
-        return parameters.jinja_starts(self.dag.jinja_environment_kwargs if self.has_dag() else None)  # type: ignore[no-untyped-call]
+        return templates.jinja_starts(self.dag.jinja_environment_kwargs if self.has_dag() else None)  # type: ignore[no-untyped-call]
 
     def rendered(self, name: str) -> Any:
         """

@@ -15,6 +15,7 @@ The errors of this provider, all of them.
     ├── AgentyJobStoppedError
     ├── AgentyTimeoutError
     ├── AgentyAmbiguousStartError            final
+    ├── AgentyAlreadyRunningError            final
     └── AgentyExportError
         └── AgentyDestinationError           final
 
@@ -62,14 +63,7 @@ class AgentyNotFoundError(AgentyError, AirflowFailException):
 
 
 class AgentyRequestError(AgentyError, AirflowFailException):
-    """
-    Agenty refused the request (any other 4xx).
-
-    :param text: The sentence for people.
-    :param message: What Agenty said, empty where it said nothing.
-    :param details: The single errors Agenty listed.
-    :param status: The HTTP status.
-    """
+    """Agenty refused the request (any other 4xx): ``message`` and ``details`` are what it said."""
 
     def __init__(self, text: str, *, message: str = "", details: Sequence[str] = (), status: int | None = None) -> None:
         super().__init__(text)
@@ -82,12 +76,10 @@ class AgentyUnavailableError(AgentyError):
     """
     Agenty could not be reached, or asks to come back later (429, 5xx, network), after all attempts.
 
-    :param text: The sentence for people.
     :param retry_after: How many seconds Agenty asked to wait, if it did.
     :param status: The HTTP status, if there was an answer.
     :param kind: What failed, one of ``status``, ``name``, ``tls``, ``proxy``, ``timeout``, ``refused``, ``connection``.
-    :param acted_on: Whether Agenty may have acted on the request. ``False`` where it certainly did not: the connection
-        never stood, or Agenty turned the request away unread.
+    :param acted_on: Whether Agenty may have acted on the request.
     :param passing: Whether the same call may succeed later.
     :param waited_for_answer: Whether the answer did not come in time, so that the request may still be on its way.
     """
@@ -121,13 +113,7 @@ class AgentyAnswerTooLargeError(AgentyUnexpectedAnswerError):
 
 
 class AgentyJobFailedError(AgentyError):
-    """
-    The job was aborted, or completed with too many failed pages.
-
-    :param text: The sentence for people.
-    :param job: The job as it was last seen.
-    :param log_entries: The last entries of its log, oldest first.
-    """
+    """The job was aborted, or too many of its pages failed. ``log_entries`` are the last of its log."""
 
     def __init__(self, text: str, *, job: Job, log_entries: Sequence[LogEntry] = ()) -> None:
         super().__init__(text)
@@ -136,12 +122,7 @@ class AgentyJobFailedError(AgentyError):
 
 
 class AgentyJobStoppedError(AgentyError):
-    """
-    Somebody stopped the job.
-
-    :param text: The sentence for people.
-    :param job: The job as it was last seen.
-    """
+    """Somebody stopped the job. ``job`` is how it was last seen."""
 
     def __init__(self, text: str, *, job: Job) -> None:
         super().__init__(text)
@@ -149,12 +130,7 @@ class AgentyJobStoppedError(AgentyError):
 
 
 class AgentyTimeoutError(AgentyError):
-    """
-    The job was not done in time.
-
-    :param text: The sentence for people.
-    :param job: The job as it was last seen; ``None`` if it never was.
-    """
+    """The job was not done in time. ``job`` is how it was last seen, if ever."""
 
     def __init__(self, text: str, *, job: Job | None = None) -> None:
         super().__init__(text)
@@ -165,8 +141,6 @@ class AgentyAmbiguousStartError(AgentyError, AirflowFailException):
     """
     Whether a start made a job, or which one, can't be told. Nothing more was started; a person must look.
 
-    :param text: The sentence for people.
-    :param agent_id: The agent.
     :param candidates: Ids of the jobs it may have made, newest first.
     :param may_clear_up: Whether Agenty's list of jobs, which could not be read, may tell later.
     """
@@ -176,6 +150,21 @@ class AgentyAmbiguousStartError(AgentyError, AirflowFailException):
         self.agent_id = agent_id
         self.candidates = tuple(candidates)
         self.may_clear_up = may_clear_up
+
+
+class AgentyAlreadyRunningError(AgentyError, AirflowFailException):
+    """
+    The agent has a job that goes on, and ``if_running="fail"`` says not to start another one.
+
+    :param text: The sentence for people.
+    :param agent_id: The agent.
+    :param job_ids: Its jobs that go on, newest first.
+    """
+
+    def __init__(self, text: str, *, agent_id: str, job_ids: Sequence[int]) -> None:
+        super().__init__(text)
+        self.agent_id = agent_id
+        self.job_ids = tuple(job_ids)
 
 
 class AgentyExportError(AgentyError):

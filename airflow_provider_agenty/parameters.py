@@ -11,12 +11,13 @@ It is cheap to import: operators do so whenever a DAG file is read.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import math
 import operator
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from numbers import Real
@@ -35,6 +36,7 @@ FORMATS = ("jsonl", "csv", "parquet")
 COLUMN_TYPES = ("infer", "text")
 ON_EMPTY = ("land", "fail", "skip")
 ON_STOPPED = ("fail", "skip")
+START, JOIN, SKIP, FAIL, STOP = IF_RUNNING = ("start", "join", "skip", "fail", "stop")
 
 MAX_WHOLE_NUMBER = 2**53 - 1
 """The largest whole number that JSON carries without loss."""
@@ -65,11 +67,7 @@ _NATIVE_HINT = (
 
 
 def job_id(value: Any) -> int:
-    """
-    Return the id of a job as a number.
-
-    :param value: A whole number, or the text of one, as XCom and templates give it.
-    """
+    """Return the id of a job: a whole number, or the text of one, as XCom and templates give it."""
     if is_nothing(value):
         raise AgentyInputError(
             "job_id is empty. It is what AgentyStartJobOperator returns: check that the task it comes from "
@@ -77,32 +75,13 @@ def job_id(value: Any) -> int:
         )
     number = _whole(value, from_text=True)
     if number is None or not 1 <= number <= MAX_WHOLE_NUMBER:
-        raise AgentyInputError(
-            f"{_named('job_id', value)} is not the id of a job: it is a whole number of at most 16 digits, such as "
-            "3689994."
-        )
+        what = "is not the id of a job: it is a whole number of at most 16 digits, such as 3689994."
+        raise _refused("job_id", value, what)
     return number
 
 
-def job_ids(value: Any, name: str = "job_ids") -> frozenset[int]:
-    """
-    Return the ids of several jobs.
-
-    :param value: The ids.
-    :param name: The parameter. Default ``job_ids``.
-    """
-    found = frozenset(job_id(each) for each in _items(value) or ())
-    if not found:
-        raise AgentyInputError(f"{_named(name, value)} is not a list of ids of jobs, with one at least.")
-    return found
-
-
 def agent_id(value: Any) -> str:
-    """
-    Return the id of an agent, as Agenty writes it.
-
-    :param value: The id, such as ``45l0wewqzk``.
-    """
+    """Return the id of an agent, as Agenty writes it: ``45l0wewqzk``."""
     if is_nothing(value):
         raise AgentyInputError(
             "agent_id is empty. Give the id of an agent: the last part of its page's address in Agenty, "
@@ -110,28 +89,18 @@ def agent_id(value: Any) -> str:
         )
     text = _text("agent_id", value)
     if not _AGENT_ID.fullmatch(text):
-        raise AgentyInputError(
-            f"{_named('agent_id', value)} is not the id of an agent: it holds letters, digits, '-' and '_' only, "
-            "such as 45l0wewqzk."
-        )
+        what = "is not the id of an agent: it holds letters, digits, '-' and '_' only, such as 45l0wewqzk."
+        raise _refused("agent_id", value, what)
     return text
 
 
 def agenty_conn_id(value: Any) -> str:
-    """
-    Return the id of the Airflow connection to Agenty.
-
-    :param value: The id, such as ``agenty_default``.
-    """
+    """Return the id of the Airflow connection to Agenty."""
     return _connection_id("agenty_conn_id", value)
 
 
 def storage_conn_id(value: Any) -> str | None:
-    """
-    Return the id of the Airflow connection to an object store.
-
-    :param value: The id, such as ``aws_default``; ``None``: the store's default.
-    """
+    """Return the id of the Airflow connection to an object store; ``None``: the store's default."""
     return None if value is None else _connection_id("storage_conn_id", value)
 
 
@@ -150,100 +119,59 @@ def _connection_id(name: str, value: Any) -> str:
 
 
 def whole_number(name: str, value: Any, *, at_least: int = 0, from_text: bool = False, hint: str = "") -> int:
-    """
-    Return a whole number.
-
-    :param name: The parameter.
-    :param value: The number.
-    :param at_least: The least that makes sense. Default 0.
-    :param from_text: Whether the text of a number will do, as a template gives it. Default false.
-    :param hint: A sentence that says what the parameter is.
-    """
+    """Return a whole number; the text of one, as a template gives it, only where that is said."""
     number = _whole(value, from_text=from_text)
     if number is None or not at_least <= number <= MAX_WHOLE_NUMBER:
-        raise AgentyInputError(f"{_named(name, value)} is not a whole number of at least {at_least}. {hint}".rstrip())
+        raise _refused(name, value, f"is not a whole number of at least {at_least}. {hint}".rstrip())
     return number
 
 
 def collection(value: Any) -> int:
-    """
-    Return the number of a collection.
-
-    :param value: The number, counted from 1, or its text.
-    """
+    """Return the number of a collection, which may be text."""
     hint = "An agent's collections are counted from 1."
     return whole_number("collection", value, at_least=1, from_text=True, hint=hint)
 
 
 def offset(value: Any) -> int:
-    """
-    Return a number of lines or jobs to skip.
-
-    :param value: The number, or its text.
-    """
+    """Return a number of lines to skip, which may be text."""
     return whole_number("offset", value, from_text=True, hint="It is the number of lines to skip.")
 
 
 def seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:
-    """
-    Return a time in seconds.
-
-    :param name: The parameter.
-    :param value: Seconds, or a timedelta.
-    :param may_be_zero: Whether 0 makes sense. Default false.
-    """
+    """Return a time in seconds, which may be a timedelta."""
     plain = _plain(value)
     number = plain.total_seconds() if isinstance(plain, timedelta) else _real(plain)
     if number is None or not 0 <= number <= MAX_SECONDS or (number == 0 and not may_be_zero):
-        raise AgentyInputError(
-            f"{_named(name, value)} is neither a number of seconds nor a timedelta, "
-            f"{'from' if may_be_zero else 'above'} 0 to 100 years."
-        )
+        least = "from" if may_be_zero else "above"
+        raise _refused(name, value, f"is neither a number of seconds nor a timedelta, {least} 0 to 100 years.")
     return number
 
 
 def share(name: str, value: Any) -> float | None:
-    """
-    Return a share of something, from 0 to 1.
-
-    :param name: The parameter.
-    :param value: The share; ``None``: any.
-    """
-    if value is None:
-        return None
-    number = _real(_plain(value))
-    if number is None or not 0 <= number <= 1:
-        raise AgentyInputError(
-            f"{_named(name, value)} is not a share: it is a number from 0 (no page may fail) to 1, or None."
-        )
-    return number
+    """Return a share of something; ``None``: any."""
+    what = "is not a share: it is a number from 0 (no page may fail) to 1, or None."
+    return _number_up_to(1, name, value, what)
 
 
 def epoch_seconds(name: str, value: Any) -> float | None:
-    """
-    Return a moment in seconds since the epoch.
+    """Return a moment in seconds since the epoch; ``None``: never."""
+    # As far as a timeout may reach from now, and some more.
+    return _number_up_to(3 * MAX_SECONDS, name, value, "is not a moment: it is in seconds since the epoch, or None.")
 
-    :param name: The parameter.
-    :param value: The seconds; ``None``: never.
-    """
+
+def _number_up_to(most: float, name: str, value: Any, what: str) -> float | None:
     if value is None:
         return None
     number = _real(_plain(value))
-    # As far as a timeout may reach from now, and some more.
-    if number is None or not 0 <= number <= 3 * MAX_SECONDS:
-        raise AgentyInputError(f"{_named(name, value)} is not a moment: it is in seconds since the epoch, or None.")
+    if number is None or not 0 <= number <= most:
+        raise _refused(name, value, what)
     return number
 
 
 def aware_datetime(name: str, value: Any) -> datetime:
-    """
-    Return a moment that has a time zone.
-
-    :param name: The parameter.
-    :param value: The moment.
-    """
+    """Return a moment that has a time zone."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise AgentyInputError(f"{_named(name, value)} is not a datetime with a time zone.")
+        raise _refused(name, value, "is not a datetime with a time zone.")
     return value
 
 
@@ -251,65 +179,40 @@ def aware_datetime(name: str, value: Any) -> datetime:
 
 
 def boolean(name: str, value: Any) -> bool:
-    """
-    Return what is either true or false. Text is neither: ``"no"`` and ``"False"`` count as true in Python.
-
-    :param name: The parameter.
-    :param value: A bool, numpy's too.
-    """
+    """Return what is either true or false. Text is neither: ``"no"`` and ``"False"`` count as true in Python."""
     plain = _plain(value)
     if not isinstance(plain, bool):
-        raise AgentyInputError(
-            f"{_named(name, value)} is neither True nor False. Give one of them: this parameter is not templated."
-        )
+        what = "is neither True nor False. Give one of them: this parameter is not templated."
+        raise _refused(name, value, what)
     return plain
 
 
 def choice(name: str, value: Any, choices: Collection[str]) -> str:
-    """
-    Return one of some words.
-
-    :param name: The parameter.
-    :param value: The word.
-    :param choices: The words.
-    """
+    """Return one of some words."""
     plain = _plain(value)
     if not isinstance(plain, str) or plain not in choices:
         *others, last = (repr(each) for each in choices)
-        raise AgentyInputError(f"{_named(name, value)} is not known: it is {', '.join(others)} or {last}.")
+        raise _refused(name, value, f"is not known: it is {', '.join(others)} or {last}.")
     return plain
 
 
 def filename(value: Any) -> str | None:
-    """
-    Return the name that a file shall have in its link.
-
-    :param value: A name without folders, such as ``books.csv``; ``None``: Agenty's own.
-    """
+    """Return the name that a file shall have in its link, such as ``books.csv``; ``None``: Agenty's own."""
     if value is None:
         return None
     text = _text("filename", value)
     if not _FILENAME.fullmatch(text) or text in {".", ".."}:
-        raise AgentyInputError(f"{_named('filename', value)} is not a plain file name, such as books.csv.")
+        raise _refused("filename", value, "is not a plain file name, such as books.csv.")
     return text
 
 
 def path(value: Any) -> str:
-    """
-    Return where something is to be landed, as text; whether it can be is for the landing to say.
-
-    :param value: A local path or a URL, as text, as a ``Path`` or as an ``ObjectStoragePath``.
-    """
+    """Return a local path or a URL as text; whether something can be landed there is for the landing to say."""
     return _path("path", value, hint="Give a local path or a URL such as s3://bucket/key.")
 
 
 def folder(name: str, value: Any) -> str | None:
-    """
-    Return a local folder, as text.
-
-    :param name: The parameter.
-    :param value: The folder, as text or as a ``Path``; ``None``: the system's own.
-    """
+    """Return a local folder as text; ``None``: the system's own."""
     return None if value is None else _path(name, value, hint="Give the path of a local folder.")
 
 
@@ -317,37 +220,27 @@ def _path(name: str, value: Any, *, hint: str) -> str:
     text = path_text(value)
     # A number would be a file of that name in the worker's working directory.
     if _whole(text, from_text=False) is not None:
-        raise AgentyInputError(f"{_named(name, value)} is not a path. {hint}")
+        raise _refused(name, value, f"is not a path. {hint}")
     text = _text(name, text, hint=hint)
     if len(text) > _PATH_CHARACTERS:
-        raise AgentyInputError(f"{_named(name, text)} is too long: a path has at most {_PATH_CHARACTERS} characters.")
+        raise _refused(name, text, f"is too long: a path has at most {_PATH_CHARACTERS} characters.")
     return text
 
 
 def path_text(value: Any) -> Any:
-    """
-    Return a path object as text, in which Airflow finds templates; anything else as it is.
-
-    :param value: A parameter.
-    """
+    """Return a path object as text, in which Airflow finds templates; anything else as it is."""
     if isinstance(value, os.PathLike):
-        try:
+        with contextlib.suppress(TypeError):
             return os.fspath(value)
-        except TypeError:
-            return value
+        return value
     # ObjectStoragePath, which is no PathLike since Airflow 3.2.
     return str(value) if hasattr(value, "protocol") and hasattr(value, "storage_options") else value
 
 
 def check_function(name: str, value: Any) -> None:
-    """
-    Refuse what can't be called.
-
-    :param name: The parameter.
-    :param value: The function; ``None``: none is called.
-    """
+    """Refuse what can't be called; ``None``: nothing is called."""
     if value is not None and not callable(value):
-        raise AgentyInputError(f"{_named(name, value)} can't be called. Give a function, or None.")
+        raise _refused(name, value, "can't be called. Give a function, or None.")
 
 
 # What an agent scrapes
@@ -357,11 +250,9 @@ def urls(value: Any, name: str = "urls") -> tuple[str, ...]:
     """
     Return URLs to scrape, in their order.
 
-    :param value: Several URLs; or a text with one URL on each line, or with a list of them in JSON or Python, as a
-        template renders one. Whitespace around a URL is removed.
-    :param name: The parameter. Default ``urls``.
+    They come as a list, or as text: one URL on each line, or a list in JSON or Python, as a template renders one.
     """
-    items = _read_lines(name, value.strip()) if isinstance(value, str) else _items(value)
+    items = _read_lines(name, value.strip()) if isinstance(value, str) else items_of(value)
     if items is None:
         raise AgentyInputError(f"{name} is a list of URLs, not {shown(value)}.")
     if not items:
@@ -372,11 +263,7 @@ def urls(value: Any, name: str = "urls") -> tuple[str, ...]:
 
 
 def agent_input(value: Any) -> AgentInput:
-    """
-    Return an input that can be sent.
-
-    :param value: An :class:`AgentInput`, a mapping with its fields, or URLs as :func:`urls` takes them.
-    """
+    """Return an input that can be sent: of an :class:`AgentInput`, a mapping with its fields, or URLs."""
     from airflow_provider_agenty.api.inputs import OF_A_SOURCE, OF_URLS, AgentInput
 
     given = value.to_dict() if isinstance(value, AgentInput) else value
@@ -410,7 +297,7 @@ def _read_lines(name: str, text: str) -> list[Any] | None:
         return [line for line in text.splitlines() if line.strip()]
     for read in (json.loads, ast.literal_eval):
         try:
-            return _items(read(text))
+            return items_of(read(text))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
     raise AgentyInputError(
@@ -440,93 +327,21 @@ def _is_url(text: str) -> bool:
         return False
 
 
-# Templates
-
-TEMPLATED: Mapping[str, Callable[[Any], Any]] = {
-    "agent_id": agent_id,
-    "urls": lambda value: optional(urls, value),
-    "job_id": job_id,
-    "path": path,
-    "collection": collection,
-    "filename": filename,
-    "agenty_conn_id": agenty_conn_id,
-    "storage_conn_id": storage_conn_id,
-}
-"""The check of each parameter that may be a template."""
-
-JINJA_STARTS = ("{{", "{%", "{#")
-"""What begins something that Jinja renders, unless the DAG says otherwise."""
-
-
-def jinja_starts(environment: Mapping[str, Any] | None) -> Collection[str]:
-    """
-    Return what begins something that Jinja renders in a DAG.
-
-    :param environment: The DAG's ``jinja_environment_kwargs``.
-    """
-    own = (value for key, value in (environment or {}).items() if key.endswith(("_start_string", "_prefix")))
-    return (*JINJA_STARTS, *(value for value in own if isinstance(value, str) and value))
-
-
-def is_template(value: Any, starts: Collection[str] = JINJA_STARTS) -> bool:
-    """
-    Return whether Airflow makes another value of one before the task runs: a template, or an output of another task.
-
-    :param value: The value.
-    :param starts: What begins something that Jinja renders.
-    """
-    text = path_text(value)
-    if isinstance(text, str):
-        return any(start in text for start in starts)
-    return hasattr(value, "resolve")
-
-
-def check_unrendered(name: str, value: Any, starts: Collection[str] = JINJA_STARTS) -> None:
-    """
-    Refuse what can't be used, as far as that shows before templates are rendered.
-
-    :param name: One of :data:`TEMPLATED`.
-    :param value: The parameter.
-    :param starts: What begins something that Jinja renders.
-    """
-    if is_template(value, starts) or (name == "urls" and _holds_template(value, starts)):
-        return
-    TEMPLATED[name](value)
-
-
-def _holds_template(value: Any, starts: Collection[str]) -> bool:
-    # An iterator can be read only once: it counts as a template.
-    return isinstance(value, Iterator) or any(is_template(each, starts) for each in _items(value) or ())
-
-
 # What all kinds have in common
 
 
 def optional(check: Callable[[Any], T], value: Any) -> T | None:
-    """
-    Return ``None`` for ``None``, else what a check makes of a value.
-
-    :param check: The check.
-    :param value: The parameter.
-    """
+    """Return ``None`` for ``None``, else what a check makes of a value."""
     return None if value is None else check(value)
 
 
 def is_nothing(value: Any) -> bool:
-    """
-    Return whether a value is none: also as text, which is what a template makes of it.
-
-    :param value: The value.
-    """
+    """Return whether a value is none: also as text, which is what a template makes of it."""
     return value is None or (isinstance(value, str) and _stripped(value) in {"", "None"})
 
 
 def shown(value: Any) -> str:
-    """
-    Return a value as a message may show it: bounded, and without what may be a secret.
-
-    :param value: The value.
-    """
+    """Return a value as a message may show it: bounded, and without what may be a secret."""
     if isinstance(value, str):
         text = str.__str__(value)
         begin, end = text.find("//"), text.rfind("@")
@@ -543,12 +358,13 @@ def shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _named(name: str, value: Any) -> str:
+def _refused(name: str, value: Any, what: str) -> AgentyInputError:
     text = shown(value)
-    return f"{name}, {text}," if text.startswith("a ") else f"{name} {text}"
+    named = f"{name}, {text}," if text.startswith("a ") else f"{name} {text}"
+    return AgentyInputError(f"{named} {what}")
 
 
-def _items(value: Any) -> list[Any] | None:
+def items_of(value: Any) -> list[Any] | None:
     """Return what is in a list, or in something like one; ``None`` if it is no such thing."""
     if isinstance(value, str | bytes | bytearray | Mapping):
         return None
@@ -607,8 +423,8 @@ def _text(name: str, value: Any, *, hint: str = "") -> str:
     if number is not None and abs(number) <= 10**100:
         return str(number)
     if not isinstance(plain, str):
-        raise AgentyInputError(f"{_named(name, value)} is not text. {hint or _NATIVE_HINT}")
+        raise _refused(name, value, f"is not text. {hint or _NATIVE_HINT}")
     plain = _stripped(plain)
     if _CONTROL_CHARACTER.search(plain):
-        raise AgentyInputError(f"{_named(name, value)} has a control character or half a character in it. Remove it.")
+        raise _refused(name, value, "has a control character or half a character in it. Remove it.")
     return plain

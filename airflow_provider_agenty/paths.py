@@ -58,11 +58,9 @@ def check_path(path: Any, *, writes: str) -> str:
     """
     Return where a file is to be landed, as text.
 
-    :param path: A text, a ``Path`` or any other ``os.PathLike``, or an ``ObjectStoragePath``, whose connection becomes
-        a part of the URL. Whitespace around it is removed.
+    :param path: A text, an ``os.PathLike``, or an ``ObjectStoragePath``, whose connection becomes a part of the URL.
     :param writes: What is written there: ``csv``, ``jsonl``, ``parquet`` or ``log``.
-    :raises AgentyInputError: if nothing can be landed there whatever disks and stores say, or if the name says
-        something else than what is written.
+    :raises AgentyInputError: if nothing can be landed there, or if the name says something else than what is written.
     """
     text = parameters.path(path)
     if not URL.fullmatch(text) and _NEARLY_A_URL.match(text):
@@ -70,31 +68,28 @@ def check_path(path: Any, *, writes: str) -> str:
             f"path {text!r} is neither a URL nor a local path. A URL begins like s3://bucket/ or file:///folder/; give "
             "it as text, because pathlib.Path and os.path.join change it."
         )
-    if not text.endswith("/"):
-        _check_suffix(text, writes)
-    return text
-
-
-def _check_suffix(path: str, writes: str) -> None:
-    name = path.rpartition("/")[2].lower()
+    name = text.rpartition("/")[2].lower()
     plain = name.removesuffix(".gz")
     if writes == "parquet" and name != plain:
         raise AgentyInputError(
-            f"{path} ends in .gz, and Parquet files are compressed inside, so that readers can skip parts of them: "
+            f"{text} ends in .gz, and Parquet files are compressed inside, so that readers can skip parts of them: "
             "let it end in .parquet."
         )
     suffix = plain.rpartition(".")[2] if "." in plain else ""
     meant = _GOOD_SUFFIX.get(suffix)
-    if meant == writes or (meant is None and not _OTHER_SUFFIX.fullmatch(suffix)):
-        return
-    good = f".{writes}" if writes == "parquet" else f".{writes} or .{writes}.gz"
-    instead = ""
+    if meant != writes and (meant is not None or _OTHER_SUFFIX.fullmatch(suffix)):
+        good = ".parquet" if writes == "parquet" else f".{writes} or .{writes}.gz"
+        raise AgentyInputError(
+            f"path {text} ends in .{suffix}, but {_WRITTEN[writes]} would be written there. Let it end in {good}"
+            f"{_other_way(meant, writes)}."
+        )
+    return text
+
+
+def _other_way(meant: str | None, writes: str) -> str:
+    """Say what does write a file of the kind that a suffix means."""
     if meant == "log":
-        instead = "; AgentyExportOperator lands a log with file_type='logs'"
-    elif meant and writes != "log":
-        instead = f"; AgentyResultOperator lands {_WRITTEN[meant]} with format='{meant}'"
-    elif meant == "csv":
-        instead = "; AgentyExportOperator lands the result with file_type='result'"
-    raise AgentyInputError(
-        f"path {path} ends in .{suffix}, but {_WRITTEN[writes]} would be written there. Let it end in {good}{instead}."
-    )
+        return "; AgentyExportOperator lands a log with file_type='logs'"
+    if meant and writes != "log":
+        return f"; AgentyResultOperator lands {_WRITTEN[meant]} with format='{meant}'"
+    return "; AgentyExportOperator lands the result with file_type='result'" if meant == "csv" else ""

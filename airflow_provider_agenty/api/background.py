@@ -13,26 +13,15 @@ T = TypeVar("T")
 
 
 def in_background(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-    """
-    Call a function in a thread of its own.
-
-    The threads of a :class:`~concurrent.futures.ThreadPoolExecutor` are waited for when the process ends, also those
-    that were given up. These are not.
-
-    :param function: The function, and what it is called with.
-    :return: What will be returned or raised.
-    """
+    """Call a function in a thread of its own. The end of the process waits for a ThreadPoolExecutor's, not for it."""
     future: Future[T] = Future()
-
     context = contextvars.copy_context()  # with the deadline in force
 
     def run() -> None:
         try:
-            result = context.run(function, *args, **kwargs)
+            future.set_result(context.run(function, *args, **kwargs))
         except BaseException as error:
             future.set_exception(error)
-        else:
-            future.set_result(result)
 
     threading.Thread(target=run, name="agenty-result", daemon=True).start()
     return future

@@ -17,13 +17,7 @@ _ends: ContextVar[float] = ContextVar("agenty_deadline", default=math.inf)
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """
-    Let no request made in the block go on for longer than this; a tighter limit around it stays in force.
-
-    It holds in the thread, or the asyncio task, that enters it.
-
-    :param seconds: The time from now on; infinite: no limit of its own.
-    """
+    """Let no request that this thread or asyncio task makes in the block outlast it; a tighter limit stays in force."""
     token = _ends.set(min(_ends.get(), time.monotonic() + seconds))
     try:
         yield

@@ -41,12 +41,7 @@ class AgentInput:
 
     @classmethod
     def from_answer(cls, answer: Answer) -> AgentInput:
-        """
-        Read an input out of an answer of the API.
-
-        :param answer: The answer.
-        :raises AgentyUnexpectedAnswerError: if it holds no input.
-        """
+        """Read an input out of an answer of the API."""
         values = unwrap(answer.json())
         kind = values.get("type") if isinstance(values, Mapping) else None
         if not isinstance(kind, str) or not kind.strip():
@@ -71,32 +66,13 @@ class AgentInput:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the input as JSON primitives, as the API takes it; what it does not have is left out."""
-        values: dict[str, Any] = {"type": self.type, "data": list(self.data)}
-        for name in ("id", "collection", "field"):
-            if getattr(self, name) is not None:
-                values[name] = getattr(self, name)
-        return values
-
-
-def get_input(transport: Transport, agent_id: str) -> AgentInput:
-    """
-    Return what an agent is to scrape (``GET /inputs/{agent_id}``).
-
-    :param transport: Where to ask.
-    :param agent_id: The agent.
-    """
-    return AgentInput.from_answer(transport.read(f"/inputs/{agent_id}"))
+        source = {"id": self.id, "collection": self.collection, "field": self.field}
+        present = {name: value for name, value in source.items() if value is not None}
+        return {"type": self.type, "data": list(self.data), **present}
 
 
 def set_input(transport: Transport, agent_id: str, new: AgentInput) -> None:
-    """
-    Set what an agent is to scrape (``PUT /inputs/{agent_id}``); twice is the same as once.
-
-    :param transport: Where to ask.
-    :param agent_id: The agent.
-    :param new: The input, which can be sent as it is.
-    :raises AgentyUnexpectedAnswerError: if the answer does not say that the input was set.
-    """
+    """Set what an agent is to scrape (``PUT /inputs/{agent_id}``); twice is the same as once."""
     answer = transport.send("PUT", f"/inputs/{agent_id}", new.to_dict(), repeatable=True)
     said = unwrap(answer.json())
     # Its own status, beside that of HTTP: a job must not scrape, and be paid for, the input of before.

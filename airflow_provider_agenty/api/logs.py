@@ -6,9 +6,15 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from airflow_provider_agenty.api.validation import LONGEST_TEXT, Clean, clean_text, read_moment
+from airflow_provider_agenty.api.validation import LONGEST_TEXT, clean_text, read_moment
 
+if TYPE_CHECKING:
+    from airflow_provider_agenty.api.request import Transport
+
+LOG_PAGE = 2500
+_TELLING_LINES = 10
 _ENTRY = re.compile(
     r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})?)\s+([A-Za-z]{1,20})(?:\s(.*))?"
 )
@@ -39,25 +45,36 @@ class LogEntry:
         return f"{self.moment} {self.level} {self.message}"
 
 
-def _clean_lines(text: str) -> str:
-    return clean_text(text, lines=True)
+def iter_logs(transport: Transport, job_id: int, *, offset: int) -> Iterator[LogEntry]:
+    """Yield the entries of a job's log, from a line on (``GET /jobs/{job_id}/logs``)."""
+    return read_entries(_iter_lines(transport, job_id, offset), offset=offset, key=transport.settings.key)
 
 
-def read_entries(lines: Iterable[str], *, offset: int, clean: Clean = _clean_lines) -> Iterator[LogEntry]:
-    """
-    Put lines together to entries: a line that does not begin like one belongs to the entry before it.
+def _iter_lines(transport: Transport, job_id: int, offset: int) -> Iterator[str]:
+    # Nothing says how many lines there are, and the server may give fewer than asked for: the end is an empty page, or
+    # one that begins like the page before, from a server that skips no lines.
+    beginning: list[str] = []
+    while True:
+        answer = transport.read(f"/jobs/{job_id}/logs", {"offset": offset, "limit": LOG_PAGE})
+        # A log may hold the pages that were scraped: what is further down may well begin like one.
+        if answer.says_html or (offset == 0 and answer.is_whole_page):
+            raise answer.unexpected("is HTML, not a log")
+        lines = split_lines(answer.body)
+        if not lines or lines[:_TELLING_LINES] == beginning:
+            return
+        beginning = lines[:_TELLING_LINES]
+        yield from lines
+        offset += len(lines)
 
-    :param lines: The lines, without their ends.
-    :param offset: The number of the first line.
-    :param clean: Makes the text of an entry, with all its lines, one that can go on. Default: without looking for the
-        API key.
-    """
+
+def read_entries(lines: Iterable[str], *, offset: int, key: str = "") -> Iterator[LogEntry]:
+    """Put lines together to entries: a line that does not begin like one belongs to the entry before it."""
     entry: LogEntry | None = None
     parts: list[str] = []
     length = 0
 
     def finished(begun: LogEntry) -> LogEntry:
-        return replace(begun, message=clean("\n".join(parts)))
+        return replace(begun, message=clean_text("\n".join(parts), key=key, lines=True))
 
     for number, line in enumerate(lines, start=offset + 1):
         begun = _begin_entry(line, number)
@@ -78,18 +95,13 @@ def read_entries(lines: Iterable[str], *, offset: int, clean: Clean = _clean_lin
 
 def split_lines(body: bytes) -> list[str]:
     """Return the lines of a page of a log; only line feeds end a line, a last one ends the page."""
-    text = body.decode("utf-8", errors="replace")
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    text = body.decode("utf-8", errors="replace").removesuffix("\n")
+    return [line.removesuffix("\r") for line in text.split("\n")] if body else []
 
 
 def _begin_entry(line: str, number: int) -> LogEntry | None:
     matched = _ENTRY.fullmatch(line)
-    if matched is None:
-        return None
-    moment = read_moment(matched[1])
-    if moment is None:
+    moment = read_moment(matched[1]) if matched else None
+    if matched is None or moment is None:
         return None
     return LogEntry(timestamp=moment, level=matched[2].upper(), message=matched[3] or "", next_offset=number)

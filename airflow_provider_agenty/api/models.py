@@ -22,15 +22,12 @@ from airflow_provider_agenty.api.validation import (
 )
 from airflow_provider_agenty.exceptions import AgentyUnexpectedAnswerError
 
+# No worker has picked the job up yet. Agenty documents ``starting`` and sends ``submitted``.
 WAITING_STATES = frozenset({"submitted", "starting", "queued"})
-"""No worker has picked the job up yet."""
-
+# The job is on its way and will end by itself.
 ACTIVE_STATES = WAITING_STATES | {"started", "running", "completing"}
-"""The job is on its way and will end by itself. Agenty documents ``starting`` and sends ``submitted``."""
-
+# Not done, but its end is decided: nobody should attach to it any more.
 ENDING_STATES = frozenset({"stopping"})
-"""Not done, but its end is decided: nobody should attach to it any more."""
-
 SUCCESSFUL_STATES = frozenset({"completed"})
 STOPPED_STATES = frozenset({"stopped"})
 FAILED_STATES = frozenset({"aborted", "failed"})
@@ -75,13 +72,7 @@ class Job:
 
     @classmethod
     def from_answer(cls, answer: Any, *, clean: Clean = clean_text) -> Job:
-        """
-        Read a job out of an answer of the API, or out of what :meth:`to_dict` made.
-
-        :param answer: The decoded JSON; it may come wrapped as ``{"data": {…}}``.
-        :param clean: Makes a text one that can go on. Default: without looking for the API key.
-        :raises AgentyUnexpectedAnswerError: if it holds no job.
-        """
+        """Read a job out of a decoded answer of the API, or out of what :meth:`to_dict` made."""
         values = unwrap(answer)
         job_id, status = _identity(values)
         if job_id is None or status is None:
@@ -130,11 +121,8 @@ class Job:
 
     @property
     def progress(self) -> float | None:
-        """
-        The share of its pages that the job has processed, 0 to 1; ``None`` while their number is unknown.
-
-        More pages processed than there are means that: pagination finds pages that were not counted before.
-        """
+        """The share of its pages that the job has processed, 0 to 1; ``None`` while their number is unknown."""
+        # More pages processed than there are: pagination finds pages that were not counted before.
         if not self.pages_total or self.pages_processed is None or self.pages_processed > self.pages_total:
             return None
         return max(self.pages_processed / self.pages_total, 0.0)
@@ -155,9 +143,6 @@ class Job:
         """
         return {f.name: _primitive(getattr(self, f.name)) for f in fields(self) if f.name != "raw"}
 
-    def __str__(self) -> str:
-        return self.describe()
-
     def describe(self) -> str:
         """Return the state with its figures: ``running: 37/120 pages (31 %), 2 failed, 35 credits``."""
         figures = []
@@ -173,6 +158,8 @@ class Job:
             figures.append(f"{self.pages_credit} credit{'' if self.pages_credit == 1 else 's'}")
         return f"{self.status}: {', '.join(figures)}" if figures else self.status
 
+    __str__ = describe
+
 
 def unwrap(answer: Any) -> Any:
     """Return what an answer holds, whether it came bare or as ``{"data": {…}}``."""
@@ -182,11 +169,7 @@ def unwrap(answer: Any) -> Any:
 
 
 def holds_job(answer: Any) -> bool:
-    """
-    Return whether an answer holds what can be relied on in a job: its id and its state.
-
-    :param answer: The decoded JSON.
-    """
+    """Return whether an answer holds what can be relied on in a job: its id and its state."""
     return None not in _identity(unwrap(answer))
 
 
@@ -208,23 +191,12 @@ def _primitive(value: Any) -> Any:
 
 
 _READERS = {
-    "account_id": read_integer,
     "agent_id": read_agent_id,
-    "priority": read_integer,
-    "pages_total": read_integer,
-    "pages_processed": read_integer,
-    "pages_succeeded": read_integer,
-    "pages_failed": read_integer,
-    "pages_credit": read_integer,
-    "created_at": read_moment,
-    "started_at": read_moment,
-    "completed_at": read_moment,
-    "stopped_at": read_moment,
     "is_scheduled": read_boolean,
-    "queue_time": read_duration,
-    "run_duration": read_duration,
-    "ping_at": read_moment,
-    "assigned_worker_id": read_integer,
-    "running_worker_id": read_integer,
+    **dict.fromkeys(["account_id", "priority", "assigned_worker_id", "running_worker_id"], read_integer),
+    **dict.fromkeys(["pages_total", "pages_processed", "pages_succeeded", "pages_failed"], read_integer),
+    "pages_credit": read_integer,
+    **dict.fromkeys(["created_at", "started_at", "completed_at", "stopped_at", "ping_at"], read_moment),
+    **dict.fromkeys(["queue_time", "run_duration"], read_duration),
 }
 _TEXT_READERS = {"type": read_name, "error": read_text}

@@ -1,4 +1,4 @@
-"""Lists and logs that come in pages: read by what a page holds, never by what was asked for."""
+"""The list of jobs, which comes in pages: read by what a page holds, never by what was asked for."""
 
 from __future__ import annotations
 
@@ -7,24 +7,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
 from airflow_provider_agenty.api.models import Job, holds_job, unwrap
 from airflow_provider_agenty.api.request import Answer, Transport
-from airflow_provider_agenty.api.validation import clean_text
 
-LOG_PAGE = 2500
 JOB_PAGE = 1000
-_TELLING_LINES = 10
 
 
 def rows_and_total(values: Any, answer: Answer) -> tuple[list[Any], int]:
-    """
-    Return the rows of a page, and how many the list has in all.
-
-    :param values: The decoded answer.
-    :param answer: The answer.
-    :raises AgentyUnexpectedAnswerError: if it holds no page.
-    """
+    """Return the rows of a page, and how many the list has in all, from the decoded answer."""
     values = unwrap(values)
     rows = values.get("result") if isinstance(values, Mapping) else None
     total = values.get("total") if isinstance(values, Mapping) else None
@@ -39,10 +29,6 @@ def iter_jobs(transport: Transport, *, agent_id: str | None, limit: int = JOB_PA
 
     Jobs that are started meanwhile move the pages on; no job is yielded twice. The list ends where a page has nothing
     new: a server may go on for ever.
-
-    :param transport: Where to ask.
-    :param agent_id: The agent; ``None``: all.
-    :param limit: How many to ask for at once.
     """
     seen: set[int] = set()
     offset: int | None = 0
@@ -89,10 +75,6 @@ def read_job_page(
     """
     Return one page of the list of jobs (``GET /jobs``).
 
-    :param transport: Where to ask.
-    :param agent_id: The agent; ``None``: all.
-    :param limit: How many to ask for.
-    :param offset: How many to skip.
     :param skips_odd_rows: Whether a row that is no job is passed over, for one who looks again and again: it must not
         hide all others. Default: it is an error.
     """
@@ -106,35 +88,3 @@ def read_job_page(
         raise answer.unexpected("holds a job without job_id or status")
     jobs = {job.job_id: job for job in map(answer.read_job, listed)}
     return JobPage(jobs, total, offset, offset + len(rows), answer.headers.get("Date"))
-
-
-def iter_logs(transport: Transport, job_id: int, *, offset: int) -> Iterator[LogEntry]:
-    """
-    Yield the entries of a job's log.
-
-    :param transport: Where to ask.
-    :param job_id: The job.
-    :param offset: How many lines to skip.
-    """
-    return read_entries(
-        _iter_log_lines(transport, job_id, offset),
-        offset=offset,
-        clean=lambda text: clean_text(text, key=transport.settings.key, lines=True),
-    )
-
-
-def _iter_log_lines(transport: Transport, job_id: int, offset: int) -> Iterator[str]:
-    # Nothing says how many lines there are, and the server may give fewer than asked for: the end is an empty page, or
-    # one that begins like the page before, from a server that skips no lines.
-    beginning: list[str] = []
-    while True:
-        answer = transport.read(f"/jobs/{job_id}/logs", {"offset": offset, "limit": LOG_PAGE})
-        # A log may hold the pages that were scraped: what is further down may well begin like one.
-        if answer.says_html or (offset == 0 and answer.is_whole_page):
-            raise answer.unexpected("is HTML, not a log")
-        lines = split_lines(answer.body)
-        if not lines or lines[:_TELLING_LINES] == beginning:
-            return
-        beginning = lines[:_TELLING_LINES]
-        yield from lines
-        offset += len(lines)

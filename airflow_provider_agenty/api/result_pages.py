@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_agenty.api.background import in_background
@@ -19,106 +18,86 @@ from airflow_provider_agenty.exceptions import AgentyAnswerTooLargeError, Agenty
 
 log = logging.getLogger(__name__)
 
-RESULT_PAGE = 2500
-"""The most rows Agenty gives in one page of a result; it may give fewer."""
-
-PAGES_AHEAD = 12
-"""How many pages of a result are fetched at once, and so how many are in memory."""
-
+RESULT_PAGE = 2500  # the most rows Agenty gives in one page of a result; it may give fewer
+PAGES_AHEAD = 12  # how many pages of a result are fetched at once, and so how many are in memory
+# About how large a page may be: of large rows fewer are asked for, and of larger ones fewer pages at once.
 _PAGE_BYTES = 5 * 1024 * 1024
-"""Where rows are large, so few are asked for at once that a page has about this size; if one row has more, fewer pages
-are fetched at once."""
+_FEWER = 4  # how many times fewer rows are asked for where the answer was too large
 
-_FEWER = 4
-"""How many times fewer rows are asked for where the answer was too large."""
-
-
-@dataclass(frozen=True)
-class _Page:
-    """Rows as they came in one answer: where they begin, how many the result has, how many bytes they took."""
-
-    rows: list[dict[str, Any]]
-    offset: int
-    total: int
-    size: int
-
-    @property
-    def end(self) -> int:
-        """The offset behind the last row."""
-        return self.offset + len(self.rows)
-
-    @property
-    def row_size(self) -> int:
-        """How many bytes a row took."""
-        return self.size // max(1, len(self.rows))
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """
-    A part of a result.
-
-    :param rows: All of its rows.
-    :param row_size: How many bytes one took.
-    :param most: How many rows the server gave at once.
-    :param was_cut: Whether these were fewer than it was asked for.
-    """
-
-    rows: list[dict[str, Any]]
-    row_size: int
-    most: int
-    was_cut: bool
+Rows = list[dict[str, Any]]
 
 
 class _Result:
-    """A result that is read in pieces, several at once."""
+    """A result that is read in pieces, several at once, and what its pages have told so far."""
 
     def __init__(self, transport: Transport, job_id: int, collection: int, modified: bool, keep_numbers: bool) -> None:
         self._transport = transport
         self._job_id = job_id
         self._parameters = {"collection": collection, "modified": int(modified)}
         self._keep_numbers = keep_numbers
+        self._row_bytes = 1
+        self._longest_page = 1
+        self.total: int | None = None
         self.has_no_numbers = False
         self.is_given_up = False
 
-    def read_piece(self, offset: int, count: int, limit: int, total: int) -> _Piece:
-        """Return exactly so many rows, in as many requests as the server makes of it, the first with this limit."""
-        rows: list[dict[str, Any]] = []
-        row_size, most, was_cut = 0, 0, False
-        while len(rows) < count and not self.is_given_up:
-            page = self.read_page(offset + len(rows), limit, total)
-            if not page.rows:
-                raise self.ended_early(page)
-            rows += page.rows
-            if len(page.rows) > most:
-                most, was_cut = len(page.rows), len(page.rows) < limit
-            row_size = page.row_size
-            limit = min(_rows_at_once(row_size), max(1, count - len(rows)))
-        return _Piece(rows[:count], row_size, most, was_cut)
+    @property
+    def limit(self) -> int:
+        """How many rows are asked for at once."""
+        return max(1, min(RESULT_PAGE, _PAGE_BYTES // self._row_bytes))
 
-    def read_page(self, offset: int, limit: int, total: int | None = None) -> _Page:
-        """Return one page, of fewer rows than the limit where as many are too large; it must fit to the total."""
-        page = None
-        while page is None:
+    @property
+    def piece(self) -> int:
+        """How many rows one request will probably give: the server may give fewer than it is asked for."""
+        return min(self.limit, self._longest_page)
+
+    @property
+    def pages_at_once(self) -> int:
+        """How many pages may be in memory."""
+        return max(1, min(PAGES_AHEAD, PAGES_AHEAD * _PAGE_BYTES // self._row_bytes))
+
+    def read_piece(self, offset: int, count: int) -> Rows:
+        """Return exactly so many rows, in as many requests as the server makes of it."""
+        rows: Rows = []
+        limit = self.limit
+        while len(rows) < count and not self.is_given_up:
+            page = self.read_page(offset + len(rows), limit)
+            if not page:
+                raise self.ended_early(offset + len(rows))
+            rows += page
+            limit = min(self.limit, max(1, count - len(rows)))
+        return rows[:count]
+
+    def read_page(self, offset: int, limit: int) -> Rows:
+        """Return the rows of one page, fewer than the limit where as many are too large."""
+        while True:
             try:
-                page = self._read_page(offset, limit)
+                return self._check(offset, *self._read_page(offset, limit))
             except AgentyAnswerTooLargeError:
                 if limit == 1:
                     raise
                 limit = max(1, limit // _FEWER)
-        if total is not None and page.total != total:
+
+    def _check(self, offset: int, rows: Rows, total: int, size: int) -> Rows:
+        """Return the rows of a page that fits to the others."""
+        if self.total is None:
+            self.total = total
+        if total != self.total:
             raise AgentyUnexpectedAnswerError(
-                f"The result of job {self._job_id} changed while it was read: it had {total} rows and has "
-                f"{page.total} now. Read it again."
+                f"The result of job {self._job_id} changed while it was read: it had {self.total} rows and has "
+                f"{total} now. Read it again."
             )
-        if page.rows and page.end > page.total:
+        if rows and offset + len(rows) > total:
             raise AgentyUnexpectedAnswerError(
-                f"The result of job {self._job_id} has {page.total} rows, as Agenty says, and gave {page.end}. "
+                f"The result of job {self._job_id} has {total} rows, as Agenty says, and gave {offset + len(rows)}. "
                 "Read it again; if it stays so, tell Agenty."
             )
-        return page
+        self._row_bytes = max(1, size // max(1, len(rows)))
+        self._longest_page = max(self._longest_page, len(rows))
+        return rows
 
-    def _read_page(self, offset: int, limit: int) -> _Page:
+    def _read_page(self, offset: int, limit: int) -> tuple[Rows, int, int]:
+        """Return the rows of a page, how many the result has, and the bytes of the page."""
         answer = self._transport.read(
             f"/jobs/{self._job_id}/result", {"offset": offset, "limit": limit, **self._parameters}
         )
@@ -134,40 +113,25 @@ class _Result:
         if not all(isinstance(row, dict) for row in rows):
             raise answer.unexpected("holds a row that is not an object")
         self.has_no_numbers |= decoded.has_no_numbers
-        return _Page(rows, offset, total, len(answer.body))
+        return rows, total, len(answer.body)
 
-    def ended_early(self, page: _Page) -> AgentyUnexpectedAnswerError:
+    def ended_early(self, offset: int) -> AgentyUnexpectedAnswerError:
         """Make the error that says that there is a page without rows before the end."""
         return AgentyUnexpectedAnswerError(
-            f"The result of job {self._job_id} ended at row {page.offset} of {page.total}: Agenty answered with an "
+            f"The result of job {self._job_id} ended at row {offset} of {self.total}: Agenty answered with an "
             "empty page. Read it again."
         )
 
 
 def read_result_total(transport: Transport, job_id: int, *, collection: int, modified: bool) -> int:
-    """
-    Return how many rows a result has.
-
-    :param transport: Where to ask.
-    :param job_id: The job.
-    :param collection: The collection, counted from 1.
-    :param modified: Whether the result after post-processing is meant.
-    """
-    return _Result(transport, job_id, collection, modified, keep_numbers=False).read_page(0, 1).total
+    """Return how many rows a result has."""
+    result = _Result(transport, job_id, collection, modified, keep_numbers=False)
+    result.read_page(0, 1)
+    return result.total or 0
 
 
 def iter_result(transport: Transport, job_id: int, *, collection: int, modified: bool) -> Iterator[dict[str, Any]]:
-    """
-    Yield the rows of a result in order, as :func:`iter_result_pages` reads them, in plain Python.
-
-    A number that fits neither into 64 bits nor into a float is its text.
-
-    :param transport: Where to ask.
-    :param job_id: The job.
-    :param collection: The collection, counted from 1.
-    :param modified: Whether the result after post-processing is meant.
-    :raises AgentyUnexpectedAnswerError: if the server gives fewer rows than it says there are.
-    """
+    """Yield the rows of a result in order; a number that fits neither into 64 bits nor into a float is its text."""
     pages = iter_result_pages(transport, job_id, collection=collection, modified=modified, keep_numbers=False)
     with closing(pages):
         for page in pages:
@@ -176,57 +140,32 @@ def iter_result(transport: Transport, job_id: int, *, collection: int, modified:
 
 def iter_result_pages(
     transport: Transport, job_id: int, *, collection: int, modified: bool, keep_numbers: bool
-) -> Generator[list[dict[str, Any]], None, None]:
+) -> Generator[Rows, None, None]:
     """
     Yield the rows of a result in order, some at once, with the next ones already on their way.
 
-    The pages that came tell how many rows the server gives at once, and how large they are: the next ones are asked
-    for in such pieces.
-
-    :param transport: Where to ask.
-    :param job_id: The job.
-    :param collection: The collection, counted from 1.
-    :param modified: Whether the result after post-processing is meant.
-    :param keep_numbers: Whether numbers keep their text, as :func:`~airflow_provider_agenty.api.json_rows.decode_rows`
-        has it.
-    :return: Some rows at once; only an empty result has no row in them.
+    :param keep_numbers: Whether numbers keep their text, as :func:`decode_rows` has it.
     :raises AgentyUnexpectedAnswerError: if the pages do not make up one result: rows are missing, or their number
         changes.
     """
     result = _Result(transport, job_id, collection, modified, keep_numbers)
-    page = result.read_page(0, RESULT_PAGE)
-    yield page.rows
-    total, offset = page.total, page.end
-    if offset < total and not page.rows:
-        raise result.ended_early(page)
-    # A page that is shorter than asked for need not be followed by others like it: each piece is asked for in full.
-    row_size = page.row_size
-    limit = _rows_at_once(row_size)
-    count = min(limit, len(page.rows))
-    del page  # It may be large.
-    pending: deque[Future[_Piece]] = deque()
+    rows = result.read_page(0, RESULT_PAGE)
+    yield rows
+    offset, total = len(rows), result.total or 0
+    if total and not rows:
+        raise result.ended_early(0)
+    del rows  # They may be large.
+    pending: deque[Future[Rows]] = deque()
     try:
         while offset < total or pending:
-            while offset < total and len(pending) < _pages_at_once(row_size):
-                count = min(count, total - offset)
-                pending.append(in_background(result.read_piece, offset, count, limit, total))
+            while offset < total and len(pending) < result.pages_at_once:
+                count = min(result.piece, total - offset)
+                pending.append(in_background(result.read_piece, offset, count))
                 offset += count
-            piece = pending.popleft().result()
-            row_size = piece.row_size
-            limit = _rows_at_once(row_size)
-            count = min(limit, max(count, piece.most)) if piece.was_cut else limit
-            yield piece.rows
+            yield pending.popleft().result()
     finally:
         result.is_given_up = True
     if result.has_no_numbers:
         log.warning(
             "The result of job %d holds NaN or Infinity, which are no numbers in JSON: they are texts now.", job_id
         )
-
-
-def _rows_at_once(row_size: int) -> int:
-    return max(1, min(RESULT_PAGE, _PAGE_BYTES // max(1, row_size)))
-
-
-def _pages_at_once(row_size: int) -> int:
-    return max(1, min(PAGES_AHEAD, PAGES_AHEAD * _PAGE_BYTES // max(1, row_size)))

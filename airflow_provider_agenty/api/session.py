@@ -27,9 +27,7 @@ from airflow_provider_agenty.connection import Settings, is_loopback, origin
 
 KEY_HEADER = "X-Agenty-ApiKey"
 KEY_PARAMETER = "apikey"
-CONNECTIONS = 16
-"""How many connections are kept open: at least as many as there are pages fetched ahead."""
-
+CONNECTIONS = 16  # that are kept open: at least as many as there are pages fetched ahead
 USER_AGENT = f"airflow-provider-agenty/{__version__}"
 
 
@@ -133,13 +131,10 @@ class Session(requests.Session):
     """
     A :class:`requests.Session` with the settings of a connection.
 
-    Timeouts, TLS and proxies of the connection apply to each request that does not name its own; they win
-    over the environment's, which apply where the connection says nothing. With the key, no redirect is
-    followed: what a client takes for the same host, the one that sends may take for another.
+    Timeouts, TLS and proxies of the connection apply to each request that does not name its own. They win over the
+    environment's. With the key, no redirect is followed: two clients need not agree on what is the same host.
 
-    :param settings: The settings.
-    :param authenticated: Whether requests to the API's host carry the key; a URL may then be a path
-        below the API's base URL, such as ``/jobs``.
+    :param authenticated: Whether requests to the API's host carry the key. A URL may be a path below the base URL.
     """
 
     def __init__(self, settings: Settings, *, authenticated: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -70,7 +70,7 @@ BY_AN_EARLIER_TRY = "an earlier try was about to start it, and ended before it k
 ANSWER_LOST = "its answer was lost"
 NO_JOB_IN_ANSWER = "its answer held no job"
 
-_WHAT_TO_DO = (
+WHAT_TO_DO = (
     "Nothing more was started. Look at the agent's jobs in Agenty and stop those that nobody wants. Then run the task "
     "again."
 )
@@ -127,7 +127,7 @@ def find_started_job(
         ids = _newest_first(candidates)
         raise AgentyAmbiguousStartError(
             f"Agent {agent_id} has {len(ids)} new jobs ({_listed(ids)}), and which of them this start made "
-            f"can't be told: {reason}. {_WHAT_TO_DO}",
+            f"can't be told: {reason}. {WHAT_TO_DO}",
             agent_id=agent_id,
             candidates=ids,
         )
@@ -143,82 +143,21 @@ def find_started_job(
     return candidates[0]
 
 
-def find_job_of_run(
-    transport: Transport,
-    agent_id: str,
-    *,
-    since: datetime,
-    held: Collection[int] = (),
-    max_failed_ratio: float | None = None,
-) -> Job | None:
+def recent_jobs(transport: Transport, agent_id: str, *, since: datetime | None = None) -> ListedJobs:
     """
-    Return the one job of an agent that was made since a run began, and goes on or ended well; ``None`` without one.
-
-    This is what can be known where no job id was remembered. One that goes on comes before those that completed. Jobs
-    of Agenty's own scheduler do not count. A job in a state that is not known goes on, for all that can be told.
+    Return the newest jobs of an agent, whoever started them.
 
     :param transport: Where to ask.
     :param agent_id: The agent.
-    :param since: When the run began, by Airflow's clock.
-    :param held: Jobs that are known to be somebody else's.
-    :param max_failed_ratio: The share of failed pages above which a completed job did not end well; ``None``: any.
-    :raises AgentyAmbiguousStartError: if there are several, or the list of jobs does not tell.
+    :param since: As far back as this moment, by Airflow's clock. Default: 1,000 jobs.
+    :raises AgentyAmbiguousStartError: if the list of jobs does not tell.
     """
-    jobs = [job for job in _jobs_since(transport, agent_id, since) if job.job_id not in held]
-    going_on = [job for job in jobs if job.is_active or not job.is_known]
-    completed = [
-        job for job in jobs if job.is_successful and (max_failed_ratio is None or job.failed_ratio <= max_failed_ratio)
-    ]
-    candidates = going_on or completed
-    what = "still go on" if going_on else "completed"
-    if len(candidates) > 1:
-        ids = _newest_first(candidates)
-        raise AgentyAmbiguousStartError(
-            f"Agent {agent_id} has {len(ids)} jobs that were made since this run began and {what} "
-            f"({_listed(ids)}), and which of them an earlier try of this task started can't be told. "
-            f"{_WHAT_TO_DO}",
-            agent_id=agent_id,
-            candidates=ids,
-        )
-    if not candidates:
-        return None
-    log.warning(
-        "Job %d of agent %s was made since this run began and %s: it is taken for the one that an earlier "
-        "try of this task started. Had somebody else started it, it would be shared",
-        candidates[0].job_id,
-        agent_id,
-        "still goes on" if going_on else "completed",
-    )
-    return candidates[0]
-
-
-def _jobs_since(transport: Transport, agent_id: str, since: datetime) -> list[Job]:
-    def was_made_before(job: Job, listed: _Listed) -> bool:
-        # Lists carry whole seconds.
-        moment = (since + listed.clock_ahead - CLOCK_ALLOWANCE).replace(microsecond=0)
-        return job.created_at is not None and job.created_at < moment
-
     try:
-        listed = _read_jobs(
-            transport,
-            agent_id,
-            until=lambda listed: any(was_made_before(job, listed) for job in listed.jobs.values()),
-        )
+        return _read_jobs(transport, agent_id, until=lambda listed: since is None or listed.reaches_back_to(since))
     except _EndlessListError as error:
         raise AgentyAmbiguousStartError(
-            f"Whether an earlier try of this task started a job of agent {agent_id} can't be told: {error}. "
-            f"{_WHAT_TO_DO}",
-            agent_id=agent_id,
+            f"Which jobs agent {agent_id} has can't be told: {error}. {WHAT_TO_DO}", agent_id=agent_id
         ) from None
-    newest_before = max((job.job_id for job in listed.jobs.values() if was_made_before(job, listed)), default=NO_JOB)
-    return [
-        job
-        for job in listed.jobs.values()
-        if _may_be_ours(job, agent_id)
-        and not was_made_before(job, listed)
-        # Where a job's time is missing, its id tells.
-        and (job.created_at is not None or job.job_id > newest_before)
-    ]
 
 
 def _may_be_ours(job: Job, agent_id: str) -> bool:
@@ -235,7 +174,7 @@ def _newest_first(jobs: list[Job]) -> tuple[int, ...]:
 
 
 @dataclass
-class _Listed:
+class ListedJobs:
     """
     What is known of an agent's list of jobs.
 
@@ -251,6 +190,44 @@ class _Listed:
         """Whether the ids show that the newest come first. A single job has no order."""
         return len(self.jobs) > 1 and list(self.jobs) == sorted(self.jobs, reverse=True)
 
+    @property
+    def newest_first(self) -> list[Job]:
+        """The jobs, the one with the highest id first."""
+        return [self.jobs[job_id] for job_id in sorted(self.jobs, reverse=True)]
+
+    @property
+    def now(self) -> datetime:
+        """What Agenty's clock says."""
+        return datetime.now(UTC) + self.clock_ahead
+
+    def reaches_back_to(self, moment: datetime) -> bool:
+        """
+        Return whether a job in it was made before some moment.
+
+        :param moment: The moment, by Airflow's clock.
+        """
+        return any(self._was_made_before(job, moment) for job in self.jobs.values())
+
+    def made_since(self, moment: datetime) -> list[Job]:
+        """
+        Return the jobs that were made since some moment, newest first.
+
+        :param moment: The moment, by Airflow's clock.
+        """
+        before = [job.job_id for job in self.jobs.values() if self._was_made_before(job, moment)]
+        # Where a job's time is missing, its id tells.
+        newest_before = max(before, default=NO_JOB)
+        return [
+            job
+            for job in self.newest_first
+            if job.job_id not in before and (job.created_at is not None or job.job_id > newest_before)
+        ]
+
+    def _was_made_before(self, job: Job, moment: datetime) -> bool:
+        # Lists carry whole seconds.
+        begins = (moment + self.clock_ahead - CLOCK_ALLOWANCE).replace(microsecond=0)
+        return job.created_at is not None and job.created_at < begins
+
 
 class _EndlessListError(Exception):
     """The list of jobs could not be read far enough; the text says why."""
@@ -260,10 +237,10 @@ def _read_jobs(
     transport: Transport,
     agent_id: str,
     *,
-    until: Callable[[_Listed], bool],
+    until: Callable[[ListedJobs], bool],
     limit: int = JOB_PAGE,
     at_least: int = JOB_PAGE,
-) -> _Listed:
+) -> ListedJobs:
     """
     Read an agent's list of jobs, page by page until what is further on can't matter.
 
@@ -276,7 +253,7 @@ def _read_jobs(
     :param at_least: How many jobs show that the newest come first.
     :raises _EndlessListError: if the list goes on for too long, or ends too early.
     """
-    listed = _Listed({}, timedelta(0))
+    listed = ListedJobs({}, timedelta(0))
     offset = pages = 0
     while True:
         page = read_job_page(transport, agent_id=agent_id, limit=limit, offset=offset)

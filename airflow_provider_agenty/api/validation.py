@@ -16,28 +16,19 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-LARGEST_ANSWER = 64 * 1024 * 1024
-"""The most bytes that are read of one answer, after a ``Content-Encoding`` was undone."""
+LARGEST_ANSWER = 64 * 1024 * 1024  # bytes of one answer, after a Content-Encoding was undone
+MOST_VALUES = 2_000_000  # values that are decoded of one answer
+LONGEST_TEXT = 4_000  # characters of a text that goes on to logs, XCom and events
+LONGEST_NAME = 100  # characters of what names something: a state, a type, a host
+MOST_NESTED = 100  # levels: Airflow, and what reads our files, goes through them by recursion
+SHORTEST_SECRET = 5  # characters: a shorter key would be found in ordinary words
 
-MOST_VALUES = 2_000_000
-"""The most values that are decoded of one answer."""
-
-LONGEST_TEXT = 4_000
-"""The most characters of a text that goes on to logs, XCom and events."""
-
-LONGEST_NAME = 100
-"""The most characters of what names something: a state, a type, a host."""
-
-MOST_NESTED = 100
-"""How deep values may be nested: Airflow, and what reads our files, goes through them by recursion."""
-
-SHORTEST_SECRET = 5
-"""A shorter key is not looked for in texts: it would be found in ordinary words."""
-
-_LARGEST_INTEGER = 2**63 - 1
+_INT64 = range(-(2**63), 2**63)
+_LONGEST_INT64 = len(str(-(2**63)))
 _LARGEST_JOB_ID = 2**53 - 1  # the largest that JSON carries safely; Python's hashes repeat not far above it
 _LONGEST_MOMENT = 64
 
+_EXPONENT = re.compile("[eE]")
 _AGENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _DURATION = re.compile(r"(?:(\d{1,6})\.)?(\d{1,6}):(\d{2}):(\d{2})(?:\.(\d+))?")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -66,21 +57,16 @@ def read_json(body: bytes, *, key: str = "") -> Any:
 
     A number that 64 bits can't hold becomes ``None``, and so does what JSON does not have, such as ``NaN``.
 
-    :param body: The bytes.
-    :param key: The API key, which a server may repeat.
     :raises ValueError: if it is no JSON in UTF-8, nested too deep, or holds too many values.
     """
     if holds_too_many_values(body):
         raise ValueError("too many values")
     text = body.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
     try:
-        values = json.loads(text, parse_int=_read_digits, parse_float=_read_fraction, parse_constant=_none)
+        values = json.loads(text, parse_int=read_int64, parse_float=read_fraction, parse_constant=lambda _: None)
     except RecursionError:
-        values = None
-        too_deep = True
-    else:
-        too_deep = is_nested_deeper(values, MOST_NESTED)
-    if too_deep:
+        raise ValueError("nested too deep") from None
+    if is_nested_deeper(values, MOST_NESTED):
         raise ValueError("nested too deep")
     # An escape may hide either of the two.
     if "\\" in text or any(form in text for form in _forms_of(key)):
@@ -88,37 +74,13 @@ def read_json(body: bytes, *, key: str = "") -> Any:
     return values
 
 
-def _read_digits(digits: str) -> int | None:
-    # Converting thousands of digits takes quadratic time.
-    number = int(digits) if len(digits) <= 20 else _LARGEST_INTEGER + 1
-    return number if abs(number) <= _LARGEST_INTEGER else None
-
-
-def _read_fraction(digits: str) -> float | None:
-    number = float(digits)
-    return number if math.isfinite(number) else None
-
-
-def _none(_: str) -> None:
-    return None
-
-
 def holds_too_many_values(body: bytes) -> bool:
-    """
-    Return whether decoding a body could take far more memory than the body itself: ``{},{},…`` takes 24 times as much.
-
-    :param body: The bytes of JSON.
-    """
+    """Return whether decoding could take far more memory than the body: ``{},{},…`` takes 24 times as much."""
     return sum(map(body.count, (b",", b"{", b"["))) > MOST_VALUES
 
 
 def is_nested_deeper(values: Any, most: int) -> bool:
-    """
-    Return whether decoded JSON is nested deeper than so many levels.
-
-    :param values: What was decoded.
-    :param most: The levels.
-    """
+    """Return whether decoded JSON is nested deeper than so many levels."""
     level = [values]
     for _ in range(most):
         level = [
@@ -132,6 +94,55 @@ def is_nested_deeper(values: Any, most: int) -> bool:
     return True
 
 
+# Numbers
+
+
+def read_int64(text: str) -> int | None:
+    """Return a whole number of JSON; ``None`` if 64 bits do not hold it, or if it is none."""
+    # A longer text is not tried: Python refuses some, and takes quadratic time for others.
+    if len(text) > _LONGEST_INT64 or not text.removeprefix("-").isdigit():
+        return None
+    value = int(text)
+    return value if value in _INT64 else None
+
+
+def read_fraction(text: str) -> float | None:
+    """Return a number of JSON as the float next to it; ``None`` if it is too large or too small for one."""
+    value = float(text)
+    return None if not math.isfinite(value) or (value == 0 and significant_digits(text)) else value
+
+
+def significant_digits(text: str) -> str:
+    """Return the digits that make up a number of JSON, whatever its size."""
+    return _EXPONENT.split(text)[0].replace("-", "").replace(".", "").strip("0")
+
+
+def read_integer(value: Any) -> int | None:
+    """Return a whole number of at most 64 bits, which may come as text; ``None`` if it is none."""
+    if isinstance(value, bool) or (isinstance(value, str) and len(value) > LONGEST_NAME):
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if number in _INT64 else None
+
+
+def read_job_id(value: Any) -> int | None:
+    """Return the id of a job; ``None`` if it is none."""
+    number = read_integer(value)
+    return number if number is not None and 0 < number <= _LARGEST_JOB_ID else None
+
+
+def read_boolean(value: Any) -> bool | None:
+    """Return what is true or false, which may come as 0 and 1 or as text; ``None`` if it is neither."""
+    known = {"true": True, "1": True, "false": False, "0": False}
+    return known.get(str(value).strip().lower()) if isinstance(value, str | int) else None
+
+
+# Texts
+
+
 def _map_texts(values: Any, change: Clean) -> Any:
     if isinstance(values, str):
         return change(values)
@@ -143,11 +154,7 @@ def _map_texts(values: Any, change: Clean) -> Any:
 
 
 def whole_characters(text: str) -> str:
-    """
-    Return a text that can be written as UTF-8: U+FFFD stands for each half of a surrogate pair.
-
-    :param text: Any text.
-    """
+    """Return a text that can be written as UTF-8: U+FFFD stands for each half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -170,12 +177,7 @@ def _forms_of(key: str) -> tuple[str, ...]:
 
 
 def hide_key(text: str, key: str) -> str:
-    """
-    Return a text with ``***`` in place of the API key, also where that is quoted for a URL or for JSON.
-
-    :param text: The text.
-    :param key: The key.
-    """
+    """Return a text with ``***`` in place of the API key, also where that is quoted for a URL or for JSON."""
     for form in _forms_of(key):
         text = text.replace(form, "***")
     return text
@@ -185,9 +187,6 @@ def clean_text(text: str, *, key: str = "", longest: int = LONGEST_TEXT, lines: 
     r"""
     Return a text for people: bounded, control characters shown (``\x1b``), without the key and secrets of links.
 
-    :param text: The text, from an answer.
-    :param key: The API key.
-    :param longest: The most characters. Default 4,000.
     :param lines: Whether it may have several lines. Default: a line end is shown as ``\n``.
     """
     # Cut first: what follows takes time with each character. A secret must not be cut in two, hence the margin.
@@ -207,71 +206,25 @@ def _shown(found: re.Match[str]) -> str:
 
 
 def read_text(value: Any, clean: Clean) -> str | None:
-    """
-    Return a text field; ``None`` if it is empty, or no text at all.
-
-    :param value: What came.
-    :param clean: Makes it one that can go on.
-    """
+    """Return a text field; ``None`` if it is empty, or no text at all."""
     if isinstance(value, str):
         return clean(value) if value else None
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def read_name(value: Any, clean: Clean) -> str | None:
-    """
-    Return a short text that names something, such as a type.
-
-    :param value: What came.
-    :param clean: Makes it one that can go on.
-    """
+    """Return a short text that names something, such as a type."""
     name = read_text(value, clean)
     return name[:LONGEST_NAME] if name else None
 
 
 def read_agent_id(value: Any) -> str | None:
-    """
-    Return the id of an agent; ``None`` if it is none: ids end up in paths and addresses.
-
-    :param value: What came.
-    """
+    """Return the id of an agent; ``None`` if it is none: ids end up in paths and addresses."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return text if isinstance(text, str) and _AGENT_ID.fullmatch(text) else None
 
 
-def read_integer(value: Any) -> int | None:
-    """
-    Return a whole number of at most 64 bits, which may come as text; ``None`` if it is none.
-
-    :param value: What came.
-    """
-    if isinstance(value, bool) or (isinstance(value, str) and len(value) > LONGEST_NAME):
-        return None
-    try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if abs(number) <= _LARGEST_INTEGER else None
-
-
-def read_job_id(value: Any) -> int | None:
-    """
-    Return the id of a job; ``None`` if it is none.
-
-    :param value: What came.
-    """
-    number = read_integer(value)
-    return number if number is not None and 0 < number <= _LARGEST_JOB_ID else None
-
-
-def read_boolean(value: Any) -> bool | None:
-    """
-    Return what is true or false, which may come as 0 and 1 or as text; ``None`` if it is neither.
-
-    :param value: What came.
-    """
-    known = {"true": True, "1": True, "false": False, "0": False}
-    return known.get(str(value).strip().lower()) if isinstance(value, str | int) else None
+# Times
 
 
 # Each poll reads the same times of the same jobs again.
@@ -279,11 +232,7 @@ _remembered = functools.lru_cache(maxsize=16_384)
 
 
 def read_moment(value: Any) -> datetime | None:
-    """
-    Return a time as Agenty writes it, aware (UTC); ``None`` if it is none.
-
-    :param value: What came, with up to seven fractional digits.
-    """
+    """Return a time as Agenty writes it, with up to seven fractional digits, aware (UTC); ``None`` if it is none."""
     return _moment_of(value) if isinstance(value, str) and 0 < len(value) <= _LONGEST_MOMENT else None
 
 
@@ -298,11 +247,7 @@ def _moment_of(text: str) -> datetime | None:
 
 
 def read_duration(value: Any) -> timedelta | None:
-    """
-    Return a duration, which Agenty writes as ``HH:MM:SS``; ``None`` if it is none.
-
-    :param value: What came.
-    """
+    """Return a duration, which Agenty writes as ``HH:MM:SS``; ``None`` if it is none."""
     return _duration_of(value) if isinstance(value, str) and len(value) <= _LONGEST_MOMENT else None
 
 
@@ -311,27 +256,15 @@ def _duration_of(text: str) -> timedelta | None:
     matched = _DURATION.fullmatch(text.strip())
     if not matched:
         return None
-    days, hours, minutes, seconds, fraction = matched.groups(default="0")
-    return timedelta(
-        days=int(days),
-        hours=int(hours),
-        minutes=int(minutes),
-        seconds=int(seconds),
-        microseconds=int(fraction[:6].ljust(6, "0")),
-    )
+    *whole, fraction = matched.groups(default="0")
+    days, hours, minutes, seconds = map(int, whole)
+    microseconds = int(fraction[:6].ljust(6, "0"))
+    return timedelta(days, seconds, microseconds, minutes=minutes, hours=hours)
 
 
 def read_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
-    """
-    Return how many seconds a ``Retry-After`` header asks to wait.
-
-    :param value: The header, a number of seconds or an HTTP date; ``None`` where there is none.
-    :param now: The moment to count from. Default: the current one.
-    :return: The seconds, at least 0; ``None`` if the header says nothing that can be understood.
-    """
-    if value is None:
-        return None
-    text = value.strip()
+    """Return how many seconds a ``Retry-After`` asks to wait, as a number or a date; ``None`` if it asks nothing."""
+    text = (value or "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:

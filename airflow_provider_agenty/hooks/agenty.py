@@ -2,197 +2,47 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.airflow_compat import AirflowNotFoundException, BaseHook, mask_secret
-from airflow_provider_agenty.api import inputs, pages, result_pages, start_job, stopping
+from airflow_provider_agenty.airflow_compat import mask_secret
+from airflow_provider_agenty.api import inputs, logs, pages, result_pages, start_job
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job, unwrap
 from airflow_provider_agenty.api.pages import JobPage
-from airflow_provider_agenty.api.request import Transport
-from airflow_provider_agenty.connection import Settings
-from airflow_provider_agenty.connection_form import (
-    CONNECTION_TYPE,
-    DEFAULT_CONNECTION,
-    HOOK_NAME,
-    field_behaviour,
-    form_widgets,
-)
-from airflow_provider_agenty.exceptions import (
-    AgentyError,
-    AgentyInputError,
-)
+from airflow_provider_agenty.exceptions import AgentyError
+from airflow_provider_agenty.hooks.connected import ConnectedHook
 from airflow_provider_agenty.hooks.public_errors import check_format
 from airflow_provider_agenty.waiting.job_watch import JobWatch, conclude, wait
 
 if TYPE_CHECKING:
-    import requests
     from airflow.sdk import ObjectStoragePath
 
+    from airflow_provider_agenty.api.start_job import ListedJobs
     from airflow_provider_agenty.landing import ExportedFile
 
 LAST_LOG_ENTRIES = 50
-
 LAST_LOG_SECONDS = 60.0
-"""How long a log is read for its last entries."""
-
-TEST_SECONDS = 60.0
-"""How long the test of a connection may take."""
 
 
-class AgentyHook(BaseHook):
+class AgentyHook(ConnectedHook):
     """
     Talks to Agenty's Jobs API.
 
-    The connection is read when it is first needed, not before, and in the thread that needs it. All methods raise
-    the errors of :mod:`airflow_provider_agenty.exceptions`; a parameter that can't be used is an
-    :class:`AgentyInputError`, and nothing is sent.
+    The connection is read when it is first needed, in the thread that needs it. All methods raise the errors of
+    :mod:`airflow_provider_agenty.exceptions`. A parameter that can't be used is an :class:`AgentyInputError`, and
+    nothing is sent.
 
     :param agenty_conn_id: The Airflow connection, of type ``agenty``. Default ``agenty_default``.
     """
-
-    conn_name_attr: ClassVar[str] = "agenty_conn_id"
-    default_conn_name: ClassVar[str] = DEFAULT_CONNECTION
-    conn_type: ClassVar[str] = CONNECTION_TYPE
-    hook_name: ClassVar[str] = HOOK_NAME
-
-    def __init__(self, agenty_conn_id: str = default_conn_name, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.agenty_conn_id = parameters.agenty_conn_id(agenty_conn_id)
-        self._retries = True
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Let it be copied and pickled, used or not, without the key: a copy reads the connection anew."""
-        return type(self), (self.agenty_conn_id,), {"_retries": self._retries}
-
-    # The form, before Airflow 3.2
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields."""
-        return form_widgets()
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the form's labels and placeholders."""
-        return field_behaviour()
-
-    # The connection
-
-    @cached_property
-    def settings(self) -> Settings:
-        """
-        What the connection says, checked.
-
-        :raises AgentyInputError: if there is no such connection, or one of its fields can't be used.
-        """
-        try:
-            connection = self.get_connection(self.agenty_conn_id)
-        except AirflowNotFoundException:
-            connection = None
-        # It may be the API key, given by mistake.
-        name = parameters.shown(self.agenty_conn_id)
-        if connection is None:
-            variable = self.agenty_conn_id.upper() if self.agenty_conn_id in name else "…"
-            raise AgentyInputError(
-                # Airflow also says so of one that it can't parse.
-                f"There is no connection {name} that Airflow can read. Create one of type Agenty "
-                f"under Admin, Connections, or set AIRFLOW_CONN_{variable} in the environment of all of "
-                "Airflow's processes, to a URI or to JSON whose extra is a JSON object, without quotes or an encoding "
-                "around it."
-            )
-        password = connection.password
-        if password and password.strip():
-            mask_secret(password.strip())
-            # As it stands in a URL, which urllib3 logs.
-            mask_secret(quote(password.strip(), safe=""))
-        try:
-            # Airflow takes an extra that is no JSON for an empty one.
-            extra = json.loads(connection.extra or "{}") and connection.extra_dejson
-        except Exception:
-            extra = None
-        if not isinstance(extra, dict):
-            raise AgentyInputError(f"The extra of connection {name} is not a JSON object.")
-        settings = Settings.from_fields(
-            host=connection.host,
-            port=connection.port,
-            schema=connection.schema,
-            password=password,
-            extra=extra,
-        )
-        return settings if self._retries else dataclasses.replace(settings, max_attempts=1)
-
-    @property
-    def base_url(self) -> str:
-        """Where the API is, without a trailing slash."""
-        return self.settings.base_url
-
-    @cached_property
-    def _transport(self) -> Transport:
-        return Transport(self.settings)
-
-    def get_conn(self) -> requests.Session:
-        """
-        Return an authenticated session, for calls that this hook has no method for.
-
-        Its errors are those of requests. With ``auth`` set to ``query`` their text holds the key: do not log them then.
-
-        A URL may be a path below the base URL: ``hook.get_conn().get("/agents")``. Timeouts, proxies and TLS are
-        those of the connection; nothing is retried, and no redirect to another host is followed.
-        """
-        return self._transport.session
-
-    def without_retries(self) -> AgentyHook:
-        """
-        Return a hook that asks once, for callers with a loop of their own, or no time for another attempt.
-
-        It has the same settings, which it does not read again, and a session of its own.
-        """
-        hook = AgentyHook(self.agenty_conn_id)
-        hook._retries = False
-        hook.settings = dataclasses.replace(self.settings, max_attempts=1)
-        return hook
-
-    def close(self) -> None:
-        """Close the connections to Agenty. The hook can still be used: it opens new ones."""
-        if "_transport" in self.__dict__:
-            self._transport.close()
-
-    def __enter__(self) -> AgentyHook:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def test_connection(self) -> tuple[bool, str]:
-        """
-        Say whether Agenty can be reached with this connection (``GET /jobs?limit=1``).
-
-        The request goes the way of all others, once, costs no credit, and takes a minute at most.
-
-        :return: Whether it worked, and a sentence that says what is wrong if not.
-        """
-        try:
-            with self.without_retries() as hook, time_limit(TEST_SECONDS):
-                page = hook.list_job_page(limit=1)
-        except AgentyError as error:
-            return False, str(error)
-        jobs = "1 job" if page.total == 1 else f"{page.total} jobs"
-        return True, f"Agenty answered at {self.base_url}: the account has {jobs}."
-
-    # Jobs
 
     def start_job(
         self,
@@ -209,10 +59,10 @@ class AgentyHook(BaseHook):
         tells: a newer job that Agenty's own scheduler did not start is the one.
 
         :param agent_id: The agent.
-        :param urls: What the agent is to scrape: set as its input (``PUT /inputs/{agent_id}``) right before the start
-            is sent, each time it is. The input stays set. Default: it is left as it is.
-        :param newer_than: The id of the agent's newest job before the start, where :meth:`newest_job_id` was called
-            earlier to keep it. Default: it is asked for now.
+        :param urls: What the agent scrapes: set as its input (``PUT /inputs/{agent_id}``) right before the start is
+            sent, each time it is. The input stays set. Default: it is left as it is.
+        :param newer_than: The id of the agent's newest job before the start, if :meth:`newest_job_id` told it before.
+            Default: it is asked for now.
         :param prepare: Called with that id right before the start is sent, each time it is, once the input is set. If
             it raises, or the input can't be set, the start is not sent.
         :return: The job.
@@ -246,14 +96,12 @@ class AgentyHook(BaseHook):
             self.log.warning(
                 "Job %d of agent %s is %s: if it has not read its input yet, it will scrape the URLs that are set now. "
                 "To keep such jobs apart, let one wait for the other",
-                newest.job_id,
-                newest.agent_id,
-                newest.status,
+                *(newest.job_id, newest.agent_id, newest.status),
             )
 
     def newest_job_id(self, agent_id: str) -> int:
         """
-        Return the id of the agent's newest job, 0 if it has none (``GET /jobs?agent_id=&limit=100``).
+        Return the id of the agent's newest job, 0 if it has none (``GET /jobs?agent_id=``).
 
         :param agent_id: The agent.
         """
@@ -263,12 +111,9 @@ class AgentyHook(BaseHook):
         """
         Return the job that a start with an unknown outcome made, ``None`` if it made none (``GET /jobs?agent_id=``).
 
-        It is looked for a few times over some seconds: a job may come into the list late.
-
         :param agent_id: The agent.
         :param newer_than: The id of the agent's newest job before the start.
         :param patience: Seconds, or a ``timedelta``, for which the start may still be on its way. Default 0.
-        :raises AgentyAmbiguousStartError: if several jobs may be it, or the list can't be read.
         """
         return start_job.look_for_started_job(
             self._transport,
@@ -277,34 +122,17 @@ class AgentyHook(BaseHook):
             patience=parameters.seconds("patience", patience, may_be_zero=True),
         )
 
-    def find_job_of_run(
-        self,
-        agent_id: str,
-        *,
-        since: datetime,
-        held: Iterable[int] | None = None,
-        max_failed_ratio: float | None = None,
-    ) -> Job | None:
+    def recent_jobs(self, agent_id: str, *, since: datetime | None = None) -> ListedJobs:
         """
-        Return the one job of an agent that was made since a run began, and goes on or completed (``GET /jobs``).
-
-        Jobs of Agenty's own scheduler do not count, nor do those that ended badly. One that goes on comes before those
-        that completed.
+        Return the newest jobs of an agent, whoever started them (``GET /jobs?agent_id=``).
 
         :param agent_id: The agent.
-        :param since: The moment, aware, by Airflow's clock. Agenty's may differ: the ``Date`` of its answer tells.
-        :param held: Jobs that are known to be somebody else's. Default: none.
-        :param max_failed_ratio: The share of failed pages above which a completed job ended badly. Default: any.
-        :return: The job; ``None`` if there is none.
-        :raises AgentyAmbiguousStartError: if there are several, or the list of jobs does not tell.
+        :param since: As far back as this moment, aware, by Airflow's clock. Default: 1,000 jobs.
+        :return: The jobs, and what Agenty's clock says.
+        :raises AgentyAmbiguousStartError: if the list of jobs does not tell.
         """
-        return start_job.find_job_of_run(
-            self._transport,
-            parameters.agent_id(agent_id),
-            since=parameters.aware_datetime("since", since),
-            held=() if held is None else parameters.job_ids(held, "held"),
-            max_failed_ratio=parameters.share("max_failed_ratio", max_failed_ratio),
-        )
+        since = None if since is None else parameters.aware_datetime("since", since)
+        return start_job.recent_jobs(self._transport, parameters.agent_id(agent_id), since=since)
 
     def get_job(self, job_id: int | str) -> Job:
         """
@@ -327,7 +155,8 @@ class AgentyHook(BaseHook):
         :raises AgentyNotFoundError: if there is no such job.
         """
         job_id = parameters.job_id(job_id)
-        return stopping.stop_job(self._transport, job_id)
+        # It is a GET that changes something, and it is documented to answer HTTP 400 with the job.
+        return self._transport.send("GET", f"/jobs/{job_id}/stop", refusal_may_hold_job=True).job(job_id)
 
     def get_input(self, agent_id: str) -> AgentInput:
         """
@@ -336,7 +165,7 @@ class AgentyHook(BaseHook):
         :param agent_id: The agent.
         :raises AgentyNotFoundError: if there is no such agent.
         """
-        return inputs.get_input(self._transport, parameters.agent_id(agent_id))
+        return AgentInput.from_answer(self._transport.read(f"/inputs/{parameters.agent_id(agent_id)}"))
 
     def set_input(self, agent_id: str, new: AgentInput | Mapping[str, Any] | str | Iterable[str]) -> None:
         """
@@ -362,20 +191,16 @@ class AgentyHook(BaseHook):
 
         :param agent_id: The agent. Default: all agents of the account.
         """
-        if agent_id is not None:
-            agent_id = parameters.agent_id(agent_id)
-        return pages.iter_jobs(self._transport, agent_id=agent_id)
+        return pages.iter_jobs(self._transport, agent_id=parameters.optional(parameters.agent_id, agent_id))
 
     def list_job_page(self, *, limit: int, offset: int = 0) -> JobPage:
         """
-        Return one page of the list of all jobs, for one who looks again and again (``GET /jobs``).
+        Return one page of the list of all jobs (``GET /jobs``). A row that is no job is passed over.
 
         :param limit: How many jobs to ask for, at most 1000.
         :param offset: How many to skip. Default 0.
-        :return: The jobs in it, and where the next page begins. A row that is no job is passed over.
         """
-        limit = parameters.whole_number("limit", limit, at_least=1)
-        offset = parameters.offset(offset)
+        limit, offset = parameters.whole_number("limit", limit, at_least=1), parameters.offset(offset)
         return pages.read_job_page(self._transport, agent_id=None, limit=limit, offset=offset, skips_odd_rows=True)
 
     def iter_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> Iterator[dict[str, Any]]:
@@ -386,24 +211,20 @@ class AgentyHook(BaseHook):
 
         :param job_id: The job.
         :param collection: The collection of the agent, counted from 1. Default 1.
-        :param modified: Whether to read the result after post-processing, where there is one. Default true.
+        :param modified: Whether the result after post-processing is meant, where there is one. Default true.
         :return: Rows as Agenty gives them: keys are the agent's field names, and may differ from row to row. A number
             that fits neither into 64 bits nor into a float is its text, and so are NaN and Infinity.
         :raises AgentyError: if Agenty gives fewer or more rows than it says there are, or says that of another number.
         """
-        job_id = parameters.job_id(job_id)
-        collection = parameters.collection(collection)
-        modified = parameters.boolean("modified", modified)
-        return result_pages.iter_result(self._transport, job_id, collection=collection, modified=modified)
+        return result_pages.iter_result(
+            self._transport,
+            parameters.job_id(job_id),
+            collection=parameters.collection(collection),
+            modified=parameters.boolean("modified", modified),
+        )
 
     def count_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> int:
-        """
-        Return how many rows a job's result has (``GET /jobs/{job_id}/result?limit=1``).
-
-        :param job_id: The job.
-        :param collection: The collection of the agent, counted from 1. Default 1.
-        :param modified: Whether the result after post-processing is meant, where there is one. Default true.
-        """
+        """Return how many rows :meth:`iter_result` yields (``GET /jobs/{job_id}/result?limit=1``)."""
         return result_pages.read_result_total(
             self._transport,
             parameters.job_id(job_id),
@@ -418,15 +239,13 @@ class AgentyHook(BaseHook):
         :param job_id: The job.
         :param offset: How many lines to skip. Default 0; :attr:`LogEntry.next_offset` is where to go on.
         """
-        job_id = parameters.job_id(job_id)
-        return pages.iter_logs(self._transport, job_id, offset=parameters.offset(offset))
+        return logs.iter_logs(self._transport, parameters.job_id(job_id), offset=parameters.offset(offset))
 
     def last_log_entries(self, job_id: int | str, *, count: int = LAST_LOG_ENTRIES) -> list[LogEntry]:
         """
         Return the last entries of a job's log, oldest first; none if it can't be read (``GET /jobs/{job_id}/logs``).
 
-        It is for telling why a job failed, which must not fail itself. After a minute of reading, those are returned
-        that were the last so far.
+        It tells why a job failed, and must not fail itself. After a minute it returns what it has read so far.
 
         :param job_id: The job.
         :param count: How many. Default 50.
@@ -449,11 +268,11 @@ class AgentyHook(BaseHook):
         max_failed_ratio: float | None = None,
     ) -> Job:
         """
-        Wait until a job is over (``GET /jobs/{job_id}``, again and again).
+        Wait until a job is over (``GET /jobs/{job_id}``, again and again). It is not stopped.
 
         :param job_id: The job.
         :param poll_interval: Seconds between two polls, or a ``timedelta``. Default 10.
-        :param timeout: Seconds to wait at most, or a ``timedelta``. Default: without end. The job is not stopped.
+        :param timeout: Seconds to wait at most, or a ``timedelta``. Default: without end.
         :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
             failed. Default: any share will do.
         :return: The completed job.
@@ -474,8 +293,6 @@ class AgentyHook(BaseHook):
         outcome = wait(lambda: self.get_job(job_id), watch, poll_interval=poll_interval)
         return conclude(outcome, log_entries=lambda: self.last_log_entries(job_id))
 
-    # Files
-
     def get_export_link(
         self,
         job_id: int | str,
@@ -489,12 +306,9 @@ class AgentyHook(BaseHook):
         Return a link to a file of a job (``GET /jobs/{job_id}/export``).
 
         The link is a secret, and it expires: get it right before it is used, and show it to nobody. Airflow's logs hide
-        its signature.
+        its signature. ``job_id``, ``collection`` and ``modified`` are those of :meth:`iter_result`.
 
-        :param job_id: The job.
         :param file_type: ``result`` (default) or ``logs``.
-        :param collection: The collection of the agent, counted from 1. Default 1.
-        :param modified: Whether the result after post-processing is meant, where there is one. Default true.
         :param filename: The file's name in the link. Default: Agenty's own.
         :return: The URL, on another host than the API; it takes no API key.
         """
@@ -538,27 +352,23 @@ class AgentyHook(BaseHook):
 
         It is streamed to a temporary file, verified (its length, that it is no error page, its rows against what
         Agenty says the result has) and published in one step. Calls ``GET /jobs/{job_id}``, ``…/result?limit=1``,
-        ``…/export`` and the link.
+        ``…/export`` and the link. Parameters that are not named here are those of :meth:`get_export_link`.
 
         :param job_id: The job. A result is landed from a completed job only, logs from any that is over.
-        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows, as
-            text or as such an object. Below a folder (a path that ends in ``/``) the file is named
-            ``{agent_id}-{job_id}-{collection}.csv``. A path that ends in ``.gz`` is compressed; one whose suffix says
-            something else than CSV, or than a log, is refused. Folders above it are made.
-        :param file_type: ``result`` (default) or ``logs``.
-        :param collection: The collection of the agent, counted from 1. Default 1.
-        :param modified: Whether the result after post-processing is meant, where there is one. Default true.
-        :param filename: The file's name in the link. Default: Agenty's own.
+        :param path: A local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows, as text or as such
+            an object. Below a folder (a path that ends in ``/``) the file is named
+            ``{agent_id}-{job_id}-{collection}.csv``. A path that ends in ``.gz`` is compressed. A suffix that says
+            something else than what is written is refused. Folders above it are made.
         :param storage_conn_id: The Airflow connection of the object store. Default: that in the URL, if any, else the
             worker's own credentials.
         :param overwrite: Whether a file that exists is replaced. Default true.
         :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
         :param check: Called with the verified file before it is published; if it raises, nothing is published.
-        :param spool_folder: Where a file for an object store is kept on this machine until it is verified. Default: the
-            system's folder for temporary files.
+        :param spool_folder: Where the file is kept on this machine until it is verified and in an object store.
+            Default: the system's folder for temporary files.
         :param job_seen: Called with the job before anything is downloaded.
         :return: What was landed.
-        :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
+        :raises AgentyExportError: if the job is not over, or the file can't be landed whole. What was at the path
             before is still there.
         """
         from airflow_provider_agenty.landing.land_job import LandingOptions, land_export
@@ -598,35 +408,20 @@ class AgentyHook(BaseHook):
         """
         Land the rows of a job's result as JSON Lines, CSV or Parquet, whole or not at all.
 
-        The result is read page by page, the next pages already on their way, and written as it comes; memory holds a
-        few pages. CSV and Parquet keep the rows on disk first, because a later row may have other columns. Calls ``GET
-        /jobs/{job_id}`` and ``…/result``.
+        The result is read page by page and written as it comes; memory holds a few pages. CSV and Parquet keep the rows
+        in ``spool_folder`` first, because a later row may have other columns. Calls ``GET /jobs/{job_id}`` and
+        ``…/result``. Parameters that are not named here are those of :meth:`download_export`.
 
         :param job_id: The job, which has to be completed.
-        :param path: Where to: a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows, as
-            text or as such an object. Below a folder (a path that ends in ``/``) the file is named
-            ``{agent_id}-{job_id}-{collection}.{format}``. A path that ends in ``.gz`` is compressed; Parquet, which is
-            compressed inside, can't have one. One whose suffix says something else than the format is refused. Folders
-            above it are made.
+        :param path: Where to. A path that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't
+            have one.
         :param format: ``jsonl`` (default): each row on a line, with its values as they came. ``csv``: with the columns
             of all rows, in the order in which they first appear. ``parquet``: the same columns, with types where all of
             a column's values agree; needs the extra ``parquet``.
         :param column_types: ``infer`` (default): the values of this result decide. ``text``: each value but null is
             text, so that no later result has other types; numbers keep their text.
-        :param collection: The collection of the agent, counted from 1. Default 1.
-        :param modified: Whether the result after post-processing is meant, where there is one. Default true.
-        :param storage_conn_id: The Airflow connection of the object store. Default: that in the URL, if any, else the
-            worker's own credentials.
-        :param overwrite: Whether a file that exists is replaced. Default true.
-        :param verify_rows: Whether the file's rows are compared with what Agenty says the result has. Default true. A
-            page that is missing is an error in any case.
-        :param check: Called with the verified file before it is published; if it raises, nothing is published.
-        :param spool_folder: Where a file for an object store is kept on this machine until it is verified, and the rows
-            for CSV and Parquet until all of them are there. Default: the system's folder for temporary files.
-        :param job_seen: Called with the job before anything is downloaded.
         :return: What was landed.
-        :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
-            before is still there.
+        :raises AgentyExportError: as :meth:`download_export`, and if a page of the result is missing.
         """
         from airflow_provider_agenty.landing.land_job import LandingOptions, land_result
 
@@ -653,6 +448,6 @@ def _is_link(text: str) -> bool:
     # Less strict than for a URL of a DAG's: a signed link is Agenty's, and may have a space in it.
     try:
         parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname)
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)

@@ -21,7 +21,7 @@ from airflow_provider_agenty.base_operators import (
     AgentyWaitingTask,
     deadline_of,
 )
-from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
+from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyExportError,
@@ -185,24 +185,16 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         return self._find_job_of_this_run(run_began, context)
 
     def _find_job_of_this_run(self, run_began: datetime, context: Context) -> Job | None:
-        """Return the job that an earlier try of this run started, as far as Agenty's list of jobs tells."""
-        job = self.hook.find_job_of_run(
-            self.agent_id,
-            since=run_began,
-            held=self._jobs_of_other_tasks(context) or None,
-            max_failed_ratio=self.max_failed_ratio if self.wait_for_completion else None,
-        )
+        from airflow_provider_agenty.operators.existing_job import find_job_of_run
+
         urls = self.rendered("urls")
-        if job is None or urls is None or not job.is_successful:
-            return job
-        if self.hook.get_input(self.agent_id).data == parameters.urls(urls):
-            return job
-        raise AgentyAmbiguousStartError(
-            f"Job {job.job_id} of agent {self.agent_id} was made since this run began, and has completed. Whether an "
-            "earlier try of this task started it can't be told: the input of the agent is not what this task sets. "
-            "Nothing more was started. If the job is not this task's, clear the task: it starts anew.",
-            agent_id=self.agent_id,
-            candidates=(job.job_id,),
+        return find_job_of_run(
+            self.hook,
+            self.agent_id,
+            run_began=run_began,
+            of_other_tasks=self._jobs_of_other_tasks(context),
+            urls=None if urls is None else parameters.urls(urls),
+            max_failed_ratio=self.max_failed_ratio if self.wait_for_completion else None,
         )
 
     def _jobs_of_other_tasks(self, context: Context) -> set[int]:

@@ -16,7 +16,7 @@ from airflow_provider_agenty.airflow_compat import (
     triggerer_template_of,
 )
 from airflow_provider_agenty.base_operators import AgentyWaitingTask, deadline_of
-from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
+from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.waiting.task_state import LogMemory

@@ -15,9 +15,10 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from airflow_provider_agenty import parameters
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.models import Job
-from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
+from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
+from airflow_provider_agenty.templates import is_template
 from airflow_provider_agenty.triggers.job_events import AgentyJobEventTrigger
 from airflow_provider_agenty.waiting.asking import open_hook
 from airflow_provider_agenty.waiting.job_watch import (
@@ -81,9 +82,9 @@ class AgentyJobTrigger(BaseTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         # Where the task starts in the triggerer, these two may be templates, which Airflow renders before it runs this.
-        self.job_id = job_id if parameters.is_template(job_id) else parameters.job_id(job_id)
+        self.job_id = job_id if is_template(job_id) else parameters.job_id(job_id)
         self.agenty_conn_id = (
-            agenty_conn_id if parameters.is_template(agenty_conn_id) else parameters.agenty_conn_id(agenty_conn_id)
+            agenty_conn_id if is_template(agenty_conn_id) else parameters.agenty_conn_id(agenty_conn_id)
         )
         self.poll_interval = parameters.seconds("poll_interval", poll_interval)
         self.deadline = parameters.epoch_seconds("deadline", deadline)

@@ -16,7 +16,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_agenty import parameters
 from airflow_provider_agenty.airflow_compat import event_trigger_base, shared_stream_producer_base
 from airflow_provider_agenty.api.models import Job
-from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
+from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.watching.job_feed import JobFeed
 from airflow_provider_agenty.watching.listing import Listing
 from airflow_provider_agenty.watching.seen_jobs import SeenJobs

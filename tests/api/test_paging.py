@@ -3,37 +3,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from airflow_provider_agenty.api import pages
+from airflow_provider_agenty.api import logs
 from airflow_provider_agenty.api.logs import LogEntry, read_entries, split_lines
 from airflow_provider_agenty.exceptions import AgentyUnavailableError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
-
-BOOKS = "45l0wewqzk"
-NUMBERS = "numbers"
-
-
-def rows(count: int) -> list[dict[str, str]]:
-    return [{"n": str(number)} for number in range(count)]
-
-
-def requested(sandbox: Sandbox, path: str) -> list[dict[str, str]]:
-    return [request.query for request in sandbox.requests if request.path.endswith(path)]
-
-
-def numbers_job(sandbox: Sandbox, count: int) -> int:
-    """Return the id of a completed job with so many rows."""
-    sandbox.set_agent(NUMBERS, rows(count))
-    return sandbox.add_older_jobs(NUMBERS, 1)[0]
-
-
-def page(total: int, *result: Any) -> dict[str, Any]:
-    return {"total": total, "limit": 1000, "offset": 0, "returned": len(result), "result": list(result)}
-
+from tests.over_the_wire import BOOKS, page, requested
 
 # Jobs
 
@@ -101,7 +79,7 @@ def test_a_list_of_jobs_that_ends_before_its_total_ends(sandbox: Sandbox, hook: 
 @pytest.fixture
 def logged_job(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> int:
     """Give the id of a job with a log of some entries, one of them with several lines; pages are of 5 lines."""
-    monkeypatch.setattr(pages, "LOG_PAGE", 5)
+    monkeypatch.setattr(logs, "LOG_PAGE", 5)
     job_id = sandbox.add_older_jobs(BOOKS, 1)[0]
     for number in range(9):
         sandbox.add_log(job_id, f"entry {number}")

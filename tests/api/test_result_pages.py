@@ -19,6 +19,7 @@ from airflow_provider_agenty.api import result_pages
 from airflow_provider_agenty.exceptions import AgentyError, AgentyExportError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
+from tests.over_the_wire import page, requested
 from tests.result_server import ResultServer, page_of
 
 NUMBERS = "numbers"
@@ -28,18 +29,10 @@ def rows(count: int) -> list[dict[str, str]]:
     return [{"n": str(number)} for number in range(count)]
 
 
-def requested(sandbox: Sandbox, path: str) -> list[dict[str, str]]:
-    return [request.query for request in sandbox.requests if request.path.endswith(path)]
-
-
 def numbers_job(sandbox: Sandbox, count: int) -> int:
     """Return the id of a completed job with so many rows."""
     sandbox.set_agent(NUMBERS, rows(count))
     return sandbox.add_older_jobs(NUMBERS, 1)[0]
-
-
-def page(total: int, *result: Any) -> dict[str, Any]:
-    return {"total": total, "limit": 1000, "offset": 0, "returned": len(result), "result": list(result)}
 
 
 def test_a_result_is_read_page_by_page_in_order(sandbox: Sandbox, hook: AgentyHook) -> None:

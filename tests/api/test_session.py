@@ -371,7 +371,7 @@ def masked(secrets: list[str], text: str) -> str:
 def hidden(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note what Airflow is told to hide."""
     secrets: list[str] = []
-    monkeypatch.setattr("airflow_provider_agenty.hooks.agenty.mask_secret", secrets.append)
+    monkeypatch.setattr("airflow_provider_agenty.hooks.connected.mask_secret", secrets.append)
     return secrets
 
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_provider_agenty.api import start_job
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyAuthError,
@@ -22,6 +23,7 @@ from airflow_provider_agenty.exceptions import (
     AgentyUnavailableError,
 )
 from airflow_provider_agenty.hooks.agenty import AgentyHook
+from airflow_provider_agenty.operators.existing_job import find_job_of_run
 from airflow_provider_agenty.sandbox import Fault, Sandbox
 from tests.sandbox_faults import Reset
 
@@ -54,6 +56,10 @@ NOT_ARRIVED = {
     "503": {"status": 503},
     "504": {"status": 504},
 }
+
+
+def job_of_run(hook: AgentyHook, since: datetime) -> Job | None:
+    return find_job_of_run(hook, BOOKS, run_began=since, of_other_tasks=(), urls=None, max_failed_ratio=None)
 
 
 def fault_class(lost: str) -> type[Fault]:
@@ -570,7 +576,7 @@ def test_an_active_job_is_found_in_a_list_in_another_order(
     lister.add(*range(1, 20), status="completed", created_at="2026-01-01T00:00:00Z")
     lister.add(20)
 
-    found = connect(host=lister.url).find_job_of_run(BOOKS, since=datetime.now(UTC))
+    found = job_of_run(connect(host=lister.url), datetime.now(UTC))
 
     assert found is not None
     assert found.job_id == 20
@@ -583,7 +589,7 @@ def test_a_list_that_is_newest_first_is_not_read_on(lister: Lister, connect: Any
 
     assert hook.newest_job_id(BOOKS) == 5000
     assert hook.find_started_job(BOOKS, newer_than=4999).job_id == 5000
-    assert hook.find_job_of_run(BOOKS, since=datetime.now(UTC)).job_id == 5000
+    assert job_of_run(hook, datetime.now(UTC)).job_id == 5000
     assert lister.lists == 3
 
 
@@ -596,7 +602,7 @@ def test_a_list_in_small_pages_is_read_as_far_as_it_shows_its_order(lister: List
     assert hook.newest_job_id(BOOKS) == 100
     assert lister.lists == 1
     assert hook.find_started_job(BOOKS, newer_than=99).job_id == 100
-    assert hook.find_job_of_run(BOOKS, since=datetime.now(UTC)).job_id == 100
+    assert job_of_run(hook, datetime.now(UTC)).job_id == 100
 
 
 # Pages of new jobs without end; the same page again and again; pages that end before what they name.
@@ -621,8 +627,8 @@ def test_a_list_without_an_end_means_that_it_cannot_be_told_and_not_a_second_sta
     assert len(lister.started) == 1
     assert lister.lists <= start_job.MAX_PAGES
 
-    with pytest.raises(AgentyAmbiguousStartError, match=r"an earlier try of this task started .* can't be told"):
-        hook.find_job_of_run(BOOKS, since=datetime.now(UTC) - timedelta(hours=1))
+    with pytest.raises(AgentyAmbiguousStartError, match=r"Which jobs agent 45l0wewqzk has can't be told"):
+        job_of_run(hook, datetime.now(UTC) - timedelta(hours=1))
 
 
 def test_where_the_newest_job_cannot_be_told_nothing_is_started(lister: Lister, connect: Any) -> None:
@@ -639,7 +645,7 @@ def test_jobs_of_other_agents_do_not_count_where_agenty_lists_them_all(lister: L
     hook = connect(host=lister.url)
 
     assert hook.find_started_job(BOOKS, newer_than=0) is None
-    assert hook.find_job_of_run(BOOKS, since=datetime.now(UTC)) is None
+    assert job_of_run(hook, datetime.now(UTC)) is None
 
 
 def test_a_job_without_a_time_is_not_lost(lister: Lister, connect: Any) -> None:
@@ -647,7 +653,7 @@ def test_a_job_without_a_time_is_not_lost(lister: Lister, connect: Any) -> None:
     lister.add(2, created_at="2026-01-01T00:00:00Z")
     lister.add(3, created_at=None)
 
-    found = connect(host=lister.url).find_job_of_run(BOOKS, since=datetime.now(UTC))
+    found = job_of_run(connect(host=lister.url), datetime.now(UTC))
 
     assert found is not None
     assert found.job_id == 3
@@ -656,7 +662,7 @@ def test_a_job_without_a_time_is_not_lost(lister: Lister, connect: Any) -> None:
 def test_a_job_in_a_state_that_is_not_known_may_go_on(lister: Lister, connect: Any) -> None:
     lister.add(1, status="warming_up")
 
-    assert connect(host=lister.url).find_job_of_run(BOOKS, since=datetime.now(UTC)).job_id == 1
+    assert job_of_run(connect(host=lister.url), datetime.now(UTC)).job_id == 1
 
 
 # The clocks
@@ -669,9 +675,9 @@ def test_an_active_job_is_found_by_agentys_clock(lister: Lister, connect: Any, a
     lister.add(1, created_at=of_before.strftime("%Y-%m-%dT%H:%M:%SZ"))
     hook = connect(host=lister.url)
 
-    assert hook.find_job_of_run(BOOKS, since=datetime.now(UTC)) is None
+    assert job_of_run(hook, datetime.now(UTC)) is None
     lister.add(2)
-    assert hook.find_job_of_run(BOOKS, since=datetime.now(UTC)).job_id == 2
+    assert job_of_run(hook, datetime.now(UTC)).job_id == 2
 
 
 @pytest.mark.parametrize(
@@ -691,7 +697,7 @@ def test_a_date_that_is_none_changes_nothing(lister: Lister, connect: Any, date:
     lister.add(1, created_at="2026-01-01T00:00:00Z")
     lister.add(2)
 
-    assert connect(host=lister.url).find_job_of_run(BOOKS, since=datetime.now(UTC)).job_id == 2
+    assert job_of_run(connect(host=lister.url), datetime.now(UTC)).job_id == 2
 
 
 # The answer to a start
@@ -730,11 +736,11 @@ def test_the_message_says_what_happened(sandbox: Sandbox, hook: AgentyHook, capl
 
     assert hook.find_started_job(BOOKS, newer_than=0) is not None
     assert "an earlier try was about to start it, and ended before it knew its job" in caplog.text
-    assert hook.find_job_of_run(BOOKS, since=began) is not None
+    assert job_of_run(hook, began) is not None
     assert "was made since this run began and still goes on" in caplog.text
     sandbox.start_job(BOOKS)
     with pytest.raises(AgentyAmbiguousStartError, match="which of them this start made can't be told: an earlier try"):
         hook.find_started_job(BOOKS, newer_than=0)
     with pytest.raises(AgentyAmbiguousStartError, match="2 jobs that were made since this run began and still go on"):
-        hook.find_job_of_run(BOOKS, since=began)
+        job_of_run(hook, began)
     assert "lost" not in caplog.text

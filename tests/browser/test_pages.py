@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_provider_agenty.connection_form import EXTRA_FIELDS, LABELS, placeholders
+from airflow_provider_agenty.connection import EXTRA_FIELDS, LABELS, PLACEHOLDERS
 from tests.browser.conftest import IS_AIRFLOW_2
 
 AGENT, OTHER_AGENT = "45l0wewqzk", "lmqdjwd972"
@@ -41,7 +41,7 @@ def fill(pages, sandbox, connection_id, key):
 def test_the_form_shows_all_fields_with_labels_and_help(pages):
     form = pages.open_connection_form()
     assert all(label in form.inner_text() for label in LABELS.values())
-    assert form.locator("[name=host]").get_attribute("placeholder") == placeholders()["host"]
+    assert form.locator("[name=host]").get_attribute("placeholder") == PLACEHOLDERS["host"]
     assert form.locator("[name=password]").get_attribute("type") == "password"
 
     pages.show_extra_fields(form)

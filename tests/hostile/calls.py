@@ -104,9 +104,7 @@ HOOK_CALLS: dict[str, Call] = {
     ),
     "newest_job_id": Call(("jobs",), lambda at: at.hook.newest_job_id(AGENT)),
     "find_started_job": Call(("jobs",), lambda at: at.hook.find_started_job(AGENT, newer_than=JOB - 1)),
-    "find_job_of_run": Call(
-        ("jobs",), lambda at: at.hook.find_job_of_run(AGENT, since=datetime(2022, 1, 1, tzinfo=UTC))
-    ),
+    "recent_jobs": Call(("jobs",), lambda at: at.hook.recent_jobs(AGENT, since=datetime(2022, 1, 1, tzinfo=UTC))),
     "get_job": Call(("job",), lambda at: at.hook.get_job(JOB)),
     "stop_job": Call(("stop",), lambda at: at.hook.stop_job(JOB)),
     "get_input": Call(("input",), lambda at: at.hook.get_input(AGENT), has_text=False),

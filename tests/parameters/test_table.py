@@ -34,8 +34,6 @@ AGENT = "45l0wewqzk"
 
 BY_NAME = {
     "job_id": "job id",
-    "job_ids": "job ids",
-    "held": "job ids or None",
     "agent_id": "agent id",
     "urls": "urls",
     "new": "urls",
@@ -53,7 +51,7 @@ BY_NAME = {
     "patience": "seconds from 0",
     "seconds": "seconds or endless",
     "deadline": "moment",
-    "since": "datetime",
+    "since": "datetime or None",
     "max_failed_ratio": "share",
     "file_type": "file type",
     "format": "other choice",
@@ -131,7 +129,7 @@ def refusal_of(call: Callable[[], Any], parameter: str) -> str | None:
         return None
     else:
         return None
-    assert refusal.startswith(parameter) or (parameter in ("job_ids", "held") and refusal.startswith("job_id")), refusal
+    assert refusal.startswith(parameter), refusal
     assert SECRET not in refusal
     assert len(refusal.encode()) < 600
     return refusal
@@ -193,7 +191,6 @@ def method_arguments() -> dict[str, Any]:
         "newer_than": 0,
         "since": MOMENT,
         "limit": 1,
-        "job_ids": [7],
         "poll_interval": 0.01,
         "timeout": 0.01,
     }

@@ -139,7 +139,6 @@ OPTIONAL = {"None": None}
 
 KINDS: dict[str, dict[str, Any]] = {
     "job id": WHOLE | WHOLE_AS_TEXT,
-    "job ids": {"list": [7], "array": [7]},
     "agent id": WORDS | NUMBERS_TO_TEXT,
     "connection": WORDS | NUMBERS_TO_TEXT | SYMBOLS | {"-1": "-1", "path": BOOKS},
     "collection": WHOLE | WHOLE_AS_TEXT,

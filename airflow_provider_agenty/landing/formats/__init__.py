@@ -62,7 +62,7 @@ def encode_pages(
     until the last one is there.
 
     :param pages: the rows, page by page, gone through once. A number may be a
-        :class:`~airflow_provider_agenty.number_text.NumberText`; no text has a lone surrogate.
+        :class:`~airflow_provider_agenty.api.json_rows.NumberText`; no text has a lone surrogate.
     :param name: a format that :func:`check_format` accepts.
     :param column_types: ``text`` makes each value a text, as CSV has it anyway.
     :param log: where progress goes.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_agenty.number_text import NumberText
+from airflow_provider_agenty.api.json_rows import NumberText
 
 _MARK = "\udc00"
 """Stands around the text of a number until it is written: half of a surrogate pair, which no text of a row holds."""

@@ -8,10 +8,10 @@ from itertools import islice
 from types import NoneType
 from typing import Any
 
+from airflow_provider_agenty.api.json_rows import NumberText
 from airflow_provider_agenty.landing.formats.json_lines import text_of
 from airflow_provider_agenty.landing.formats.row_spool import Piece, row_spool
 from airflow_provider_agenty.log import Log
-from airflow_provider_agenty.number_text import NumberText
 
 # Each of these bounds the memory: where rows are small, where there are many columns, where values are large.
 _ROWS_IN_GROUP = 100_000

@@ -11,12 +11,12 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, Any
 
+from airflow_provider_agenty.api.json_rows import keep_fraction, keep_integer
 from airflow_provider_agenty.landing.errors import LandingError, storage_error
 from airflow_provider_agenty.landing.formats.json_lines import json_line
 from airflow_provider_agenty.landing.progress import Progress
 from airflow_provider_agenty.landing.temporary_file import make_room, spool_place
 from airflow_provider_agenty.log import Log
-from airflow_provider_agenty.number_text import keep_fraction, keep_integer
 
 # Bounds the memory where rows of a page share few of their columns: they are null in all others.
 _VALUES_IN_PIECE = 500_000
