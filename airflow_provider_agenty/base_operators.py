@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_agenty import parameters
 from airflow_provider_agenty.airflow_compat import AirflowSkipException, conf, current_task_state
 from airflow_provider_agenty.exceptions import (
-    AgentyError,
     AgentyInputError,
     AgentyJobFailedError,
     AgentyJobStoppedError,
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.api.models import Job
     from airflow_provider_agenty.hooks.agenty import AgentyHook
     from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
-    from airflow_provider_agenty.waiting.job_watch import LogCopy, Outcome
+    from airflow_provider_agenty.waiting.log_copy import LogCopy
+    from airflow_provider_agenty.waiting.outcome import Outcome
 
     _Base = BaseOperator
 else:
@@ -201,12 +201,12 @@ class AgentyWaitingTask(AgentyTask):
             self._copy_of_the_log(job.job_id, context).follow(job)
 
     def _copy_of_the_log(self, job_id: int, context: Context) -> LogCopy:
-        from airflow_provider_agenty.waiting.job_watch import LogCopy
+        from airflow_provider_agenty.waiting.log_copy import LogCopy
 
         if self._log_copy is None:
             memory = LogMemory(context, job_id)
             self._log_copy = LogCopy(
-                self.hook.iter_logs, job_id, self.log, offset=memory.read_offset(), keep=memory.keep_offset
+                self.hook.iter_logs, job_id, self.log, offset=memory.read_offset(), store=memory.keep_offset
             )
         return self._log_copy
 
@@ -240,21 +240,14 @@ class AgentyWaitingTask(AgentyTask):
 
     def stop_job(self, job_id: int, *, seconds: float | None = None) -> None:
         """
-        Send one stop, and raise nothing: why the job has to be stopped is told by the error that led here.
+        Send one stop, and raise nothing.
 
         :param job_id: The job.
         :param seconds: How long it may take as a whole. Default 20.
         """
-        from airflow_provider_agenty.api.deadline import time_limit
-        from airflow_provider_agenty.waiting.job_watch import STOP_SECONDS
+        from airflow_provider_agenty.waiting.job_watch import stop_job
 
-        try:
-            with self.hook.without_retries() as hook, time_limit(seconds or STOP_SECONDS):
-                job = hook.stop_job(job_id)
-        except AgentyError as error:
-            self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)
-        else:
-            self.log.info("Asked Agenty to stop job %d: it is %s", job_id, job.status)
+        stop_job(self.hook, job_id, self.log, seconds=seconds)
 
     def await_job(self, job_id: int, context: Context) -> None:
         """
@@ -273,9 +266,9 @@ class AgentyWaitingTask(AgentyTask):
         :param outcome: How waiting ended.
         :param context: The context of the task.
         :raises AirflowSkipException: if the job was stopped and ``on_stopped`` is ``skip``.
-        :raises AgentyError: as :func:`airflow_provider_agenty.waiting.job_watch.conclude` does.
+        :raises AgentyError: as :func:`airflow_provider_agenty.waiting.outcome.conclude` does.
         """
-        from airflow_provider_agenty.waiting.job_watch import JOB_XCOM, conclude
+        from airflow_provider_agenty.waiting.outcome import JOB_XCOM, conclude
 
         self._awaited_job_id = None
         if outcome.log_offset:
@@ -296,7 +289,7 @@ class AgentyWaitingTask(AgentyTask):
         return job
 
     def _tell_last_entries(self, error: AgentyJobFailedError) -> None:
-        from airflow_provider_agenty.waiting.job_watch import copy_entry
+        from airflow_provider_agenty.waiting.log_copy import copy_entry
 
         if self.stream_logs or not error.log_entries:
             return

@@ -12,8 +12,10 @@ import pytest
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
-from airflow_provider_agenty.waiting import job_watch
-from airflow_provider_agenty.waiting.job_watch import JobWatch, LogCopy, Outcome, judge
+from airflow_provider_agenty.waiting import job_watch, log_copy
+from airflow_provider_agenty.waiting.job_watch import JobWatch, judge
+from airflow_provider_agenty.waiting.log_copy import LogCopy
+from airflow_provider_agenty.waiting.outcome import STATUSES, SUCCESS, Outcome, conclude
 
 
 class Recording:
@@ -54,7 +56,7 @@ def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(
     queued = [Job(job_id=7, status="queued")] * 2
     for job in [*queued, *(running(pages) for pages in range(0, 100, 5)), running(100, status="completing")]:
         moments.append(moments[-1] + 10.0)
-        watch.see(job)
+        watch.take(job)
 
     told = log.at(logging.INFO)
     assert told[0] == "Job 7 is queued"
@@ -69,7 +71,7 @@ def test_a_job_that_stands_still_is_told_of_now_and_then(log, monkeypatch):
     monkeypatch.setattr(job_watch.time, "time", lambda: next(clock))
     watch = JobWatch(7, log=log)
     for _ in range(20):
-        watch.see(running(3))
+        watch.take(running(3))
 
     assert 4 <= len(log.at(logging.INFO)) <= 11
 
@@ -83,7 +85,7 @@ def test_a_line_of_progress_has_pages_failures_and_credits():
 def test_an_unknown_state_is_warned_of_once_and_waited_on(log):
     watch = JobWatch(7, log=log)
 
-    assert [watch.see(Job(job_id=7, status="hibernating")) for _ in range(5)] == [None] * 5
+    assert [watch.take(Job(job_id=7, status="hibernating")) for _ in range(5)] == [None] * 5
     assert len(log.at(logging.WARNING)) == 1
     assert "hibernating" in log.at(logging.WARNING)[0]
 
@@ -91,10 +93,11 @@ def test_an_unknown_state_is_warned_of_once_and_waited_on(log):
 @pytest.mark.parametrize(
     ("polls", "seconds", "ends"), [(2, 0.0, True), (50, 0.0, False), (2, 1000.0, False)], ids=["both", "time", "count"]
 )
-def test_sight_is_lost_only_by_count_and_time(log, monkeypatch, polls, seconds, ends):
-    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=polls, seconds=seconds))
+def test_failed_polls_end_the_wait_only_by_count_and_time(log, monkeypatch, polls, seconds, ends):
+    monkeypatch.setattr(job_watch, "MAX_FAILED_POLLS", polls)
+    monkeypatch.setattr(job_watch, "MAX_FAILING_SECONDS", seconds)
     watch = JobWatch(7, log=log)
-    outcomes = [watch.miss(AgentyUnavailableError("503")) for _ in range(4)]
+    outcomes = [watch.take(AgentyUnavailableError("503")) for _ in range(4)]
 
     if ends:
         assert outcomes[:2] == [None, None]
@@ -105,24 +108,23 @@ def test_sight_is_lost_only_by_count_and_time(log, monkeypatch, polls, seconds, 
 
 
 def test_what_asking_again_cannot_change_ends_the_wait_at_once(log):
-    outcome = JobWatch(7, log=log).miss(AgentyAuthError("401"))
+    outcome = JobWatch(7, log=log).take(AgentyAuthError("401"))
 
     assert (outcome.status, outcome.error) == ("poll_error", "AgentyAuthError")
 
 
 def test_the_deadline_counts_by_the_clock_on_the_wall(log):
-    assert JobWatch(7, log=log, deadline=time.time() - 1).see(running()).status == "timeout"
-    assert JobWatch(7, log=log, deadline=time.time() + 60).see(running()) is None
-    assert JobWatch(7, log=log, deadline=time.time() - 1).see(running(status="completed")).status == "success"
-    assert JobWatch(7, log=log, deadline=time.time() - 1).miss(AgentyUnavailableError("503")).status == "timeout"
+    assert JobWatch(7, log=log, deadline=time.time() - 1).take(running()).status == "timeout"
+    assert JobWatch(7, log=log, deadline=time.time() + 60).take(running()) is None
+    assert JobWatch(7, log=log, deadline=time.time() - 1).take(running(status="completed")).status == "success"
+    assert JobWatch(7, log=log, deadline=time.time() - 1).take(AgentyUnavailableError("503")).status == "timeout"
 
 
-def test_sleeping_is_jittered_and_never_beyond_the_deadline(log):
-    sleeps = {JobWatch(7, log=log).seconds_to_sleep(10) for _ in range(50)}
-    assert all(9 <= seconds <= 10 for seconds in sleeps)
-    assert len(sleeps) > 40
-    assert 0 < JobWatch(7, log=log, deadline=time.time() + 5).seconds_to_sleep(10) <= 5
-    assert JobWatch(7, log=log, deadline=time.time() - 5).seconds_to_sleep(10) == 0
+def test_intervals_are_jittered():
+    intervals = {job_watch.jittered(10) for _ in range(50)}
+
+    assert all(9 <= seconds <= 10 for seconds in intervals)
+    assert len(intervals) > 40
 
 
 @pytest.mark.parametrize(
@@ -145,13 +147,13 @@ def test_an_outcome_survives_the_way_through_the_database(outcome):
 
 
 def test_every_status_but_success_raises():
-    for status in job_watch.STATUSES:
+    for status in STATUSES:
         outcome = Outcome(status, 7, "a message", running())
-        if status == job_watch.SUCCESS:
-            assert job_watch.conclude(outcome, log_entries=list) == running()
+        if status == SUCCESS:
+            assert conclude(outcome, log_entries=list) == running()
         else:
             with pytest.raises(AgentyError, match="a message"):
-                job_watch.conclude(outcome, log_entries=list)
+                conclude(outcome, log_entries=list)
 
 
 class TestLogCopy:
@@ -175,7 +177,7 @@ class TestLogCopy:
         assert len(log.lines) == 1
 
     def test_one_round_is_bounded_and_the_next_goes_on(self, log, monkeypatch):
-        monkeypatch.setattr(job_watch, "ENTRIES_AT_ONCE", 2)
+        monkeypatch.setattr(log_copy, "ENTRIES_AT_ONCE", 2)
         copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
         for expected in (2, 4, 5, 5):
             copy.catch_up()
@@ -192,9 +194,9 @@ class TestLogCopy:
         assert copy.offset == 1
 
     def test_what_is_left_when_the_job_is_over_follows_turn_by_turn(self, log, monkeypatch):
-        monkeypatch.setattr(job_watch, "ENTRIES_AT_ONCE", 2)
+        monkeypatch.setattr(log_copy, "ENTRIES_AT_ONCE", 2)
         rests = []
-        monkeypatch.setattr(job_watch.time, "sleep", lambda _: rests.append(len(log.lines)))
+        monkeypatch.setattr(log_copy.time, "sleep", lambda _: rests.append(len(log.lines)))
         copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
         copy.follow(running())
         assert len(log.lines) == 2
@@ -213,7 +215,7 @@ class TestLogCopy:
 
     def test_how_far_it_came_is_told_each_time_there_is_more(self, log):
         available, kept = 3, []
-        copy = LogCopy(lambda job_id, offset: iter(self.entries(available)[offset:]), 7, log, keep=kept.append)
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(available)[offset:]), 7, log, store=kept.append)
         copy.catch_up()
         copy.catch_up()
         available = 5

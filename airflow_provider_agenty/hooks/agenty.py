@@ -35,7 +35,8 @@ from airflow_provider_agenty.exceptions import (
     AgentyInputError,
 )
 from airflow_provider_agenty.hooks.public_errors import check_format
-from airflow_provider_agenty.waiting.job_watch import JobWatch, conclude, wait
+from airflow_provider_agenty.waiting.job_watch import JobWatch, wait
+from airflow_provider_agenty.waiting.outcome import conclude
 
 if TYPE_CHECKING:
     import requests

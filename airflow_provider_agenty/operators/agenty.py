@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_agenty.api.models import Job
     from airflow_provider_agenty.landing import ExportedFile
-    from airflow_provider_agenty.waiting.job_watch import Outcome
+    from airflow_provider_agenty.waiting.outcome import Outcome
 
 WEEK = 7 * 24 * 3600
 
@@ -183,7 +183,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         :param external_id: What is stored of the job.
         :param context: The context of the task.
         """
-        from airflow_provider_agenty.waiting.job_watch import FAILED, judge
+        from airflow_provider_agenty.waiting.job_watch import judge
+        from airflow_provider_agenty.waiting.outcome import FAILED
 
         job_id = StartMemory(context, self.agent_id).read_job_id(external_id)
         if job_id is None:
@@ -269,7 +270,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
                 lambda: self.hook.get_job(job_id),
                 watch,
                 poll_interval=self.poll_interval,
-                between=lambda job: self.follow_log(job, context),
+                before_decision=lambda job: self.follow_log(job, context),
             )
         except AirflowTaskTimeout:
             # Airflow calls on_kill next, which has nothing left to do.
@@ -297,7 +298,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask, BaseOperator)
         :param context: The context of the task.
         :param event: The payload of the trigger's event.
         """
-        from airflow_provider_agenty.waiting.job_watch import Outcome
+        from airflow_provider_agenty.waiting.outcome import Outcome
 
         return self._end(Outcome.from_event(event), context)
 

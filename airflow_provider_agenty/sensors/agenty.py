@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_agenty.api.models import Job
-    from airflow_provider_agenty.waiting.job_watch import JobWatch, Outcome
+    from airflow_provider_agenty.waiting.job_watch import JobWatch
+    from airflow_provider_agenty.waiting.outcome import Outcome
 
 
 class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
@@ -164,7 +165,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         :param context: The context of the task.
         :param event: The payload of the trigger's event.
         """
-        from airflow_provider_agenty.waiting.job_watch import SUCCESS, TIMEOUT, Outcome
+        from airflow_provider_agenty.waiting.outcome import SUCCESS, TIMEOUT, Outcome
 
         if self.end_from_trigger and event == SUCCESS:
             # All that dag.test hands on of an event that ends a task: the job is looked at instead.
@@ -193,11 +194,11 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             try:
                 job = hook.get_job(job_id)
             except AgentyError as error:
-                return self._watch.miss(error)
+                return self._watch.take(error)
             self.push(context, AgentyAgentLink.xcoms(job))
             if job.is_terminal or self._remembers_the_copy(job, context):
                 self.follow_log(job, context)
-        return self._watch.see(job)
+        return self._watch.take(job)
 
     def _remembers_the_copy(self, job: Job, context: Context) -> bool:
         """Whether the next look knows how far this one copied the job's log; else it is copied once the job is over."""

@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
-import dataclasses
-from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.api.deadline import time_limit
-from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
-from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
+from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.triggers.job_events import AgentyJobEventTrigger
-from airflow_provider_agenty.waiting.asking import open_hook
-from airflow_provider_agenty.waiting.job_watch import (
-    JOB_XCOM,
-    LEAST_REST_OF_LOG_SECONDS,
-    POLL_ERROR,
-    REST_OF_LOG_SECONDS,
-    SECONDS_BETWEEN_TURNS,
-    STOP_SECONDS,
-    SUCCESS,
-    JobWatch,
-    LogCopy,
-    Outcome,
-    jittered,
-)
-from airflow_provider_agenty.waiting.log_offset import LogOffset
+from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_job
+from airflow_provider_agenty.waiting.log_copy import TriggerLogCopy
+from airflow_provider_agenty.waiting.outcome import JOB_XCOM, POLL_ERROR, SUCCESS, Outcome
 from airflow_provider_agenty.waiting.shared_poller import JobPoller
 
 __all__ = ["AgentyJobEventTrigger", "AgentyJobTrigger"]
-
-T = TypeVar("T")
-
-_LOG_THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agenty-logs")
-"""Logs are copied in threads of their own: a slow server must not keep busy those that other triggers need."""
-
-
-LOG_SECONDS = 60.0
-"""How long one of these threads may be busy with one log at a time."""
 
 
 class AgentyJobTrigger(BaseTrigger):
@@ -92,7 +65,6 @@ class AgentyJobTrigger(BaseTrigger):
         self.stream_logs = parameters.boolean("stream_logs", stream_logs)
         self.log_offset = parameters.whole_number("log_offset", log_offset)
         self.end_from_trigger = parameters.boolean("end_from_trigger", end_from_trigger)
-        self._copy: LogCopy | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the trigger's class and arguments, from which Airflow makes it anew."""
@@ -119,8 +91,12 @@ class AgentyJobTrigger(BaseTrigger):
             return
         watch = JobWatch(self.job_id, deadline=self.deadline, max_failed_ratio=self.max_failed_ratio, log=self.log)
         waiting = JobPoller.shared(self.agenty_conn_id, self.poll_interval).wait(watch)
-        outcome = await (self._copying_the_log(waiting, watch) if self.stream_logs else waiting)
-        yield self._event(outcome)
+        if self.stream_logs:
+            copy = TriggerLogCopy(
+                self.agenty_conn_id, self.job_id, self.log, offset=self.log_offset, task_instance=self.task_instance
+            )
+            waiting = copy.beside(waiting, watch, poll_interval=self.poll_interval)
+        yield self._event(await waiting)
 
     def _event(self, outcome: Outcome) -> TriggerEvent:
         if not self.end_from_trigger or outcome.status != SUCCESS or outcome.job is None:
@@ -130,78 +106,13 @@ class AgentyJobTrigger(BaseTrigger):
             xcoms={"return_value": job.job_id, JOB_XCOM: job.to_dict(), **AgentyAgentLink.xcoms(job)}
         )
 
-    async def _copying_the_log(self, waiting: Coroutine[Any, Any, Outcome], watch: JobWatch) -> Outcome:
-        """Copy the job's log beside the wait, and what is left of it after the job's end, as long as there is time."""
-        over = asyncio.Event()
-        copying = asyncio.create_task(self._keep_copying(over))
-        try:
-            outcome = await waiting
-            over.set()
-            if outcome.job is not None and outcome.job.is_terminal:
-                seconds = min(REST_OF_LOG_SECONDS, max(watch.seconds_left, LEAST_REST_OF_LOG_SECONDS))
-                await asyncio.wait([copying], timeout=seconds)
-                if copying.done():
-                    copying.result()
-                elif self._copy is not None:
-                    self._copy.tell_of_rest()
-            return dataclasses.replace(outcome, log_offset=self._copy.offset if self._copy else self.log_offset)
-        finally:
-            copying.cancel()
-
-    async def _keep_copying(self, over: asyncio.Event) -> None:
-        """Copy lines until the job is over and all of them are copied."""
-        kept = LogOffset(self.task_instance, self.job_id)
-        self.log_offset = max(self.log_offset, await kept.read())
-        with contextlib.ExitStack() as opened:
-            while not over.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(jittered(self.poll_interval)):
-                        await over.wait()
-                if self._copy is None:
-                    try:
-                        hook = opened.enter_context(await open_hook(self.agenty_conn_id))
-                    except Exception as error:
-                        self.log.warning("The log of job %d can't be read now, trying again: %s", self.job_id, error)
-                        continue
-                    self._copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset)
-                await self._catch_up(self._copy, kept, over)
-
-    async def _catch_up(self, copy: LogCopy, kept: LogOffset, over: asyncio.Event) -> None:
-        """Copy what is new; of a job that is over all that is left."""
-        while True:
-            if copy.offset > self.log_offset:
-                # Only now, a turn later: lines that were just written are lost with a triggerer that is killed, and
-                # are to come twice rather than not at all.
-                await kept.keep(copy.offset)
-            if not (await _in_log_thread(copy.catch_up) and over.is_set()):
-                return
-            await asyncio.sleep(SECONDS_BETWEEN_TURNS)
-
     async def on_kill(self) -> None:
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
-        if not self.cancel_on_kill:
-            return
-        try:
-            job = await asyncio.to_thread(self._stop_job)
-        except AgentyError as error:
-            self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", self.job_id, error)
-        else:
-            self.log.info("Asked Agenty to stop job %d: it is %s", self.job_id, job.status)
+        if self.cancel_on_kill:
+            await asyncio.to_thread(self._stop_job)
 
-    def _stop_job(self) -> Job:
+    def _stop_job(self) -> None:
         from airflow_provider_agenty.hooks.agenty import AgentyHook
 
         # Airflow gives a trigger 30 s to be killed.
-        with AgentyHook(self.agenty_conn_id).without_retries() as hook, time_limit(STOP_SECONDS):
-            return hook.stop_job(self.job_id)
-
-
-async def _in_log_thread(call: Callable[[], T]) -> T:
-    """Call something in the context of the trigger, by which its log lines find their task."""
-
-    def limited() -> T:
-        with time_limit(LOG_SECONDS):
-            return call()
-
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_LOG_THREADS, contextvars.copy_context().run, limited)
+        stop_job(AgentyHook(self.agenty_conn_id), self.job_id, self.log)

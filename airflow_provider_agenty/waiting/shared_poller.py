@@ -12,6 +12,7 @@ import contextvars
 import functools
 import itertools
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -19,7 +20,8 @@ from typing import TypeVar
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError
 from airflow_provider_agenty.waiting.asking import Asking
-from airflow_provider_agenty.waiting.job_watch import JobWatch, Outcome
+from airflow_provider_agenty.waiting.job_watch import JobWatch
+from airflow_provider_agenty.waiting.outcome import Outcome
 from airflow_provider_agenty.waiting.shared_poll import (
     JOBS_PER_PAGE,
     MOST_ASKED_SINGLY,
@@ -90,7 +92,7 @@ class Waiter:
     def _look_at_the_clock(self) -> None:
         if self.outcome.done():
             return
-        late = self.watch.check_deadline()
+        late = self.watch.check_deadline(time.time())
         if late is not None:
             self.outcome.set_result(late)
         else:
@@ -187,12 +189,12 @@ class JobPoller(SharedPoll):
         # Those whose wait ends come first: telling a thousand others how far their jobs are takes a while.
         over_first = sorted(jobs, key=lambda job_id: not jobs[job_id].is_terminal)
         async for waiter in self._in_turns(over_first):
-            waiter.is_told(waiter.watch.see, jobs[waiter.watch.job_id])
+            waiter.is_told(waiter.watch.take, jobs[waiter.watch.job_id])
 
     async def _miss(self, job_ids: Collection[int], error: AgentyError) -> None:
         self._pause_if_asked_to(error)
         async for waiter in self._in_turns(job_ids):
-            waiter.is_told(waiter.watch.miss, error)
+            waiter.is_told(waiter.watch.take, error)
 
     async def _in_turns(self, job_ids: Collection[int]) -> AsyncIterator[Waiter]:
         """Yield those who watch some jobs, a few at a time: their log lines and their ends would stall the others."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyNotFoundError
 from airflow_provider_agenty.waiting.asking import Asking
-from airflow_provider_agenty.waiting.job_watch import FINAL_ERRORS
+from airflow_provider_agenty.waiting.outcome import FINAL_ERRORS
 from airflow_provider_agenty.waiting.shared_poll import (
     JOBS_PER_PAGE,
     MOST_ASKED_SINGLY,

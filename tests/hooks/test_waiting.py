@@ -149,7 +149,7 @@ def test_an_unknown_state_is_waited_out_and_warned_of_once(
     assert "hibernating" in warnings[0].getMessage()
 
 
-@pytest.mark.parametrize(("least_seconds", "lines"), [(0.0, 4), (job_watch.LEAST_PROGRESS_SECONDS, 3)])
+@pytest.mark.parametrize(("least_seconds", "lines"), [(0.0, 4), (job_watch.MIN_SECONDS_BETWEEN_PROGRESS_LINES, 3)])
 def test_progress_is_told_on_a_change_of_state_and_not_at_each_poll(
     sandbox: Sandbox,
     hook: AgentyHook,
@@ -158,7 +158,7 @@ def test_progress_is_told_on_a_change_of_state_and_not_at_each_poll(
     least_seconds: float,
     lines: int,
 ) -> None:
-    monkeypatch.setattr(job_watch, "LEAST_PROGRESS_SECONDS", least_seconds)
+    monkeypatch.setattr(job_watch, "MIN_SECONDS_BETWEEN_PROGRESS_LINES", least_seconds)
     caplog.set_level(logging.INFO)
     figures = {"pages_total": 120, "pages_failed": 2, "pages_credit": 35}
     sandbox.script(
@@ -213,7 +213,8 @@ def test_trouble_that_does_not_pass_ends_it_at_once(
 def test_trouble_that_lasts_long_ends_it_without_a_word_on_the_job_itself(
     sandbox: Sandbox, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=3, seconds=0.05))
+    monkeypatch.setattr(job_watch, "MAX_FAILED_POLLS", 3)
+    monkeypatch.setattr(job_watch, "MAX_FAILING_SECONDS", 0.05)
     job_id = sandbox.start_job(BOOKS)
     sandbox.fault("GET", "/jobs/{id}", times=None, status=503)
 
@@ -226,7 +227,8 @@ def test_trouble_that_lasts_long_ends_it_without_a_word_on_the_job_itself(
 def test_one_good_answer_makes_up_for_all_trouble_before(
     sandbox: Sandbox, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=3, seconds=0.0))
+    monkeypatch.setattr(job_watch, "MAX_FAILED_POLLS", 3)
+    monkeypatch.setattr(job_watch, "MAX_FAILING_SECONDS", 0.0)
     sandbox.script(["running"] * 3 + ["completed"])
     job_id = sandbox.start_job(BOOKS)
     for after in (0, 4, 8):

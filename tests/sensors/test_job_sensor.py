@@ -248,11 +248,14 @@ def test_the_operator_tells_of_a_key_that_is_refused(agenty_sandbox, make_contex
 
 @pytest.mark.agenty_sandbox(manual=True)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_job_out_of_sight_for_long_is_a_poll_error_not_a_failed_job(agenty_sandbox, make_context, mode, monkeypatch):
+def test_a_job_that_cannot_be_asked_for_long_is_a_poll_error_not_a_failed_job(
+    agenty_sandbox, make_context, mode, monkeypatch
+):
     from airflow_provider_agenty.exceptions import AgentyUnavailableError
     from airflow_provider_agenty.waiting import job_watch
 
-    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=2, seconds=0.1))
+    monkeypatch.setattr(job_watch, "MAX_FAILED_POLLS", 2)
+    monkeypatch.setattr(job_watch, "MAX_FAILING_SECONDS", 0.1)
     monkeypatch.setenv(
         "AIRFLOW_CONN_AGENTY_DEFAULT",
         agenty_sandbox.connection_json.replace('"conn_type"', '"extra": {"max_attempts": 1}, "conn_type"'),
@@ -270,7 +273,8 @@ def test_a_job_out_of_sight_for_long_is_a_poll_error_not_a_failed_job(agenty_san
 def test_one_good_answer_sets_the_tolerance_back(agenty_sandbox, make_context, monkeypatch):
     from airflow_provider_agenty.waiting import job_watch
 
-    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=2, seconds=0.0))
+    monkeypatch.setattr(job_watch, "MAX_FAILED_POLLS", 2)
+    monkeypatch.setattr(job_watch, "MAX_FAILING_SECONDS", 0.0)
     monkeypatch.setenv(
         "AIRFLOW_CONN_AGENTY_DEFAULT",
         agenty_sandbox.connection_json.replace('"conn_type"', '"extra": {"max_attempts": 1}, "conn_type"'),

@@ -31,13 +31,9 @@ class Turns(JobWatch):
         super().__init__(job_id, log=Silent())
         self.told_at = 0
 
-    def see(self, job):
+    def take(self, answer):
         self.told_at = Turns.had
-        return super().see(job)
-
-    def miss(self, error):
-        self.told_at = Turns.had
-        return super().miss(error)
+        return super().take(answer)
 
 
 async def take_turns():
@@ -79,9 +75,9 @@ def test_those_whose_job_is_over_are_told_first(agenty_sandbox):
     told = []
 
     class Noting(Turns):
-        def see(self, job):
-            told.append(job.job_id)
-            return super().see(job)
+        def take(self, answer):
+            told.append(answer.job_id)
+            return super().take(answer)
 
     async def main():
         poller = JobPoller.shared("agenty_default", 30)

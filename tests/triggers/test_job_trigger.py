@@ -137,7 +137,7 @@ def test_a_deadline_that_passed_while_no_triggerer_ran_ends_the_wait_at_once(age
 def test_the_job_log_is_streamed_from_where_it_was_left(agenty_sandbox, mocker):
     told = []
     mocker.patch(
-        "airflow_provider_agenty.waiting.job_watch.copy_entry",
+        "airflow_provider_agenty.waiting.log_copy.copy_entry",
         side_effect=lambda entry, _: told.append(entry.message),
     )
     job_id = agenty_sandbox.start_job(AGENT)

@@ -183,7 +183,7 @@ def test_a_watch_that_breaks_ends_only_its_own_wait(agenty_sandbox):
     job_ids = start_running(agenty_sandbox, 3)
 
     class Broken(JobWatch):
-        def see(self, job):
+        def take(self, answer):
             raise RuntimeError("broken")
 
     async def main():
@@ -376,9 +376,9 @@ def test_each_watch_runs_in_the_context_of_its_own_trigger(agenty_sandbox):
     seen = {}
 
     class Noting(JobWatch):
-        def see(self, job):
-            seen[job.job_id] = task.get(None)
-            return super().see(job)
+        def take(self, answer):
+            seen[answer.job_id] = task.get(None)
+            return super().take(answer)
 
     async def trigger(job_id):
         task.set(f"task of job {job_id}")
