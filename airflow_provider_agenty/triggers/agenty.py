@@ -1,24 +1,42 @@
-"""Triggers: waiting for jobs in the triggerer, without a worker."""
+"""Triggers: waiting for a job without a worker, and watching for jobs that complete."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+import contextlib
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_agenty import parameters
+from airflow_provider_agenty.airflow_compat import event_trigger_base
 from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
-from airflow_provider_agenty.triggers.job_events import AgentyJobEventTrigger
 from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_job
 from airflow_provider_agenty.waiting.log_copy import TriggerLogCopy
 from airflow_provider_agenty.waiting.outcome import JOB_XCOM, POLL_ERROR, SUCCESS, Outcome
 from airflow_provider_agenty.waiting.shared_poller import JobPoller
+from airflow_provider_agenty.watching.job_feed import JobFeed, JobListProducer
+from airflow_provider_agenty.watching.watcher_state import Listing, WatcherState
 
-__all__ = ["AgentyJobEventTrigger", "AgentyJobTrigger"]
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseEventTrigger
+    from airflow.triggers.shared_stream import SharedStreamProducer
+else:
+    BaseEventTrigger = event_trigger_base()
+
+SECONDS_BEFORE_LAST_EVENT = 10.0
+"""
+Minimum seconds between the last of several events and the one before it.
+
+Airflow holds back an event that arrives while it creates a run for the previous one (#56050, seen on 3.3.2). The run of
+the last event has those that were held back.
+"""
 
 
 class AgentyJobTrigger(BaseTrigger):
@@ -116,3 +134,81 @@ class AgentyJobTrigger(BaseTrigger):
 
         # Airflow gives a trigger 30 s to be killed.
         stop_job(AgentyHook(self.agenty_conn_id), self.job_id, self.log)
+
+
+class AgentyJobEventTrigger(BaseEventTrigger):
+    """
+    Fires for each job of an agent that completes, whoever started it: for ``AssetWatcher``, on Airflow 3 and later.
+
+    It polls the list of jobs (``GET /jobs``).
+
+    A job fires once. Jobs that are stopped or aborted do not fire, nor do those that had completed before the first
+    poll. On Airflow 3.3 and later, what was seen is stored in the asset's state store; before that a restart of the
+    triggerer loses what completes meanwhile. On Airflow 2 the class can be imported, and there is no use for it.
+
+    The payload of an event is the completed job, as :meth:`Job.to_dict` gives it, and ``agenty_conn_id``. Errors never
+    end the watch: they are logged, and the list of jobs is polled again. After a wrong key, or another error that only
+    a person can change, that is five minutes later at the earliest.
+
+    :param agent_id: The agent. Default: all agents of the account.
+    :param agenty_conn_id: The Airflow connection. Default ``agenty_default``.
+    :param poll_interval: Seconds between two polls of the list of jobs, or a ``timedelta``. All watchers with the same
+        connection and interval share them. Default 60.
+    :raises AgentyInputError: naming the parameter that can't be used.
+    """
+
+    def __init__(
+        self,
+        agent_id: str | None = None,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        poll_interval: float | timedelta = 60.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.agent_id = parameters.optional(parameters.agent_id, agent_id)
+        self.agenty_conn_id = parameters.agenty_conn_id(agenty_conn_id)
+        self.poll_interval = parameters.seconds("poll_interval", poll_interval)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the trigger's class and arguments, from which Airflow makes it anew."""
+        return "airflow_provider_agenty.triggers.agenty.AgentyJobEventTrigger", {
+            "agent_id": self.agent_id,
+            "agenty_conn_id": self.agenty_conn_id,
+            "poll_interval": self.poll_interval,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire for each job that completes, without end; used before Airflow 3.3, which has no shared streams."""
+        listings = JobFeed.shared(self.agenty_conn_id, self.poll_interval).listings()
+        async with contextlib.aclosing(listings), contextlib.aclosing(self._events(listings)) as events:
+            async for event in events:
+                yield event
+
+    def shared_stream_key(self) -> Hashable | None:
+        """Return what the triggers have in common that share a poll: connection and interval (Airflow 3.3)."""
+        return "agenty-jobs", self.agenty_conn_id, self.poll_interval
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+        """Return what polls for all triggers of a shared stream, from the arguments of one of them (Airflow 3.3)."""
+        return JobListProducer(kwargs["agenty_conn_id"], kwargs["poll_interval"])
+
+    def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """Fire for each job that completes in the listings of the producer, without end (Airflow 3.3)."""
+        return self._events(shared_stream)
+
+    async def _events(self, listings: AsyncIterator[Listing]) -> AsyncGenerator[TriggerEvent, None]:
+        # An asset may have several watchers, so the key says which one this is. Airflow sets the store from 3.3 on.
+        key = f"agenty_jobs/{self.agenty_conn_id}/{self.agent_id or '*'}"
+        state = WatcherState(self.agent_id, getattr(self, "asset_state_store", None), key)
+        await state.load()
+        fired_at = -math.inf
+        with JobFeed.shared(self.agenty_conn_id, self.poll_interval).watched_by(state):
+            async for listing in listings:
+                completed = state.take(listing)
+                for job in completed:
+                    if job is completed[-1]:
+                        await asyncio.sleep(max(fired_at + SECONDS_BEFORE_LAST_EVENT - time.monotonic(), 0))
+                    fired_at = time.monotonic()
+                    yield TriggerEvent({**job.to_dict(), "agenty_conn_id": self.agenty_conn_id})
+                    # An event counts as taken when the next one is requested.
+                    state.pass_on(job, listing)

@@ -22,7 +22,7 @@ from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.log import Log
-from airflow_provider_agenty.waiting.asking import open_hook
+from airflow_provider_agenty.waiting.async_hook import open_hook
 from airflow_provider_agenty.waiting.job_watch import JobWatch, jittered
 from airflow_provider_agenty.waiting.outcome import Outcome
 from airflow_provider_agenty.waiting.task_state import offset_in

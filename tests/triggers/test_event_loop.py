@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_agenty.exceptions import AgentyAuthError
 from airflow_provider_agenty.waiting.job_watch import JobWatch
-from airflow_provider_agenty.waiting.shared_poller import TOLD_AT_ONCE, JobPoller
+from airflow_provider_agenty.waiting.shared_poller import WAITERS_AT_ONCE, JobPoller
 
 AGENT = "45l0wewqzk"
 
@@ -45,7 +45,7 @@ async def take_turns():
 @pytest.mark.agenty_sandbox(manual=True)
 @pytest.mark.parametrize("is_refused", [False, True], ids=["seen", "refused"])
 def test_others_have_their_turn_while_many_waiters_are_told(agenty_sandbox, is_refused):
-    job_ids = [agenty_sandbox.start_job(AGENT) for _ in range(10 * TOLD_AT_ONCE)]
+    job_ids = [agenty_sandbox.start_job(AGENT) for _ in range(10 * WAITERS_AT_ONCE)]
     for job_id in job_ids:
         agenty_sandbox.set_status(job_id, "completed")
     if is_refused:
