@@ -15,8 +15,7 @@ from airflow_provider_agenty.airflow_compat import (
     start_in_triggerer,
     triggerer_template_of,
 )
-from airflow_provider_agenty.base_operators import AgentyWaitingTask, deadline_of
-from airflow_provider_agenty.connection_form import DEFAULT_CONNECTION
+from airflow_provider_agenty.base_operators import AgentyWaitingTask
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.waiting.task_state import LogMemory
@@ -62,27 +61,14 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         self,
         *,
         job_id: Any,
-        agenty_conn_id: str = DEFAULT_CONNECTION,
-        deferrable: bool | None = None,
-        max_failed_ratio: float | None = None,
-        on_stopped: str = "fail",
         cancel_on_kill: bool = False,
-        stream_logs: bool = False,
         start_from_trigger: bool = False,
         end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(cancel_on_kill=cancel_on_kill, **kwargs)
         self.job_id = job_id
-        self.agenty_conn_id = agenty_conn_id
         self.check_templated_parameters()
-        self.take_waiting_parameters(
-            deferrable=deferrable,
-            max_failed_ratio=max_failed_ratio,
-            on_stopped=on_stopped,
-            cancel_on_kill=cancel_on_kill,
-            stream_logs=stream_logs,
-        )
         self.end_from_trigger = parameters.boolean("end_from_trigger", end_from_trigger)
         self._watch: JobWatch | None = None
         # Airflow's own, which takes what is no number too, and 0: in the triggerer there would be no pause at all.
@@ -124,7 +110,8 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             if not self.deferrable:
                 super().execute(context)
             elif not self.poke(context):
-                self._defer(context)
+                job_id = parameters.job_id(self.job_id)
+                self.wait_in_triggerer(job_id, context, poll_interval=self.poke_interval, timeout=self.timeout)
         except AirflowSensorTimeout as error:
             # Airflow's own modes differ here: one that resumes from a deferral skips.
             if not self.never_fail:
@@ -133,17 +120,6 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         except AgentyError as error:
             raise self._softened(error) from None
         return parameters.job_id(self.job_id)
-
-    def _defer(self, context: Context) -> None:
-        self.defer(
-            trigger=self.make_trigger(
-                parameters.job_id(self.job_id),
-                context,
-                poll_interval=self.poke_interval,
-                deadline=deadline_of(self, context, timeout=self.timeout),
-            ),
-            method_name="execute_complete",
-        )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """
