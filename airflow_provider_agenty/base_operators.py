@@ -151,15 +151,21 @@ class AgentyWaitingTask(AgentyTask):
         trigger = AgentyJobTrigger(
             job_id=job_id,
             agenty_conn_id=self.agenty_conn_id,
-            poll_interval=poll_interval,
             deadline=deadline,
-            max_failed_ratio=self.max_failed_ratio,
-            cancel_on_kill=self.cancel_on_kill,
-            stream_logs=self.stream_logs,
             log_offset=self._copy_of_the_log(job_id, context).offset if self.stream_logs else 0,
-            end_from_trigger=self.end_from_trigger,
+            **self.trigger_arguments(poll_interval),
         )
         self.defer(trigger=trigger, method_name="execute_complete")
+
+    def trigger_arguments(self, poll_interval: float) -> dict[str, Any]:
+        """Return the trigger's arguments that are known when the DAG file is read."""
+        return {
+            "poll_interval": poll_interval,
+            "max_failed_ratio": self.max_failed_ratio,
+            "cancel_on_kill": self.cancel_on_kill,
+            "stream_logs": self.stream_logs,
+            "end_from_trigger": self.end_from_trigger,
+        }
 
     def follow_log(self, job: Job, context: Context) -> None:
         """Copy what is new in the job's log, or all that is left if it is over; nothing without ``stream_logs``."""

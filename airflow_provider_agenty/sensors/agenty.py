@@ -71,25 +71,21 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         self.check_templated_parameters()
         self.end_from_trigger = parameters.boolean("end_from_trigger", end_from_trigger)
         self._watch: JobWatch | None = None
-        # Airflow's own, which takes what is no number too, and 0: in the triggerer there would be no pause at all.
+        # Airflow takes what is no number too, and 0: in the triggerer there would be no pause at all.
         self.poke_interval = parameters.seconds("poke_interval", self.poke_interval, may_be_zero=not self.deferrable)
         self.timeout = parameters.seconds("timeout", self.timeout, may_be_zero=True)
         if parameters.boolean("start_from_trigger", start_from_trigger) and self.deferrable:
             self._start_in_triggerer()
 
     def _start_in_triggerer(self) -> None:
-        """Let Airflow start the task in the triggerer, where it can with this job id; else in a worker as ever."""
+        """Let Airflow start the task in the triggerer, where it can with this job id."""
         job_id, agenty_conn_id = triggerer_template_of(self.job_id), triggerer_template_of(self.agenty_conn_id)
         if job_id is None or agenty_conn_id is None:
             return
         arguments = {
             "job_id": job_id,
             "agenty_conn_id": agenty_conn_id,
-            "poll_interval": self.poke_interval,
-            "max_failed_ratio": self.max_failed_ratio,
-            "cancel_on_kill": self.cancel_on_kill,
-            "stream_logs": self.stream_logs,
-            "end_from_trigger": self.end_from_trigger,
+            **self.trigger_arguments(self.poke_interval),
         }
         # There is no deadline yet: Airflow counts the timeout from the task's start, and the sensor takes its error.
         self.start_trigger_args = start_in_triggerer(
@@ -123,16 +119,15 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """
-        Look at the job once.
+        Poll the job once.
 
         :param context: The context of the task.
-        :return: Whether waiting is over, with the job's id; a look that failed in a way that may pass is a "not yet".
+        :return: Whether waiting is over, with the job's id. A poll that failed in a way that may pass is a "not yet".
         """
-        job_id = parameters.job_id(self.job_id)
-        outcome = self._look(job_id, context)
+        outcome = self._poll(parameters.job_id(self.job_id), context)
         if outcome is None:
             return False
-        return PokeReturnValue(is_done=True, xcom_value=self._end(outcome, context))
+        return PokeReturnValue(is_done=True, xcom_value=self.conclude(outcome, context).job_id)
 
     def execute_complete(self, context: Context, event: Any) -> int:
         """
@@ -144,7 +139,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         from airflow_provider_agenty.waiting.outcome import SUCCESS, TIMEOUT, Outcome
 
         if self.end_from_trigger and event == SUCCESS:
-            # All that dag.test hands on of an event that ends a task: the job is looked at instead.
+            # dag.test hands on no more than this of an event that ends a task: the job is polled instead.
             self.poke(context)
             return parameters.job_id(self.job_id)
         outcome = Outcome.from_event(event)
@@ -152,11 +147,11 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         if outcome.status == TIMEOUT:
             raise self._softened(AirflowSensorTimeout(outcome.message))
         try:
-            return self._end(outcome, context)
+            return self.conclude(outcome, context).job_id
         except AgentyError as error:
             raise self._softened(error) from None
 
-    def _look(self, job_id: int, context: Context) -> Outcome | None:
+    def _poll(self, job_id: int, context: Context) -> Outcome | None:
         from airflow_provider_agenty.api.deadline import time_limit
         from airflow_provider_agenty.waiting.job_watch import JobWatch
 
@@ -165,7 +160,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         if not self.deferrable:
             self.await_job(job_id, context)
         hook = self.hook
-        # Airflow looks at its clock between two looks only.
+        # Airflow checks its timeout between two pokes only.
         with time_limit(self.timeout):
             try:
                 job = hook.get_job(job_id)
@@ -177,11 +172,8 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         return self._watch.take(job)
 
     def _remembers_the_copy(self, job: Job, context: Context) -> bool:
-        """Whether the next look knows how far this one copied the job's log; else it is copied once the job is over."""
+        """Return whether the next poke knows how far this one copied the log; else it is copied at the job's end."""
         return self.deferrable or not self.reschedule or LogMemory(context, job.job_id).is_there
-
-    def _end(self, outcome: Outcome, context: Context) -> int:
-        return self.conclude(outcome, context).job_id
 
     def _softened(self, error: AgentyError | AirflowSensorTimeout) -> Exception:
         if self.soft_fail or self.never_fail:
