@@ -115,14 +115,7 @@ def triggerer_template_of(value: Any) -> str | None:
 
 
 def start_in_triggerer(trigger: str, method: str, arguments: dict[str, Any], timeout: timedelta) -> Any:
-    """
-    Return what makes a task start in the triggerer; ``None`` where Airflow renders no templates there (before 3.3).
-
-    :param trigger: The path of the trigger's class.
-    :param method: The operator's method that takes the trigger's event.
-    :param arguments: The trigger's arguments, which may be templates.
-    :param timeout: How long the task may stay deferred.
-    """
+    """Return what makes a task start in the triggerer; ``None`` where Airflow can not render templates there."""
     from airflow.triggers import base
 
     if not hasattr(base.BaseTrigger, "render_template_fields"):

@@ -157,11 +157,16 @@ class AgentyWaitingTask(AgentyTask):
         )
         self.defer(trigger=trigger, method_name="execute_complete")
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What ends the wait besides the job's own end, in every mode: arguments of the job watch and the trigger."""
+        return {"max_failed_ratio": self.max_failed_ratio}
+
     def trigger_arguments(self, poll_interval: float) -> dict[str, Any]:
         """Return the trigger's arguments that are known when the DAG file is read."""
         return {
             "poll_interval": poll_interval,
-            "max_failed_ratio": self.max_failed_ratio,
+            **self.limits,
             "cancel_on_kill": self.cancel_on_kill,
             "stream_logs": self.stream_logs,
             "end_from_trigger": self.end_from_trigger,

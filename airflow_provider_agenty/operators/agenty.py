@@ -83,11 +83,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         cancel_on_timeout: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            durable=parameters.boolean("durable", durable),
-            cancel_on_kill=cancel_on_kill,
-            **kwargs,
-        )
+        super().__init__(durable=parameters.boolean("durable", durable), cancel_on_kill=cancel_on_kill, **kwargs)
         self.agent_id = agent_id
         self.urls = urls
         self.check_templated_parameters()
@@ -209,13 +205,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         return status in SUCCESSFUL_STATES
 
     def poll_until_complete(self, external_id: Any, context: Context) -> int:  # type: ignore[override]
-        """
-        Wait for the job, or defer, if it is to be waited for.
-
-        :param external_id: What is stored of the job.
-        :param context: The context of the task.
-        :return: The job's id: on a re-attach this is what the task returns.
-        """
+        """Wait for the job, or defer, if it is to be waited for; return its id, which a re-attached task returns."""
         job_id = int(external_id["job_id"])
         # Not earlier: nothing comes between the start and the storing of its job.
         self.push(context, {JOB_ID_XCOM: job_id})
@@ -230,9 +220,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     def _wait(self, job_id: int, context: Context) -> Outcome:
         from airflow_provider_agenty.waiting.job_watch import JobWatch, wait
 
-        watch = JobWatch(
-            job_id, deadline=time.time() + self.timeout, max_failed_ratio=self.max_failed_ratio, log=self.log
-        )
+        watch = JobWatch(job_id, deadline=time.time() + self.timeout, log=self.log, **self.limits)
         self.await_job(job_id, context)
         try:
             return wait(
@@ -249,24 +237,14 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
             raise
 
     def get_job_result(self, external_id: Any, context: Context) -> int:
-        """
-        Return the job's id once its outcome, if it was waited for, is a good one.
-
-        :param external_id: What is stored of the job.
-        :param context: The context of the task.
-        """
+        """Return the job's id once its outcome, if it was waited for, is a good one."""
         outcome, self._outcome = self._outcome, None
         if outcome is not None:
             self._end(outcome, context)
         return int(external_id["job_id"])
 
     def execute_complete(self, context: Context, event: Any) -> int:
-        """
-        Take what the trigger sent.
-
-        :param context: The context of the task.
-        :param event: The payload of the trigger's event.
-        """
+        """End the task as the event of the trigger says."""
         from airflow_provider_agenty.waiting.outcome import Outcome
 
         return self._end(Outcome.from_event(event), context)
@@ -298,11 +276,7 @@ class AgentyStopJobOperator(AgentyTask):
         self.check_templated_parameters()
 
     def execute(self, context: Context) -> str:
-        """
-        Stop the job.
-
-        :param context: The context of the task.
-        """
+        """Stop the job."""
         job = self.hook.stop_job(self.job_id)
         self.push(context, AgentyAgentLink.xcoms(job))
         if job.is_terminal and not job.is_stopped:
@@ -359,11 +333,7 @@ class AgentyExportOperator(AgentyLandingTask):
         self.check_unrendered_path(writes="log" if self.file_type == "logs" else "csv")
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """
-        Land the file.
-
-        :param context: The context of the task.
-        """
+        """Land the file."""
         exported = self.hook.download_export(
             file_type=self.file_type, filename=self.rendered("filename"), **self.landing_arguments(context)
         )
@@ -403,11 +373,7 @@ class AgentyResultOperator(AgentyLandingTask):
         self.check_unrendered_path(writes=self.format)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """
-        Land the rows.
-
-        :param context: The context of the task.
-        """
+        """Land the rows."""
         exported = self.hook.download_result(
             format=self.format, column_types=self.column_types, **self.landing_arguments(context)
         )

@@ -82,26 +82,17 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         job_id, agenty_conn_id = triggerer_template_of(self.job_id), triggerer_template_of(self.agenty_conn_id)
         if job_id is None or agenty_conn_id is None:
             return
-        arguments = {
-            "job_id": job_id,
-            "agenty_conn_id": agenty_conn_id,
-            **self.trigger_arguments(self.poke_interval),
-        }
         # There is no deadline yet: Airflow counts the timeout from the task's start, and the sensor takes its error.
         self.start_trigger_args = start_in_triggerer(
             "airflow_provider_agenty.triggers.agenty.AgentyJobTrigger",
             "execute_complete",
-            arguments,
+            {"job_id": job_id, "agenty_conn_id": agenty_conn_id, **self.trigger_arguments(self.poke_interval)},
             timedelta(seconds=self.timeout),
         )
         self.start_from_trigger = self.start_trigger_args is not None
 
     def execute(self, context: Context) -> int:
-        """
-        Wait, in whichever mode.
-
-        :param context: The context of the task.
-        """
+        """Wait, in whichever mode."""
         try:
             if not self.deferrable:
                 super().execute(context)
@@ -118,24 +109,14 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         return parameters.job_id(self.job_id)
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """
-        Poll the job once.
-
-        :param context: The context of the task.
-        :return: Whether waiting is over, with the job's id. A poll that failed in a way that may pass is a "not yet".
-        """
+        """Poll the job once, and return whether waiting is over. An error that may pass is a "not yet"."""
         outcome = self._poll(parameters.job_id(self.job_id), context)
         if outcome is None:
             return False
         return PokeReturnValue(is_done=True, xcom_value=self.conclude(outcome, context).job_id)
 
     def execute_complete(self, context: Context, event: Any) -> int:
-        """
-        Take what the trigger sent.
-
-        :param context: The context of the task.
-        :param event: The payload of the trigger's event.
-        """
+        """End the task as the event of the trigger says."""
         from airflow_provider_agenty.waiting.outcome import SUCCESS, TIMEOUT, Outcome
 
         if self.end_from_trigger and event == SUCCESS:
@@ -156,7 +137,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         from airflow_provider_agenty.waiting.job_watch import JobWatch
 
         if self._watch is None:
-            self._watch = JobWatch(job_id, max_failed_ratio=self.max_failed_ratio, log=self.log)
+            self._watch = JobWatch(job_id, log=self.log, **self.limits)
         if not self.deferrable:
             self.await_job(job_id, context)
         hook = self.hook

@@ -71,11 +71,7 @@ class JobWatch:
         self._failing_since = 0.0
 
     def take(self, answer: Job | AgentyError) -> Outcome | None:
-        """
-        Take what a poll gave: the job, or why there was no answer.
-
-        :return: How waiting ended; ``None`` if it goes on.
-        """
+        """Take the job, or why there was no answer; return how waiting ended, ``None`` if it goes on."""
         now = time.time()
         if isinstance(answer, AgentyError):
             return self._take_error(answer, now)
@@ -145,12 +141,7 @@ class JobWatch:
 
 
 def judge(job: Job, *, max_failed_ratio: float | None = None) -> Outcome | None:
-    """
-    Return the outcome that a job's state means; ``None`` while the job is not over.
-
-    :param job: The job.
-    :param max_failed_ratio: The share of failed pages above which a completed job counts as failed; ``None``: any.
-    """
+    """Return the outcome that a job's state means; ``None`` while the job is not over."""
     if not job.is_terminal:
         return None
     if job.is_stopped:
@@ -176,14 +167,7 @@ def wait(
     poll_interval: float,
     before_decision: Callable[[Job], None] = lambda _job: None,
 ) -> Outcome:
-    """
-    Poll until waiting is over. Nothing in a poll goes on beyond the watch's deadline.
-
-    :param get_job: Asks Agenty for the job.
-    :param watch: Decides.
-    :param poll_interval: Seconds between two polls.
-    :param before_decision: Is called with each answer.
-    """
+    """Poll until waiting is over. Nothing in a poll goes on beyond the watch's deadline."""
     while True:
         with time_limit(watch.seconds_left):
             try:
@@ -204,14 +188,7 @@ def jittered(seconds: float) -> float:
 
 
 def stop_job(hook: AgentyHook, job_id: int, log: Log, *, seconds: float | None = None) -> None:
-    """
-    Send one stop, and log what came of it. It raises nothing: the caller has an error or an end of its own to tell.
-
-    :param hook: The hook.
-    :param job_id: The job.
-    :param log: Where the result is logged.
-    :param seconds: How long it may take as a whole. Default 20.
-    """
+    """Send one stop, and log what came of it. It raises nothing: its caller has an error or an end of its own."""
     try:
         with hook.without_retries() as once, time_limit(STOP_SECONDS if seconds is None else seconds):
             job = once.stop_job(job_id)

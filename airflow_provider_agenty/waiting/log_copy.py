@@ -152,10 +152,6 @@ class TriggerLogCopy(LogCopy):
     XComs it can reach, and they live as long as the try, so they outlive a triggerer. An XCom that can't be read or
     written costs repeated lines, never the wait.
 
-    :param agenty_conn_id: The connection.
-    :param job_id: The job.
-    :param log: The trigger's log.
-    :param offset: How many lines were copied before.
     :param task_instance: The task instance that waits; ``None`` (in ``dag.test``): nothing is stored.
     """
 
@@ -170,14 +166,7 @@ class TriggerLogCopy(LogCopy):
         self._stored_at = -math.inf
 
     async def beside(self, waiting: Coroutine[Any, Any, Outcome], watch: JobWatch, *, poll_interval: float) -> Outcome:
-        """
-        Copy while the trigger waits, and what is left after the job's end, as long as there is time.
-
-        :param waiting: The wait.
-        :param watch: Its watch.
-        :param poll_interval: Seconds between two reads of the log.
-        :return: The outcome of the wait.
-        """
+        """Copy while the trigger waits, and what is left after the job's end, as long as there is time."""
         is_over = asyncio.Event()
         copying = asyncio.create_task(self._copy_until(is_over, poll_interval))
         try:

@@ -103,13 +103,7 @@ def conclude(outcome: Outcome, *, log_entries: Callable[[], list[LogEntry]]) -> 
     """
     Return the job of a successful outcome, raise the error of any other.
 
-    :param outcome: The outcome.
     :param log_entries: Fetches the last entries of the job's log.
-    :raises AgentyJobFailedError: if the job failed.
-    :raises AgentyJobStoppedError: if it was stopped.
-    :raises AgentyTimeoutError: if it was not done in time.
-    :raises AgentyError: if Agenty could not be asked: one of :data:`FINAL_ERRORS`, or
-        :class:`AgentyUnavailableError`.
     """
     job = outcome.job
     if outcome.status == TIMEOUT:

@@ -123,11 +123,7 @@ class WatcherState:
         return [job for job in listing.jobs.values() if self._agent_id in (None, job.agent_id)]
 
     async def save(self, state: dict[str, Any]) -> None:
-        """
-        Store what was seen with a listing. A store that does not take it gets the next one.
-
-        :param state: One of :attr:`Listing.states`.
-        """
+        """Store one of :attr:`Listing.states`. A store that does not take it gets the next one."""
         if state == self._saved or state["newest"] is None:
             return
         try:
