@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 import time
 from datetime import UTC, datetime
@@ -24,15 +25,30 @@ AGENT = "45l0wewqzk"
 pytestmark = pytest.mark.agenty_sandbox(manual=True)
 
 
+class TaskLog:
+    """The log of a task, and of its trigger: keeps the messages of the entries that are copied into it."""
+
+    def __init__(self):
+        self.copied = []
+
+    def log(self, _level, message, *arguments, **_):
+        line = message % arguments
+        if line.startswith("[Agenty] "):
+            self.copied.append(line.split(" ", 2)[2].replace("\n[Agenty]   ", "\n"))
+
+    def info(self, message, *arguments, **_):
+        self.log(logging.INFO, message, *arguments)
+
+    debug = warning = error = exception = info
+
+
 @pytest.fixture
-def told(mocker):
-    """Note the messages of the entries that are copied."""
-    messages = []
-    mocker.patch(
-        "airflow_provider_agenty.waiting.log_copy.copy_entry",
-        side_effect=lambda entry, _: messages.append(entry.message),
-    )
-    return messages
+def told(monkeypatch):
+    """Give the messages of the entries that were copied so far."""
+    log = TaskLog()
+    for kind in (AgentyStartJobOperator, AgentyJobSensor, AgentyJobTrigger):
+        monkeypatch.setattr(kind, "log", log)
+    return log.copied
 
 
 @pytest.fixture
@@ -241,6 +257,15 @@ def test_a_state_store_that_is_away_costs_no_wait(agenty_sandbox, make_context, 
 
 
 class TestTrigger:
+    def test_it_goes_on_from_the_line_it_is_given(self, agenty_sandbox, told):
+        job_id = start_running(agenty_sandbox)
+        others = goes_on(agenty_sandbox, job_id)
+        trigger = AgentyJobTrigger(job_id, poll_interval=0.05, stream_logs=True, log_offset=4)
+        asyncio.run(first_event(trigger))
+        others.join()
+
+        assert told == messages_of(agenty_sandbox, job_id)[4:]
+
     def make(self, job_id, make_context, **task_instance):
         trigger = AgentyJobTrigger(job_id, poll_interval=0.05, stream_logs=True)
         trigger.task_instance = make_context(None, **task_instance)["ti"]

@@ -12,8 +12,7 @@ import pytest
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
-from airflow_provider_agenty.waiting import job_watch, log_copy
-from airflow_provider_agenty.waiting.job_watch import JobWatch, judge
+from airflow_provider_agenty.waiting.job_watch import JobWatch, jittered, judge
 from airflow_provider_agenty.waiting.log_copy import LogCopy
 from airflow_provider_agenty.waiting.outcome import STATUSES, SUCCESS, Outcome, conclude
 
@@ -49,14 +48,12 @@ def running(pages=0, **fields):
     return Job(**{"job_id": 7, "status": "running", "pages_total": 100, "pages_processed": pages} | fields)
 
 
-def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(log, monkeypatch):
-    moments = [0.0]
-    monkeypatch.setattr(job_watch.time, "time", lambda: moments[-1])
+def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(log):
     watch = JobWatch(7, log=log)
     queued = [Job(job_id=7, status="queued")] * 2
-    for job in [*queued, *(running(pages) for pages in range(0, 100, 5)), running(100, status="completing")]:
-        moments.append(moments[-1] + 10.0)
-        watch.take(job)
+    jobs = [*queued, *(running(pages) for pages in range(0, 100, 5)), running(100, status="completing")]
+    for seconds, job in zip(itertools.count(10.0, 10.0), jobs, strict=False):
+        watch.take(job, now=seconds)
 
     told = log.at(logging.INFO)
     assert told[0] == "Job 7 is queued"
@@ -66,14 +63,12 @@ def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(
     assert len(log.at(logging.DEBUG)) == 23 - len(told)
 
 
-def test_a_job_that_stands_still_is_told_of_now_and_then(log, monkeypatch):
-    clock = itertools.count(0.0, 100.0)
-    monkeypatch.setattr(job_watch.time, "time", lambda: next(clock))
+def test_a_job_that_stands_still_is_told_of_now_and_then(log):
     watch = JobWatch(7, log=log)
-    for _ in range(20):
-        watch.take(running(3))
+    for number in range(20):
+        watch.take(running(3), now=100.0 * number)
 
-    assert 4 <= len(log.at(logging.INFO)) <= 11
+    assert len(log.at(logging.INFO)) == 7
 
 
 def test_a_line_of_progress_has_pages_failures_and_credits():
@@ -91,20 +86,17 @@ def test_an_unknown_state_is_warned_of_once_and_waited_on(log):
 
 
 @pytest.mark.parametrize(
-    ("polls", "seconds", "ends"), [(2, 0.0, True), (50, 0.0, False), (2, 1000.0, False)], ids=["both", "time", "count"]
+    ("interval", "polls"), [(10.0, 181), (1000.0, 11), (300.0, 11)], ids=["by time", "by count", "by both"]
 )
-def test_failed_polls_end_the_wait_only_by_count_and_time(log, monkeypatch, polls, seconds, ends):
-    monkeypatch.setattr(job_watch, "MAX_FAILED_POLLS", polls)
-    monkeypatch.setattr(job_watch, "MAX_FAILING_SECONDS", seconds)
+def test_failed_polls_end_the_wait_only_after_half_an_hour_and_more_than_ten_of_them(log, interval, polls):
     watch = JobWatch(7, log=log)
-    outcomes = [watch.take(AgentyUnavailableError("503")) for _ in range(4)]
+    watch.take(AgentyUnavailableError("503"), now=0.0)
+    watch.take(running(), now=1.0)
+    outcomes = [watch.take(AgentyUnavailableError("503"), now=1.0 + interval * number) for number in range(polls)]
 
-    if ends:
-        assert outcomes[:2] == [None, None]
-        assert outcomes[2].status == "poll_error"
-        assert outcomes[2].error == "AgentyUnavailableError"
-    else:
-        assert outcomes == [None] * 4
+    assert outcomes[:-1] == [None] * (polls - 1)
+    assert (outcomes[-1].status, outcomes[-1].error) == ("poll_error", "AgentyUnavailableError")
+    assert "whether it still runs is not known" in outcomes[-1].message
 
 
 def test_what_asking_again_cannot_change_ends_the_wait_at_once(log):
@@ -121,7 +113,7 @@ def test_the_deadline_counts_by_the_clock_on_the_wall(log):
 
 
 def test_intervals_are_jittered():
-    intervals = {job_watch.jittered(10) for _ in range(50)}
+    intervals = {jittered(10) for _ in range(50)}
 
     assert all(9 <= seconds <= 10 for seconds in intervals)
     assert len(intervals) > 40
@@ -176,10 +168,9 @@ class TestLogCopy:
 
         assert len(log.lines) == 1
 
-    def test_one_round_is_bounded_and_the_next_goes_on(self, log, monkeypatch):
-        monkeypatch.setattr(log_copy, "ENTRIES_AT_ONCE", 2)
-        copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
-        for expected in (2, 4, 5, 5):
+    def test_one_round_is_bounded_and_the_next_goes_on(self, log):
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(6000)[offset:]), 7, log)
+        for expected in (2500, 5000, 6000, 6000):
             copy.catch_up()
             assert len(log.lines) == expected
 
@@ -193,17 +184,15 @@ class TestLogCopy:
 
         assert copy.offset == 1
 
-    def test_what_is_left_when_the_job_is_over_follows_turn_by_turn(self, log, monkeypatch):
-        monkeypatch.setattr(log_copy, "ENTRIES_AT_ONCE", 2)
-        rests = []
-        monkeypatch.setattr(log_copy.time, "sleep", lambda _: rests.append(len(log.lines)))
-        copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
+    def test_what_is_left_when_the_job_is_over_is_copied_with_a_rest_in_between(self, log):
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(6000)[offset:]), 7, log)
         copy.follow(running())
-        assert len(log.lines) == 2
+        assert len(log.lines) == 2500
+        began = time.monotonic()
         copy.follow(running(status="completed"))
 
-        assert len(log.lines) == 5
-        assert rests == [4]
+        assert len(log.lines) == 6000
+        assert time.monotonic() - began >= 1
 
     def test_what_is_left_of_a_log_that_cannot_be_read_ends_no_wait(self, log):
         def broken(job_id, offset):

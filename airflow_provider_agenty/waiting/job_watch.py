@@ -70,9 +70,9 @@ class JobWatch:
         self._failed_polls = 0
         self._failing_since = 0.0
 
-    def take(self, answer: Job | AgentyError) -> Outcome | None:
+    def take(self, answer: Job | AgentyError, *, now: float | None = None) -> Outcome | None:
         """Take the job, or why there was no answer; return how waiting ended, ``None`` if it goes on."""
-        now = time.time()
+        now = time.time() if now is None else now
         if isinstance(answer, AgentyError):
             return self._take_error(answer, now)
         self._failed_polls = 0

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import json
 import logging
-import threading
 import time
 
 import pytest
@@ -163,7 +162,7 @@ def triggerer(request):
 
 
 def run(coroutine):
-    """Run to the end; no task or thread may be left."""
+    """Run to the end; no task may be left."""
 
     async def run_and_look_around():
         async with asyncio.timeout(60):
@@ -173,12 +172,7 @@ def run(coroutine):
         assert not left, left
         return result
 
-    result = asyncio.run(run_and_look_around())
-    ends = time.monotonic() + 10
-    while any(thread.name.startswith("agenty-poller") for thread in threading.enumerate()):
-        assert time.monotonic() < ends, "a thread is left"
-        time.sleep(0.01)
-    return result
+    return asyncio.run(run_and_look_around())
 
 
 def to_the_end(test):
