@@ -1,8 +1,7 @@
 """
 Where each Airflow version keeps what this provider imports.
 
-Each name is looked for by itself: one of them missing at its newest place must not send the others to a deprecated
-one.
+Each name is resolved separately, so that one missing name does not pull the others from deprecated modules.
 """
 
 from __future__ import annotations
@@ -12,29 +11,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 
-def _first(name: str, *modules: str) -> Any:
-    """Return a name from the first of some modules that has it."""
+def _first(name: str, *modules: str, default: Any = None) -> Any:
+    """Return a name from the first of some modules that has it; else the default, if there is one."""
     for module in modules:
         try:
             return getattr(import_module(module), name)
         except (ImportError, AttributeError):
             continue
-    raise ImportError(f"Airflow has no {name} in {', '.join(modules)}")
+    if default is None:
+        raise ImportError(f"Airflow has no {name} in {', '.join(modules)}")
+    return default
 
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator
+    from airflow.sdk import BaseHook as BaseHook
+    from airflow.sdk import BaseOperator as BaseOperator
+    from airflow.sdk import BaseOperatorLink as BaseOperatorLink
+    from airflow.sdk import BaseSensorOperator as BaseSensorOperator
     from airflow.sdk import ResumableJobMixin as ResumableJobMixin
-    from airflow.sdk.bases.sensor import PokeReturnValue
-    from airflow.sdk.configuration import conf
-    from airflow.sdk.exceptions import (
-        AirflowException,
-        AirflowFailException,
-        AirflowNotFoundException,
-        AirflowSensorTimeout,
-        AirflowSkipException,
-        AirflowTaskTimeout,
-    )
+    from airflow.sdk.bases.sensor import PokeReturnValue as PokeReturnValue
+    from airflow.sdk.configuration import conf as conf
+    from airflow.sdk.exceptions import AirflowException as AirflowException
+    from airflow.sdk.exceptions import AirflowFailException as AirflowFailException
+    from airflow.sdk.exceptions import AirflowNotFoundException as AirflowNotFoundException
+    from airflow.sdk.exceptions import AirflowSensorTimeout as AirflowSensorTimeout
+    from airflow.sdk.exceptions import AirflowSkipException as AirflowSkipException
+    from airflow.sdk.exceptions import AirflowTaskTimeout as AirflowTaskTimeout
 else:
     BaseHook = _first("BaseHook", "airflow.sdk", "airflow.hooks.base")
     BaseOperator = _first("BaseOperator", "airflow.sdk", "airflow.models.baseoperator")
@@ -83,33 +85,16 @@ else:
 
 
 def mask_secret(secret: str) -> None:
-    """
-    Have Airflow hide a text in all its logs.
-
-    :param secret: The text.
-    """
-    for module in (
-        "airflow.sdk.log",
-        "airflow.sdk.execution_time.secrets_masker",
-        "airflow.utils.log.secrets_masker",
-    ):
-        try:
-            mask = import_module(module).mask_secret
-        except (ImportError, AttributeError):
-            continue
-        mask(secret)
-        return
+    """Have Airflow hide a text in all its logs."""
+    modules = "airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"
+    _first("mask_secret", *modules)(secret)
 
 
 def current_task_state(task_instance: Any) -> str | None:
-    """
-    Ask Airflow for the state that it holds a task instance to be in; ``None`` if it does not tell.
-
-    :param task_instance: The task instance, from its own process.
-    """
+    """Ask Airflow for the state of a task instance, from its own process; ``None`` if it does not tell."""
     if hasattr(task_instance, "current_state"):  # Airflow 2: from the database
         return _text(task_instance.current_state())
-    map_index = task_instance.map_index if task_instance.map_index is not None else -1
+    map_index = -1 if task_instance.map_index is None else task_instance.map_index
     mapped = map_index >= 0
     states = task_instance.get_task_states(
         dag_id=task_instance.dag_id,
@@ -126,14 +111,9 @@ def _text(state: Any) -> str | None:
 
 
 def triggerer_template_of(value: Any) -> str | None:
-    """
-    Return a value as a template that the triggerer can render; ``None`` if there is none.
-
-    Seen on Airflow 3.3.2: a pull from XCom that does not name a map index waits for ever in the triggerer.
-
-    :param value: A plain value, a template, or another task's output as it is.
-    """
+    """Return a value or another task's output as a template for the triggerer; ``None`` if there is none."""
     if isinstance(value, str):
+        # Seen on Airflow 3.3.2: a pull from XCom that does not name a map index waits for ever in the triggerer.
         return None if "xcom_pull" in value else value
     if isinstance(value, int):
         return str(value)
@@ -147,14 +127,7 @@ def triggerer_template_of(value: Any) -> str | None:
 
 
 def start_in_triggerer(trigger: str, method: str, arguments: dict[str, Any], timeout: timedelta) -> Any:
-    """
-    Return what makes a task start in the triggerer; ``None`` where Airflow renders no templates there (before 3.3).
-
-    :param trigger: The path of the trigger's class.
-    :param method: The operator's method that takes the trigger's event.
-    :param arguments: The trigger's arguments, which may be templates.
-    :param timeout: How long the task may stay deferred.
-    """
+    """Return what makes a task start in the triggerer; ``None`` where Airflow can not render templates there."""
     from airflow.triggers import base
 
     if not hasattr(base.BaseTrigger, "render_template_fields"):
@@ -251,23 +224,12 @@ def _read_variable_of_airflow_2(key: str) -> str | None:
 
 
 def read_xcom(task_instance: Any, key: str) -> Any:
-    """
-    Return a value that a task instance pushed; ``None`` if it pushed none.
-
-    :param task_instance: The task instance, or its key.
-    :param key: The name of the value.
-    """
+    """Return a value that a task instance, given itself or by its key, pushed; ``None`` if it pushed none."""
     return _xcom().get_value(ti_key=task_instance, key=key)
 
 
 def write_xcom(task_instance: Any, key: str, value: Any) -> None:
-    """
-    Push a value for a task instance, from where there is no context, such as in a trigger.
-
-    :param task_instance: The task instance, or its key.
-    :param key: The name of the value.
-    :param value: The value.
-    """
+    """Push a value for a task instance where there is no context, such as in a trigger."""
     _xcom().set(
         key=key,
         value=value,
@@ -299,51 +261,29 @@ def asset_types() -> tuple[type, ...]:
 
 
 class HookLineage:
-    """
-    Airflow's collector of what hooks read and write.
-
-    :param collector: The collector.
-    """
+    """Airflow's collector of what hooks read and write."""
 
     def __init__(self, collector: Any) -> None:
         self._collector = collector
         self._word = "asset" if hasattr(collector, "add_input_asset") else "dataset"
 
     def add_input(self, hook: BaseHook, *, scheme: str, kwargs: dict[str, Any]) -> None:
-        """
-        Tell of an asset that a hook has read.
-
-        :param hook: The hook.
-        :param scheme: The asset's scheme.
-        :param kwargs: The arguments of the scheme's factory.
-        """
+        """Add an asset that a hook has read, by the arguments of its scheme's factory."""
         add = getattr(self._collector, f"add_input_{self._word}")
         add(context=hook, scheme=scheme, **{f"{self._word}_kwargs": kwargs})
 
     def add_output(self, hook: BaseHook, *, uri: str, extra: dict[str, Any]) -> None:
-        """
-        Tell of an asset that a hook has written.
-
-        :param hook: The hook.
-        :param uri: The asset's URI.
-        :param extra: What else is to be said of it.
-        """
+        """Add an asset that a hook has written."""
         add = getattr(self._collector, f"add_output_{self._word}")
         add(context=hook, uri=uri, **{f"{self._word}_extra": extra})
 
 
 def hook_lineage() -> HookLineage | None:
-    """
-    Return what collects the lineage of hooks; ``None`` where nobody reads it.
-
-    That is asked first where Airflow tells (3.2 and later): making a collector imports the assets of all providers, and
-    their libraries.
-    """
-    try:
-        if not _first("get_hook_lineage_readers_plugins", "airflow.sdk.plugins_manager")():
-            return None
-    except ImportError:
-        pass
+    """Return what collects the lineage of hooks; ``None`` where nobody reads it."""
+    # Asked first where Airflow tells (3.2 and later): a collector imports the assets of all providers.
+    readers = _first("get_hook_lineage_readers_plugins", "airflow.sdk.plugins_manager", default=lambda: True)
+    if not readers():
+        return None
     return HookLineage(_first("get_hook_lineage_collector", "airflow.sdk.lineage", "airflow.lineage.hook")())
 
 
@@ -355,54 +295,10 @@ def event_trigger_base() -> Any:
 
 def shared_stream_producer_base() -> Any:
     """Return the base of what event triggers share a poll by; before Airflow 3.3, which has none, ``object``."""
-    try:
-        return _first("SharedStreamProducer", "airflow.triggers.shared_stream")
-    except ImportError:
-        return object
+    return _first("SharedStreamProducer", "airflow.triggers.shared_stream", default=object)
 
 
 def file_system(scheme: str, conn_id: str | None) -> Any:
-    """
-    Return Airflow's file system for an object store, which imports fsspec.
-
-    Paths are not left to ``ObjectStoragePath``, which takes a ``::`` in a name for two of them (Airflow 3.2 and later).
-
-    :param scheme: The scheme of its URLs, such as ``s3``.
-    :param conn_id: The connection; ``None``: the store's default.
-    """
+    """Return Airflow's file system for the URLs of a scheme, such as ``s3``; ``None``: the store's own connection."""
+    # Not by ObjectStoragePath, which takes a "::" in a name for two paths (Airflow 3.2 and later).
     return _first("attach", "airflow.sdk.io", "airflow.io.store")(scheme, conn_id).fs
-
-
-__all__ = [
-    "HAS_TASK_STATE_STORE",
-    "AirflowException",
-    "AirflowFailException",
-    "AirflowNotFoundException",
-    "AirflowSensorTimeout",
-    "AirflowSkipException",
-    "AirflowTaskTimeout",
-    "BaseHook",
-    "BaseOperator",
-    "BaseOperatorLink",
-    "BaseSensorOperator",
-    "HookLineage",
-    "PokeReturnValue",
-    "ResumableJobMixin",
-    "asset_class",
-    "asset_types",
-    "class_of",
-    "conf",
-    "current_task_state",
-    "delete_variable",
-    "event_trigger_base",
-    "file_system",
-    "hook_lineage",
-    "mask_secret",
-    "read_variable",
-    "read_xcom",
-    "shared_stream_producer_base",
-    "start_in_triggerer",
-    "triggerer_template_of",
-    "write_variable",
-    "write_xcom",
-]

@@ -1,98 +1,85 @@
 """
-What the operators and the sensor have in common: the hook, the link, and how waiting ends.
+What the operators and the sensor have in common: the hook, the link, how waiting ends, and what is landed.
 
 Nothing heavy is imported here at module level: DAG files are parsed over and over.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_agenty import parameters, templates
-from airflow_provider_agenty.airflow_compat import AirflowSkipException, conf, current_task_state
+from airflow_provider_agenty.airflow_compat import AirflowSkipException, BaseOperator, conf, current_task_state
+from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import (
-    AgentyError,
+    AgentyExportError,
     AgentyInputError,
     AgentyJobFailedError,
     AgentyJobStoppedError,
 )
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
+from airflow_provider_agenty.paths import check_path
 from airflow_provider_agenty.waiting.task_state import LogMemory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_agenty.airflow_compat import BaseOperator
     from airflow_provider_agenty.api.models import Job
     from airflow_provider_agenty.hooks.agenty import AgentyHook
-    from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
-    from airflow_provider_agenty.waiting.job_watch import LogCopy, Outcome
-
-    _Base = BaseOperator
-else:
-    _Base = object
+    from airflow_provider_agenty.landing import ExportedFile
+    from airflow_provider_agenty.waiting.log_copy import LogCopy
+    from airflow_provider_agenty.waiting.outcome import Outcome
 
 KILL_SECONDS = 4.0
 """How long all of ``on_kill`` may take: Airflow kills the process 5 s after the SIGTERM."""
 
 ENDED_BY_A_USER = frozenset({"failed", "success", "skipped", "restarting", "removed"})
 """
-The states a task instance is in once a user has marked or cleared it.
+The states of a task instance that a user has marked or cleared.
 
-While a worker shuts down it still is ``running``, and after a lost heartbeat it waits for its retry, which goes on with
-the job: stopping it then would make the retry start, and pay for, another one.
+Only these mean that a user acted. After a shutdown or a lost heartbeat the retry re-attaches, so the job must go on.
 """
 
 
-class AgentyTask(_Base):
-    """Mixed into each operator and the sensor: they have a connection, and a link to the agent."""
+class AgentyTask(BaseOperator):
+    """Base of all operators and the sensor: they have a connection, and a link to the agent."""
 
     template_ext = ()
     ui_color = "#e0f4ec"
     operator_extra_links = (AgentyAgentLink(),)
 
-    agenty_conn_id: str
-
     _left_out: frozenset[str] = frozenset()
-    """The templated parameters for which the DAG gives nothing, so that their defaults are meant."""
+    """The templated parameters that the DAG leaves out, so that their defaults are meant."""
 
     _pushed: tuple[Context | None, list[tuple[str, Any]]] = (None, [])
     """The context of this execution of the task, and the XComs that were pushed in it."""
 
-    def check_templated_parameters(self) -> None:
-        """
-        Refuse templated parameters that can't be used, as far as it shows when the DAG file is read.
+    def __init__(self, *, agenty_conn_id: str = DEFAULT_CONNECTION, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.agenty_conn_id = agenty_conn_id
 
-        :raises AgentyInputError: naming the parameter.
-        """
+    def check_templated_parameters(self) -> None:
+        """Refuse templated parameters that can't be used, as far as it shows when the DAG file is read."""
         starts = self._jinja_starts()
-        # A subclass may have more of them, which are not there yet.
+        # A user's subclass may have more of them, which are not there yet.
         given = {name: value for name, value in vars(self).items() if name in self.template_fields}
         for name in given.keys() & templates.TEMPLATED.keys():
             templates.check_unrendered(name, given[name], starts)
         self._left_out = frozenset(name for name, value in given.items() if value is None)
 
     def is_template(self, value: Any) -> bool:
-        """
-        Return whether Airflow makes another value of one before the task runs.
-
-        :param value: The value of a templated parameter.
-        """
+        """Return whether a parameter's value is a template that Airflow renders before the task runs."""
         return templates.is_template(value, self._jinja_starts())
 
     def _jinja_starts(self) -> Collection[str]:
         return templates.jinja_starts(self.dag.jinja_environment_kwargs if self.has_dag() else None)  # type: ignore[no-untyped-call]
 
     def rendered(self, name: str) -> Any:
-        """
-        Return a templated parameter that may be left out, rendered; ``None`` only if the DAG leaves it out.
-
-        :param name: The parameter.
-        :raises AgentyInputError: if its template came out as ``None``.
-        """
+        """Return a templated parameter that may be left out, rendered; ``None`` only if the DAG leaves it out."""
         value = getattr(self, name)
         if value is None and name not in self._left_out:
             raise AgentyInputError(
@@ -102,12 +89,7 @@ class AgentyTask(_Base):
         return value
 
     def push(self, context: Context, xcoms: Mapping[str, Any]) -> None:
-        """
-        Push XComs, each once per execution of the task: each push is an object of its own in an XCom backend.
-
-        :param context: The context of the task.
-        :param xcoms: The values, by key.
-        """
+        """Push XComs, each once per execution of the task: each push is an object of its own in an XCom backend."""
         # Airflow removes XComs when it executes a task again, with another context.
         if self._pushed[0] is not context:
             self._pushed = context, []
@@ -125,14 +107,9 @@ class AgentyTask(_Base):
 
 
 class AgentyWaitingTask(AgentyTask):
-    """Mixed into what waits for a job."""
+    """Base of what waits for a job."""
 
-    deferrable: bool
-    max_failed_ratio: float | None
-    on_stopped: str
-    cancel_on_kill: bool
-    stream_logs: bool
-    end_from_trigger: bool = False
+    end_from_trigger = False
 
     _awaited_job_id: int | None = None
     """The job that this process waits for, and that on_kill may have to stop."""
@@ -140,82 +117,82 @@ class AgentyWaitingTask(AgentyTask):
     _log_copy: LogCopy | None = None
     """The copy of the job's log, once this process has begun or resumed it."""
 
-    def take_waiting_parameters(
+    def __init__(
         self,
         *,
-        deferrable: bool | None,
-        max_failed_ratio: float | None,
-        on_stopped: str,
+        deferrable: bool | None = None,
+        max_failed_ratio: float | None = None,
+        on_stopped: str = "fail",
         cancel_on_kill: bool,
-        stream_logs: bool,
+        stream_logs: bool = False,
+        **kwargs: Any,
     ) -> None:
-        """
-        Take the parameters that all waiting has, when the DAG file is read.
-
-        :param deferrable: Whether to wait in the triggerer; ``None``: as Airflow's configuration says.
-        :param max_failed_ratio: The share of failed pages above which a completed job counts as failed; ``None``: any.
-        :param on_stopped: What becomes of the task if somebody stops the job.
-        :param cancel_on_kill: Whether the job is stopped when a user ends the task.
-        :param stream_logs: Whether the job's log is copied into the task's.
-        :raises AgentyInputError: naming the parameter.
-        """
-        self.deferrable = default_deferrable() if deferrable is None else parameters.boolean("deferrable", deferrable)
+        super().__init__(**kwargs)
+        if deferrable is None:
+            deferrable = bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+        self.deferrable = parameters.boolean("deferrable", deferrable)
         self.max_failed_ratio = parameters.share("max_failed_ratio", max_failed_ratio)
         self.on_stopped = parameters.choice("on_stopped", on_stopped, parameters.ON_STOPPED)
         self.cancel_on_kill = parameters.boolean("cancel_on_kill", cancel_on_kill)
         self.stream_logs = parameters.boolean("stream_logs", stream_logs)
 
-    def make_trigger(
-        self, job_id: int, context: Context, *, poll_interval: float, deadline: float | None
-    ) -> AgentyJobTrigger:
+    def wait_in_triggerer(self, job_id: int, context: Context, *, poll_interval: float, timeout: float) -> NoReturn:
         """
-        Return the trigger that waits in this task's place.
+        Defer until the job is over.
 
-        :param job_id: The job.
-        :param context: The context of the task.
-        :param poll_interval: Seconds between two polls.
-        :param deadline: When to give up, in seconds since the epoch; ``None``: never.
+        Airflow does not look at ``execution_timeout`` while a task is deferred, so the trigger's deadline counts it in.
         """
         from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
 
-        return AgentyJobTrigger(
+        deadline = time.time() + timeout
+        started = getattr(context["ti"], "start_date", None)
+        if self.execution_timeout is not None and started is not None:
+            deadline = min(deadline, started.timestamp() + self.execution_timeout.total_seconds())
+        trigger = AgentyJobTrigger(
             job_id=job_id,
             agenty_conn_id=self.agenty_conn_id,
-            poll_interval=poll_interval,
             deadline=deadline,
-            max_failed_ratio=self.max_failed_ratio,
-            cancel_on_kill=self.cancel_on_kill,
-            stream_logs=self.stream_logs,
             log_offset=self._copy_of_the_log(job_id, context).offset if self.stream_logs else 0,
-            end_from_trigger=self.end_from_trigger,
+            **self.trigger_arguments(poll_interval),
         )
+        self.defer(trigger=trigger, method_name="execute_complete")
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What ends the wait besides the job's own end, in every mode: arguments of the job watch and the trigger."""
+        return {"max_failed_ratio": self.max_failed_ratio}
+
+    def trigger_arguments(self, poll_interval: float) -> dict[str, Any]:
+        """Return the trigger's arguments that are known when the DAG file is read."""
+        return {
+            "poll_interval": poll_interval,
+            **self.limits,
+            "cancel_on_kill": self.cancel_on_kill,
+            "stream_logs": self.stream_logs,
+            "end_from_trigger": self.end_from_trigger,
+        }
 
     def follow_log(self, job: Job, context: Context) -> None:
-        """
-        Copy what is new in the job's log, of a job that is over all that is left; nothing without ``stream_logs``.
-
-        :param job: The job as it is now.
-        :param context: The context of the task.
-        """
+        """Copy what is new in the job's log, or all that is left if it is over; nothing without ``stream_logs``."""
         if self.stream_logs:
             self._copy_of_the_log(job.job_id, context).follow(job)
 
     def _copy_of_the_log(self, job_id: int, context: Context) -> LogCopy:
-        from airflow_provider_agenty.waiting.job_watch import LogCopy
+        from airflow_provider_agenty.waiting.log_copy import LogCopy
 
         if self._log_copy is None:
             memory = LogMemory(context, job_id)
             self._log_copy = LogCopy(
-                self.hook.iter_logs, job_id, self.log, offset=memory.read_offset(), keep=memory.keep_offset
+                self.hook.iter_logs, job_id, self.log, offset=memory.read_offset(), store=memory.keep_offset
             )
         return self._log_copy
 
     def on_kill(self) -> None:
         """
-        Stop the job if a user ended the task; Airflow calls this also where nobody did.
+        Stop the job if a user ended the task.
 
-        So Airflow is asked first. That takes a thread: the signal may have interrupted a call to Airflow which holds
-        the lock that another one needs. No answer means no stop, and so does an error.
+        Airflow calls this also where nobody did, so it is asked first. That takes a thread: the signal may have
+        interrupted a call to Airflow that holds the lock which another one needs. No answer means no stop.
         """
         from threading import Thread
 
@@ -239,43 +216,24 @@ class AgentyWaitingTask(AgentyTask):
             self.log.warning("Job %d is not stopped: %s", job_id, type(error).__name__)
 
     def stop_job(self, job_id: int, *, seconds: float | None = None) -> None:
-        """
-        Send one stop, and raise nothing: why the job has to be stopped is told by the error that led here.
+        """Send one stop, and raise nothing. It may take 20 seconds by default."""
+        from airflow_provider_agenty.waiting.job_watch import stop_job
 
-        :param job_id: The job.
-        :param seconds: How long it may take as a whole. Default 20.
-        """
-        from airflow_provider_agenty.api.deadline import time_limit
-        from airflow_provider_agenty.waiting.job_watch import STOP_SECONDS
-
-        try:
-            with self.hook.without_retries() as hook, time_limit(seconds or STOP_SECONDS):
-                job = hook.stop_job(job_id)
-        except AgentyError as error:
-            self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)
-        else:
-            self.log.info("Asked Agenty to stop job %d: it is %s", job_id, job.status)
+        stop_job(self.hook, job_id, self.log, seconds=seconds)
 
     def await_job(self, job_id: int, context: Context) -> None:
-        """
-        Remember the job for :meth:`on_kill`.
-
-        :param job_id: The job.
-        :param context: The context of the task.
-        """
+        """Remember the job for :meth:`on_kill`."""
         self._task_instance = context["ti"]
         self._awaited_job_id = job_id
 
     def conclude(self, outcome: Outcome, context: Context) -> Job:
         """
-        Return the job of a successful outcome, raise what any other means.
+        Return the job of a successful outcome, raise the error of any other.
 
-        :param outcome: How waiting ended.
-        :param context: The context of the task.
         :raises AirflowSkipException: if the job was stopped and ``on_stopped`` is ``skip``.
-        :raises AgentyError: as :func:`airflow_provider_agenty.waiting.job_watch.conclude` does.
+        :raises AgentyError: as :func:`airflow_provider_agenty.waiting.outcome.conclude` does.
         """
-        from airflow_provider_agenty.waiting.job_watch import JOB_XCOM, conclude
+        from airflow_provider_agenty.waiting.outcome import JOB_XCOM, conclude
 
         self._awaited_job_id = None
         if outcome.log_offset:
@@ -285,18 +243,17 @@ class AgentyWaitingTask(AgentyTask):
             if outcome.job.is_terminal:
                 self.push(context, {JOB_XCOM: outcome.job.to_dict()})
         try:
-            job = conclude(outcome, log_entries=lambda: self.hook.last_log_entries(outcome.job_id))
+            return conclude(outcome, log_entries=lambda: self.hook.last_log_entries(outcome.job_id))
         except AgentyJobStoppedError as error:
             if self.on_stopped != "skip":
                 raise
             raise AirflowSkipException(str(error)) from None
         except AgentyJobFailedError as error:
-            self._tell_last_entries(error)
+            self._log_last_entries(error)
             raise
-        return job
 
-    def _tell_last_entries(self, error: AgentyJobFailedError) -> None:
-        from airflow_provider_agenty.waiting.job_watch import copy_entry
+    def _log_last_entries(self, error: AgentyJobFailedError) -> None:
+        from airflow_provider_agenty.waiting.log_copy import copy_entry
 
         if self.stream_logs or not error.log_entries:
             return
@@ -305,23 +262,81 @@ class AgentyWaitingTask(AgentyTask):
             copy_entry(entry, self.log)
 
 
-def default_deferrable() -> bool:
-    """Return whether operators defer where a DAG says nothing: ``[operators] default_deferrable``."""
-    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))
+class AgentyLandingTask(AgentyTask):
+    """Base of what lands files."""
 
+    def __init__(
+        self,
+        *,
+        job_id: Any,
+        path: str | os.PathLike[str],
+        storage_conn_id: str | None = None,
+        collection: Any = 1,
+        modified: bool = True,
+        overwrite: bool = True,
+        verify_rows: bool = True,
+        min_rows: int = 0,
+        on_empty: str = "land",
+        spool_folder: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        # As text, in which Airflow finds a template.
+        self.path = parameters.path_text(path)
+        self.storage_conn_id = storage_conn_id
+        self.collection = collection
+        self.modified = parameters.boolean("modified", modified)
+        self.overwrite = parameters.boolean("overwrite", overwrite)
+        self.verify_rows = parameters.boolean("verify_rows", verify_rows)
+        self.min_rows = parameters.whole_number("min_rows", min_rows)
+        self.on_empty = parameters.choice("on_empty", on_empty, parameters.ON_EMPTY)
+        self.spool_folder = parameters.folder("spool_folder", spool_folder)
 
-def deadline_of(task: BaseOperator, context: Context, *, timeout: float) -> float:
-    """
-    Return when a deferred task has to give up, in seconds since the epoch.
+    def check_unrendered_path(self, *, writes: str) -> None:
+        """Refuse a path that can't take ``csv``, ``jsonl``, ``parquet`` or ``log``, unless it is a template."""
+        if not self.is_template(self.path):
+            check_path(self.path, writes=writes)
 
-    Airflow does not look at ``execution_timeout`` while a task is deferred, so it is counted in here.
+    def landing_arguments(self, context: Context) -> dict[str, Any]:
+        """Return the arguments that both of the hook's methods have which land a file."""
+        return {
+            "job_id": self.job_id,
+            "path": self.path,
+            "collection": self.collection,
+            "modified": self.modified,
+            "storage_conn_id": self.rendered("storage_conn_id"),
+            "overwrite": self.overwrite,
+            "verify_rows": self.verify_rows,
+            "check": self.check_rows,
+            "spool_folder": self.spool_folder,
+            "job_seen": lambda job: self.push(context, AgentyAgentLink.xcoms(job)),
+        }
 
-    :param task: The task.
-    :param context: Its context.
-    :param timeout: Seconds that it may wait from now on.
-    """
-    deadline = time.time() + timeout
-    started = getattr(context["ti"], "start_date", None)
-    if task.execution_timeout is not None and started is not None:
-        deadline = min(deadline, started.timestamp() + task.execution_timeout.total_seconds())
-    return deadline
+    def check_rows(self, exported: ExportedFile) -> None:
+        """
+        Decide on a verified file before it is published.
+
+        :raises AgentyExportError: if it has too few rows.
+        :raises AirflowSkipException: if it has none, and that skips the task.
+        """
+        if exported.rows is None:
+            return
+        if exported.rows == 0 and self.on_empty != "land":
+            message = f"The result of job {exported.job_id} is empty: no row in collection {exported.collection}."
+            if self.on_empty == "skip":
+                raise AirflowSkipException(f"{message} Nothing was landed.")
+            raise AgentyExportError(f"{message} Nothing was landed, as on_empty='fail' says.")
+        if exported.rows < self.min_rows:
+            raise AgentyExportError(
+                f"The result of job {exported.job_id} has {exported.rows} rows, fewer than min_rows={self.min_rows}. "
+                "Nothing was landed."
+            )
+
+    def add_to_asset_events(self, exported: ExportedFile, context: Context) -> dict[str, Any]:
+        """Add a landed file to the events of the task's asset outlets, and return it as XCom takes it."""
+        if self.outlets:
+            from airflow_provider_agenty.landing.lineage import tell_outlets
+
+            tell_outlets(self.outlets, context["outlet_events"], exported, self.log)
+        return exported.to_dict()

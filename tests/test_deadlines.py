@@ -33,7 +33,6 @@ def dripping(listener: Listener, monkeypatch):  # noqa: F811
 def stop_seconds(monkeypatch):
     """Let a stop take less than its 20 s, which would be long for a test."""
     monkeypatch.setattr("airflow_provider_agenty.waiting.job_watch.STOP_SECONDS", 1.0)
-    monkeypatch.setattr("airflow_provider_agenty.triggers.agenty.STOP_SECONDS", 1.0)
 
 
 def stops(server):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import threading
 import time
 from datetime import UTC, datetime
@@ -12,34 +14,48 @@ from airflow.exceptions import AirflowRescheduleException, TaskDeferred
 
 from airflow_provider_agenty.airflow_compat import AirflowSensorTimeout
 from airflow_provider_agenty.exceptions import AgentyJobFailedError, AgentyTimeoutError
-from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
-from airflow_provider_agenty.waiting import asking, job_watch, log_offset
+from airflow_provider_agenty.waiting import log_copy
 
 AGENT = "45l0wewqzk"
 
 pytestmark = pytest.mark.agenty_sandbox(manual=True)
 
 
+class TaskLog:
+    """The log of a task, and of its trigger: keeps the messages of the entries that are copied into it."""
+
+    def __init__(self):
+        self.copied = []
+
+    def log(self, _level, message, *arguments, **_):
+        line = message % arguments
+        if line.startswith("[Agenty] "):
+            self.copied.append(line.split(" ", 2)[2].replace("\n[Agenty]   ", "\n"))
+
+    def info(self, message, *arguments, **_):
+        self.log(logging.INFO, message, *arguments)
+
+    debug = warning = error = exception = info
+
+
 @pytest.fixture
-def told(mocker):
-    """Note the messages of the entries that are copied."""
-    messages = []
-    mocker.patch(
-        "airflow_provider_agenty.waiting.job_watch.copy_entry",
-        side_effect=lambda entry, _: messages.append(entry.message),
-    )
-    return messages
+def told(monkeypatch):
+    """Give the messages of the entries that were copied so far."""
+    log = TaskLog()
+    for kind in (AgentyStartJobOperator, AgentyJobSensor, AgentyJobTrigger):
+        monkeypatch.setattr(kind, "log", log)
+    return log.copied
 
 
 @pytest.fixture
 def xcoms(monkeypatch):
     """Stand in for the XComs of a task instance, which the triggerer keeps in Airflow's database."""
     values = {}
-    monkeypatch.setattr(log_offset, "read_xcom", lambda ti, key: values.get((ti.task_id, key)))
-    monkeypatch.setattr(log_offset, "write_xcom", lambda ti, key, value: values.update({(ti.task_id, key): value}))
+    monkeypatch.setattr(log_copy, "read_xcom", lambda ti, key: values.get((ti.task_id, key)))
+    monkeypatch.setattr(log_copy, "write_xcom", lambda ti, key, value: values.update({(ti.task_id, key): value}))
     return values
 
 
@@ -109,8 +125,8 @@ def sensor(job_id, mode, **parameters):
     )
 
 
-def operator(mode, **parameters):
-    return lambda: AgentyStartJobOperator(
+def operator(mode, kind=AgentyStartJobOperator, **parameters):
+    return lambda: kind(
         **{"task_id": "start", "agent_id": AGENT, "stream_logs": True, "wait_for_completion": True}
         | {"poll_interval": 0.05, "deferrable": mode == "deferrable"}
         | parameters
@@ -152,19 +168,19 @@ class Killed(BaseException):
     """Ends a task as abruptly as a process can end."""
 
 
-def killed(_seconds):
-    raise Killed
+class KilledOperator(AgentyStartJobOperator):
+    """Is killed after its first poll."""
+
+    def follow_log(self, job, context):
+        super().follow_log(job, context)
+        raise Killed
 
 
 @pytest.mark.parametrize("mode", ["sync", "deferrable"])
-def test_a_retry_goes_on_where_the_try_before_was_cut_off(
-    agenty_sandbox, make_context, state_store, told, mode, monkeypatch
-):
+def test_a_retry_goes_on_where_the_try_before_was_cut_off(agenty_sandbox, make_context, state_store, told, mode):
     agenty_sandbox.script(["running"])
-    with monkeypatch.context() as patch:
-        patch.setattr(job_watch.wait, "__kwdefaults__", job_watch.wait.__kwdefaults__ | {"sleep": killed})
-        with pytest.raises(Killed):
-            run(operator("sync"), make_context, store=state_store, max_tries=1)
+    with pytest.raises(Killed):
+        run(operator("sync", kind=KilledOperator), make_context, store=state_store, max_tries=1)
     assert told, "the first try copied nothing"
     (job_id,) = agenty_sandbox.started_jobs
     others = goes_on(agenty_sandbox, job_id)
@@ -238,6 +254,15 @@ def test_a_state_store_that_is_away_costs_no_wait(agenty_sandbox, make_context, 
 
 
 class TestTrigger:
+    def test_it_goes_on_from_the_line_it_is_given(self, agenty_sandbox, told):
+        job_id = start_running(agenty_sandbox)
+        others = goes_on(agenty_sandbox, job_id)
+        trigger = AgentyJobTrigger(job_id, poll_interval=0.05, stream_logs=True, log_offset=4)
+        asyncio.run(first_event(trigger))
+        others.join()
+
+        assert told == messages_of(agenty_sandbox, job_id)[4:]
+
     def make(self, job_id, make_context, **task_instance):
         trigger = AgentyJobTrigger(job_id, poll_interval=0.05, stream_logs=True)
         trigger.task_instance = make_context(None, **task_instance)["ti"]
@@ -278,8 +303,8 @@ class TestTrigger:
         self, agenty_sandbox, make_context, told, xcoms, monkeypatch
     ):
         stored = []
-        write_xcom = log_offset.write_xcom
-        monkeypatch.setattr(log_offset, "write_xcom", lambda *args: (stored.append(time.time()), write_xcom(*args)))
+        write_xcom = log_copy.write_xcom
+        monkeypatch.setattr(log_copy, "write_xcom", lambda *args: (stored.append(time.time()), write_xcom(*args)))
         job_id = start_running(agenty_sandbox)
         trigger = self.make(job_id, make_context)
         trigger.poll_interval = 0.5
@@ -293,7 +318,7 @@ class TestTrigger:
         def fail(*_):
             raise ConnectionError("the database is away")
 
-        monkeypatch.setattr(log_offset, away, fail)
+        monkeypatch.setattr(log_copy, away, fail)
         job_id = start_running(agenty_sandbox)
         agenty_sandbox.set_status(job_id, "completed")
         event = asyncio.run(first_event(self.make(job_id, make_context)))
@@ -302,23 +327,14 @@ class TestTrigger:
         assert event["log_offset"] == len(agenty_sandbox.log(job_id))
         assert_each_line_once(told, agenty_sandbox, job_id)
 
+    @pytest.mark.filterwarnings("error::ResourceWarning")
+    @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
     @pytest.mark.parametrize("is_cancelled", [True, False], ids=["cancelled", "over"])
-    def test_the_connection_of_the_copy_is_closed(
-        self, agenty_sandbox, make_context, told, xcoms, mocker, is_cancelled
-    ):
-        opened, closed = [], mocker.spy(AgentyHook, "close")
-
-        async def open_hook(agenty_conn_id):
-            opened.append(await asking.open_hook(agenty_conn_id))
-            return opened[-1]
-
-        mocker.patch("airflow_provider_agenty.triggers.agenty.open_hook", open_hook)
+    def test_no_socket_is_left_open(self, agenty_sandbox, make_context, told, xcoms, is_cancelled):
         job_id = start_running(agenty_sandbox)
         if is_cancelled:
             asyncio.run(self.run_until_kept(self.make(job_id, make_context), xcoms))
         else:
             agenty_sandbox.set_status(job_id, "completed")
             asyncio.run(first_event(self.make(job_id, make_context)))
-
-        assert [call.args[0] for call in closed.call_args_list if call.args[0] in opened] == opened
-        assert len(opened) == 1
+        gc.collect()

@@ -12,8 +12,9 @@ import pytest
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
-from airflow_provider_agenty.waiting import job_watch
-from airflow_provider_agenty.waiting.job_watch import JobWatch, LogCopy, Outcome, judge
+from airflow_provider_agenty.waiting.job_watch import JobWatch, jittered, judge
+from airflow_provider_agenty.waiting.log_copy import LogCopy
+from airflow_provider_agenty.waiting.outcome import STATUSES, SUCCESS, Outcome, conclude
 
 
 class Recording:
@@ -47,14 +48,12 @@ def running(pages=0, **fields):
     return Job(**{"job_id": 7, "status": "running", "pages_total": 100, "pages_processed": pages} | fields)
 
 
-def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(log, monkeypatch):
-    moments = [0.0]
-    monkeypatch.setattr(job_watch.time, "time", lambda: moments[-1])
+def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(log):
     watch = JobWatch(7, log=log)
     queued = [Job(job_id=7, status="queued")] * 2
-    for job in [*queued, *(running(pages) for pages in range(0, 100, 5)), running(100, status="completing")]:
-        moments.append(moments[-1] + 10.0)
-        watch.see(job)
+    jobs = [*queued, *(running(pages) for pages in range(0, 100, 5)), running(100, status="completing")]
+    for seconds, job in zip(itertools.count(10.0, 10.0), jobs, strict=False):
+        watch.take(job, now=seconds)
 
     told = log.at(logging.INFO)
     assert told[0] == "Job 7 is queued"
@@ -64,14 +63,12 @@ def test_changes_of_state_are_told_at_once_and_tenths_of_the_pages_now_and_then(
     assert len(log.at(logging.DEBUG)) == 23 - len(told)
 
 
-def test_a_job_that_stands_still_is_told_of_now_and_then(log, monkeypatch):
-    clock = itertools.count(0.0, 100.0)
-    monkeypatch.setattr(job_watch.time, "time", lambda: next(clock))
+def test_a_job_that_stands_still_is_told_of_now_and_then(log):
     watch = JobWatch(7, log=log)
-    for _ in range(20):
-        watch.see(running(3))
+    for number in range(20):
+        watch.take(running(3), now=100.0 * number)
 
-    assert 4 <= len(log.at(logging.INFO)) <= 11
+    assert len(log.at(logging.INFO)) == 7
 
 
 def test_a_line_of_progress_has_pages_failures_and_credits():
@@ -83,46 +80,43 @@ def test_a_line_of_progress_has_pages_failures_and_credits():
 def test_an_unknown_state_is_warned_of_once_and_waited_on(log):
     watch = JobWatch(7, log=log)
 
-    assert [watch.see(Job(job_id=7, status="hibernating")) for _ in range(5)] == [None] * 5
+    assert [watch.take(Job(job_id=7, status="hibernating")) for _ in range(5)] == [None] * 5
     assert len(log.at(logging.WARNING)) == 1
     assert "hibernating" in log.at(logging.WARNING)[0]
 
 
 @pytest.mark.parametrize(
-    ("polls", "seconds", "ends"), [(2, 0.0, True), (50, 0.0, False), (2, 1000.0, False)], ids=["both", "time", "count"]
+    ("interval", "polls"), [(10.0, 181), (1000.0, 11), (300.0, 11)], ids=["by time", "by count", "by both"]
 )
-def test_sight_is_lost_only_by_count_and_time(log, monkeypatch, polls, seconds, ends):
-    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=polls, seconds=seconds))
+def test_failed_polls_end_the_wait_only_after_half_an_hour_and_more_than_ten_of_them(log, interval, polls):
     watch = JobWatch(7, log=log)
-    outcomes = [watch.miss(AgentyUnavailableError("503")) for _ in range(4)]
+    watch.take(AgentyUnavailableError("503"), now=0.0)
+    watch.take(running(), now=1.0)
+    outcomes = [watch.take(AgentyUnavailableError("503"), now=1.0 + interval * number) for number in range(polls)]
 
-    if ends:
-        assert outcomes[:2] == [None, None]
-        assert outcomes[2].status == "poll_error"
-        assert outcomes[2].error == "AgentyUnavailableError"
-    else:
-        assert outcomes == [None] * 4
+    assert outcomes[:-1] == [None] * (polls - 1)
+    assert (outcomes[-1].status, outcomes[-1].error) == ("poll_error", "AgentyUnavailableError")
+    assert "whether it still runs is not known" in outcomes[-1].message
 
 
 def test_what_asking_again_cannot_change_ends_the_wait_at_once(log):
-    outcome = JobWatch(7, log=log).miss(AgentyAuthError("401"))
+    outcome = JobWatch(7, log=log).take(AgentyAuthError("401"))
 
     assert (outcome.status, outcome.error) == ("poll_error", "AgentyAuthError")
 
 
 def test_the_deadline_counts_by_the_clock_on_the_wall(log):
-    assert JobWatch(7, log=log, deadline=time.time() - 1).see(running()).status == "timeout"
-    assert JobWatch(7, log=log, deadline=time.time() + 60).see(running()) is None
-    assert JobWatch(7, log=log, deadline=time.time() - 1).see(running(status="completed")).status == "success"
-    assert JobWatch(7, log=log, deadline=time.time() - 1).miss(AgentyUnavailableError("503")).status == "timeout"
+    assert JobWatch(7, log=log, deadline=time.time() - 1).take(running()).status == "timeout"
+    assert JobWatch(7, log=log, deadline=time.time() + 60).take(running()) is None
+    assert JobWatch(7, log=log, deadline=time.time() - 1).take(running(status="completed")).status == "success"
+    assert JobWatch(7, log=log, deadline=time.time() - 1).take(AgentyUnavailableError("503")).status == "timeout"
 
 
-def test_sleeping_is_jittered_and_never_beyond_the_deadline(log):
-    sleeps = {JobWatch(7, log=log).seconds_to_sleep(10) for _ in range(50)}
-    assert all(9 <= seconds <= 10 for seconds in sleeps)
-    assert len(sleeps) > 40
-    assert 0 < JobWatch(7, log=log, deadline=time.time() + 5).seconds_to_sleep(10) <= 5
-    assert JobWatch(7, log=log, deadline=time.time() - 5).seconds_to_sleep(10) == 0
+def test_intervals_are_jittered():
+    intervals = {jittered(10) for _ in range(50)}
+
+    assert all(9 <= seconds <= 10 for seconds in intervals)
+    assert len(intervals) > 40
 
 
 @pytest.mark.parametrize(
@@ -145,13 +139,13 @@ def test_an_outcome_survives_the_way_through_the_database(outcome):
 
 
 def test_every_status_but_success_raises():
-    for status in job_watch.STATUSES:
+    for status in STATUSES:
         outcome = Outcome(status, 7, "a message", running())
-        if status == job_watch.SUCCESS:
-            assert job_watch.conclude(outcome, log_entries=list) == running()
+        if status == SUCCESS:
+            assert conclude(outcome, log_entries=list) == running()
         else:
             with pytest.raises(AgentyError, match="a message"):
-                job_watch.conclude(outcome, log_entries=list)
+                conclude(outcome, log_entries=list)
 
 
 class TestLogCopy:
@@ -174,10 +168,9 @@ class TestLogCopy:
 
         assert len(log.lines) == 1
 
-    def test_one_round_is_bounded_and_the_next_goes_on(self, log, monkeypatch):
-        monkeypatch.setattr(job_watch, "ENTRIES_AT_ONCE", 2)
-        copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
-        for expected in (2, 4, 5, 5):
+    def test_one_round_is_bounded_and_the_next_goes_on(self, log):
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(6000)[offset:]), 7, log)
+        for expected in (2500, 5000, 6000, 6000):
             copy.catch_up()
             assert len(log.lines) == expected
 
@@ -191,17 +184,15 @@ class TestLogCopy:
 
         assert copy.offset == 1
 
-    def test_what_is_left_when_the_job_is_over_follows_turn_by_turn(self, log, monkeypatch):
-        monkeypatch.setattr(job_watch, "ENTRIES_AT_ONCE", 2)
-        rests = []
-        monkeypatch.setattr(job_watch.time, "sleep", lambda _: rests.append(len(log.lines)))
-        copy = LogCopy(lambda job_id, offset: iter(self.entries(5)[offset:]), 7, log)
+    def test_what_is_left_when_the_job_is_over_is_copied_with_a_rest_in_between(self, log):
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(6000)[offset:]), 7, log)
         copy.follow(running())
-        assert len(log.lines) == 2
+        assert len(log.lines) == 2500
+        began = time.monotonic()
         copy.follow(running(status="completed"))
 
-        assert len(log.lines) == 5
-        assert rests == [4]
+        assert len(log.lines) == 6000
+        assert time.monotonic() - began >= 1
 
     def test_what_is_left_of_a_log_that_cannot_be_read_ends_no_wait(self, log):
         def broken(job_id, offset):
@@ -213,7 +204,7 @@ class TestLogCopy:
 
     def test_how_far_it_came_is_told_each_time_there_is_more(self, log):
         available, kept = 3, []
-        copy = LogCopy(lambda job_id, offset: iter(self.entries(available)[offset:]), 7, log, keep=kept.append)
+        copy = LogCopy(lambda job_id, offset: iter(self.entries(available)[offset:]), 7, log, store=kept.append)
         copy.catch_up()
         copy.catch_up()
         available = 5

@@ -19,23 +19,12 @@ _FOLDER = "/agents/"
 
 
 def agent_uri(host: str, agent_id: str) -> str:
-    """
-    Return the URI of an agent.
-
-    :param host: The API's host, with its port where it is not the usual one.
-    :param agent_id: The agent.
-    """
+    """Return the URI of an agent; the API's host has its port where that is not the usual one."""
     return f"{SCHEME}://{host.lower()}{_FOLDER}{quote(agent_id, safe='')}"
 
 
 def create_asset(*, host: str, agent_id: str, extra: dict[str, Any] | None = None) -> Any:
-    """
-    Return an agent as an asset: the factory of the scheme.
-
-    :param host: The API's host, with its port where it is not the usual one.
-    :param agent_id: The agent.
-    :param extra: What else is to be said of it. Default: nothing.
-    """
+    """Return an agent as an asset: the factory of the scheme."""
     return asset_class()(uri=agent_uri(host, agent_id), extra=extra)
 
 
@@ -53,12 +42,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
 
 
 def convert_asset_to_openlineage(asset: Any, lineage_context: Any) -> Dataset:  # noqa: ARG001 - what Airflow calls it with
-    """
-    Return an agent as OpenLineage names it; called by the OpenLineage provider only.
-
-    :param asset: The agent as an asset.
-    :param lineage_context: The hook that told of it.
-    """
+    """Return an agent as OpenLineage names it; called by the OpenLineage provider only."""
     from openlineage.client.event_v2 import Dataset
 
     parts = urlsplit(asset.uri)

@@ -21,7 +21,8 @@ from airflow_provider_agenty.api.pages import JobPage
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.hooks.connected import ConnectedHook
 from airflow_provider_agenty.hooks.public_errors import check_format
-from airflow_provider_agenty.waiting.job_watch import JobWatch, conclude, wait
+from airflow_provider_agenty.waiting.job_watch import JobWatch, wait
+from airflow_provider_agenty.waiting.outcome import conclude
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath

@@ -36,19 +36,11 @@ class AgentyAgentLink(BaseOperatorLink):
 
     @classmethod
     def xcoms(cls, job: Job) -> dict[str, str]:
-        """
-        Return what has to be in XCom for the button to work.
-
-        :param job: A job of the agent.
-        """
+        """Return what has to be in XCom for the button to work, from a job of the agent."""
         return {cls().xcom_key: agent_url(job)} if job.agent_id else {}
 
 
 def agent_url(job: Job) -> str:
-    """
-    Return the address of the page of a job's agent.
-
-    :param job: The job.
-    """
+    """Return the address of the page of a job's agent."""
     kind, agent_id = (quote(part, safe="") for part in (job.type or DEFAULT_TYPE, job.agent_id or ""))
     return f"{WEB_URL}/agents/{kind}/{agent_id}"

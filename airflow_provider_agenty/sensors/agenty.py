@@ -15,8 +15,7 @@ from airflow_provider_agenty.airflow_compat import (
     start_in_triggerer,
     triggerer_template_of,
 )
-from airflow_provider_agenty.base_operators import AgentyWaitingTask, deadline_of
-from airflow_provider_agenty.connection import DEFAULT_CONNECTION
+from airflow_provider_agenty.base_operators import AgentyWaitingTask
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.waiting.task_state import LogMemory
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_agenty.api.models import Job
-    from airflow_provider_agenty.waiting.job_watch import JobWatch, Outcome
+    from airflow_provider_agenty.waiting.job_watch import JobWatch
+    from airflow_provider_agenty.waiting.outcome import Outcome
 
 
 class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
@@ -61,69 +61,44 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         self,
         *,
         job_id: Any,
-        agenty_conn_id: str = DEFAULT_CONNECTION,
-        deferrable: bool | None = None,
-        max_failed_ratio: float | None = None,
-        on_stopped: str = "fail",
         cancel_on_kill: bool = False,
-        stream_logs: bool = False,
         start_from_trigger: bool = False,
         end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(cancel_on_kill=cancel_on_kill, **kwargs)
         self.job_id = job_id
-        self.agenty_conn_id = agenty_conn_id
         self.check_templated_parameters()
-        self.take_waiting_parameters(
-            deferrable=deferrable,
-            max_failed_ratio=max_failed_ratio,
-            on_stopped=on_stopped,
-            cancel_on_kill=cancel_on_kill,
-            stream_logs=stream_logs,
-        )
         self.end_from_trigger = parameters.boolean("end_from_trigger", end_from_trigger)
         self._watch: JobWatch | None = None
-        # Airflow's own, which takes what is no number too, and 0: in the triggerer there would be no pause at all.
+        # Airflow takes what is no number too, and 0: in the triggerer there would be no pause at all.
         self.poke_interval = parameters.seconds("poke_interval", self.poke_interval, may_be_zero=not self.deferrable)
         self.timeout = parameters.seconds("timeout", self.timeout, may_be_zero=True)
         if parameters.boolean("start_from_trigger", start_from_trigger) and self.deferrable:
             self._start_in_triggerer()
 
     def _start_in_triggerer(self) -> None:
-        """Let Airflow start the task in the triggerer, where it can with this job id; else in a worker as ever."""
+        """Let Airflow start the task in the triggerer, where it can with this job id."""
         job_id, agenty_conn_id = triggerer_template_of(self.job_id), triggerer_template_of(self.agenty_conn_id)
         if job_id is None or agenty_conn_id is None:
             return
-        arguments = {
-            "job_id": job_id,
-            "agenty_conn_id": agenty_conn_id,
-            "poll_interval": self.poke_interval,
-            "max_failed_ratio": self.max_failed_ratio,
-            "cancel_on_kill": self.cancel_on_kill,
-            "stream_logs": self.stream_logs,
-            "end_from_trigger": self.end_from_trigger,
-        }
         # There is no deadline yet: Airflow counts the timeout from the task's start, and the sensor takes its error.
         self.start_trigger_args = start_in_triggerer(
             "airflow_provider_agenty.triggers.agenty.AgentyJobTrigger",
             "execute_complete",
-            arguments,
+            {"job_id": job_id, "agenty_conn_id": agenty_conn_id, **self.trigger_arguments(self.poke_interval)},
             timedelta(seconds=self.timeout),
         )
         self.start_from_trigger = self.start_trigger_args is not None
 
     def execute(self, context: Context) -> int:
-        """
-        Wait, in whichever mode.
-
-        :param context: The context of the task.
-        """
+        """Wait, in whichever mode."""
         try:
             if not self.deferrable:
                 super().execute(context)
             elif not self.poke(context):
-                self._defer(context)
+                job_id = parameters.job_id(self.job_id)
+                self.wait_in_triggerer(job_id, context, poll_interval=self.poke_interval, timeout=self.timeout)
         except AirflowSensorTimeout as error:
             # Airflow's own modes differ here: one that resumes from a deferral skips.
             if not self.never_fail:
@@ -133,41 +108,19 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             raise self._softened(error) from None
         return parameters.job_id(self.job_id)
 
-    def _defer(self, context: Context) -> None:
-        self.defer(
-            trigger=self.make_trigger(
-                parameters.job_id(self.job_id),
-                context,
-                poll_interval=self.poke_interval,
-                deadline=deadline_of(self, context, timeout=self.timeout),
-            ),
-            method_name="execute_complete",
-        )
-
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """
-        Look at the job once.
-
-        :param context: The context of the task.
-        :return: Whether waiting is over, with the job's id; a look that failed in a way that may pass is a "not yet".
-        """
-        job_id = parameters.job_id(self.job_id)
-        outcome = self._look(job_id, context)
+        """Poll the job once, and return whether waiting is over. An error that may pass is a "not yet"."""
+        outcome = self._poll(parameters.job_id(self.job_id), context)
         if outcome is None:
             return False
-        return PokeReturnValue(is_done=True, xcom_value=self._end(outcome, context))
+        return PokeReturnValue(is_done=True, xcom_value=self.conclude(outcome, context).job_id)
 
     def execute_complete(self, context: Context, event: Any) -> int:
-        """
-        Take what the trigger sent.
-
-        :param context: The context of the task.
-        :param event: The payload of the trigger's event.
-        """
-        from airflow_provider_agenty.waiting.job_watch import SUCCESS, TIMEOUT, Outcome
+        """End the task as the event of the trigger says."""
+        from airflow_provider_agenty.waiting.outcome import SUCCESS, TIMEOUT, Outcome
 
         if self.end_from_trigger and event == SUCCESS:
-            # All that dag.test hands on of an event that ends a task: the job is looked at instead.
+            # dag.test hands on no more than this of an event that ends a task: the job is polled instead.
             self.poke(context)
             return parameters.job_id(self.job_id)
         outcome = Outcome.from_event(event)
@@ -175,36 +128,33 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         if outcome.status == TIMEOUT:
             raise self._softened(AirflowSensorTimeout(outcome.message))
         try:
-            return self._end(outcome, context)
+            return self.conclude(outcome, context).job_id
         except AgentyError as error:
             raise self._softened(error) from None
 
-    def _look(self, job_id: int, context: Context) -> Outcome | None:
+    def _poll(self, job_id: int, context: Context) -> Outcome | None:
         from airflow_provider_agenty.api.deadline import time_limit
         from airflow_provider_agenty.waiting.job_watch import JobWatch
 
         if self._watch is None:
-            self._watch = JobWatch(job_id, max_failed_ratio=self.max_failed_ratio, log=self.log)
+            self._watch = JobWatch(job_id, log=self.log, **self.limits)
         if not self.deferrable:
             self.await_job(job_id, context)
         hook = self.hook
-        # Airflow looks at its clock between two looks only.
+        # Airflow checks its timeout between two pokes only.
         with time_limit(self.timeout):
             try:
                 job = hook.get_job(job_id)
             except AgentyError as error:
-                return self._watch.miss(error)
+                return self._watch.take(error)
             self.push(context, AgentyAgentLink.xcoms(job))
             if job.is_terminal or self._remembers_the_copy(job, context):
                 self.follow_log(job, context)
-        return self._watch.see(job)
+        return self._watch.take(job)
 
     def _remembers_the_copy(self, job: Job, context: Context) -> bool:
-        """Whether the next look knows how far this one copied the job's log; else it is copied once the job is over."""
+        """Return whether the next poke knows how far this one copied the log; else it is copied at the job's end."""
         return self.deferrable or not self.reschedule or LogMemory(context, job.job_id).is_there
-
-    def _end(self, outcome: Outcome, context: Context) -> int:
-        return self.conclude(outcome, context).job_id
 
     def _softened(self, error: AgentyError | AirflowSensorTimeout) -> Exception:
         if self.soft_fail or self.never_fail:

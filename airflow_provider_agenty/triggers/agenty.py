@@ -1,52 +1,43 @@
-"""Triggers: waiting for jobs in the triggerer, without a worker."""
+"""Triggers: waiting for a job without a worker, and watching for jobs that complete."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import dataclasses
-from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.api.deadline import time_limit
-from airflow_provider_agenty.api.models import Job
+from airflow_provider_agenty.airflow_compat import event_trigger_base
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
-from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
+from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.templates import is_template
-from airflow_provider_agenty.triggers.job_events import AgentyJobEventTrigger
-from airflow_provider_agenty.waiting.asking import open_hook
-from airflow_provider_agenty.waiting.job_watch import (
-    JOB_XCOM,
-    LEAST_REST_OF_LOG_SECONDS,
-    POLL_ERROR,
-    REST_OF_LOG_SECONDS,
-    SECONDS_BETWEEN_TURNS,
-    STOP_SECONDS,
-    SUCCESS,
-    JobWatch,
-    LogCopy,
-    Outcome,
-    jittered,
-)
-from airflow_provider_agenty.waiting.log_offset import LogOffset
+from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_job
+from airflow_provider_agenty.waiting.log_copy import TriggerLogCopy
+from airflow_provider_agenty.waiting.outcome import JOB_XCOM, POLL_ERROR, SUCCESS, Outcome
 from airflow_provider_agenty.waiting.shared_poller import JobPoller
+from airflow_provider_agenty.watching.job_feed import JobFeed, JobListProducer
+from airflow_provider_agenty.watching.watcher_state import Listing, WatcherState
 
-__all__ = ["AgentyJobEventTrigger", "AgentyJobTrigger"]
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseEventTrigger
+    from airflow.triggers.shared_stream import SharedStreamProducer
+else:
+    BaseEventTrigger = event_trigger_base()
 
-T = TypeVar("T")
+SECONDS_BEFORE_LAST_EVENT = 10.0
+"""
+Minimum seconds between the last of several events and the one before it.
 
-_LOG_THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agenty-logs")
-"""Logs are copied in threads of their own: a slow server must not keep busy those that other triggers need."""
-
-
-LOG_SECONDS = 60.0
-"""How long one of these threads may be busy with one log at a time."""
+Airflow holds back an event that arrives while it creates a run for the previous one (#56050, seen on 3.3.2). The run of
+the last event has those that were held back.
+"""
 
 
 class AgentyJobTrigger(BaseTrigger):
@@ -93,7 +84,6 @@ class AgentyJobTrigger(BaseTrigger):
         self.stream_logs = parameters.boolean("stream_logs", stream_logs)
         self.log_offset = parameters.whole_number("log_offset", log_offset)
         self.end_from_trigger = parameters.boolean("end_from_trigger", end_from_trigger)
-        self._copy: LogCopy | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the trigger's class and arguments, from which Airflow makes it anew."""
@@ -120,8 +110,12 @@ class AgentyJobTrigger(BaseTrigger):
             return
         watch = JobWatch(self.job_id, deadline=self.deadline, max_failed_ratio=self.max_failed_ratio, log=self.log)
         waiting = JobPoller.shared(self.agenty_conn_id, self.poll_interval).wait(watch)
-        outcome = await (self._copying_the_log(waiting, watch) if self.stream_logs else waiting)
-        yield self._event(outcome)
+        if self.stream_logs:
+            copy = TriggerLogCopy(
+                self.agenty_conn_id, self.job_id, self.log, offset=self.log_offset, task_instance=self.task_instance
+            )
+            waiting = copy.beside(waiting, watch, poll_interval=self.poll_interval)
+        yield self._event(await waiting)
 
     def _event(self, outcome: Outcome) -> TriggerEvent:
         if not self.end_from_trigger or outcome.status != SUCCESS or outcome.job is None:
@@ -131,78 +125,91 @@ class AgentyJobTrigger(BaseTrigger):
             xcoms={"return_value": job.job_id, JOB_XCOM: job.to_dict(), **AgentyAgentLink.xcoms(job)}
         )
 
-    async def _copying_the_log(self, waiting: Coroutine[Any, Any, Outcome], watch: JobWatch) -> Outcome:
-        """Copy the job's log beside the wait, and what is left of it after the job's end, as long as there is time."""
-        over = asyncio.Event()
-        copying = asyncio.create_task(self._keep_copying(over))
-        try:
-            outcome = await waiting
-            over.set()
-            if outcome.job is not None and outcome.job.is_terminal:
-                seconds = min(REST_OF_LOG_SECONDS, max(watch.seconds_left, LEAST_REST_OF_LOG_SECONDS))
-                await asyncio.wait([copying], timeout=seconds)
-                if copying.done():
-                    copying.result()
-                elif self._copy is not None:
-                    self._copy.tell_of_rest()
-            return dataclasses.replace(outcome, log_offset=self._copy.offset if self._copy else self.log_offset)
-        finally:
-            copying.cancel()
-
-    async def _keep_copying(self, over: asyncio.Event) -> None:
-        """Copy lines until the job is over and all of them are copied."""
-        kept = LogOffset(self.task_instance, self.job_id)
-        self.log_offset = max(self.log_offset, await kept.read())
-        with contextlib.ExitStack() as opened:
-            while not over.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(jittered(self.poll_interval)):
-                        await over.wait()
-                if self._copy is None:
-                    try:
-                        hook = opened.enter_context(await open_hook(self.agenty_conn_id))
-                    except Exception as error:
-                        self.log.warning("The log of job %d can't be read now, trying again: %s", self.job_id, error)
-                        continue
-                    self._copy = LogCopy(hook.iter_logs, self.job_id, self.log, offset=self.log_offset)
-                await self._catch_up(self._copy, kept, over)
-
-    async def _catch_up(self, copy: LogCopy, kept: LogOffset, over: asyncio.Event) -> None:
-        """Copy what is new; of a job that is over all that is left."""
-        while True:
-            if copy.offset > self.log_offset:
-                # Only now, a turn later: lines that were just written are lost with a triggerer that is killed, and
-                # are to come twice rather than not at all.
-                await kept.keep(copy.offset)
-            if not (await _in_log_thread(copy.catch_up) and over.is_set()):
-                return
-            await asyncio.sleep(SECONDS_BETWEEN_TURNS)
-
     async def on_kill(self) -> None:
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
-        if not self.cancel_on_kill:
-            return
-        try:
-            job = await asyncio.to_thread(self._stop_job)
-        except AgentyError as error:
-            self.log.warning("Job %d could not be stopped, it may go on and cost credit: %s", self.job_id, error)
-        else:
-            self.log.info("Asked Agenty to stop job %d: it is %s", self.job_id, job.status)
+        if self.cancel_on_kill:
+            await asyncio.to_thread(self._stop_job)
 
-    def _stop_job(self) -> Job:
+    def _stop_job(self) -> None:
         from airflow_provider_agenty.hooks.agenty import AgentyHook
 
         # Airflow gives a trigger 30 s to be killed.
-        with AgentyHook(self.agenty_conn_id).without_retries() as hook, time_limit(STOP_SECONDS):
-            return hook.stop_job(self.job_id)
+        stop_job(AgentyHook(self.agenty_conn_id), self.job_id, self.log)
 
 
-async def _in_log_thread(call: Callable[[], T]) -> T:
-    """Call something in the context of the trigger, by which its log lines find their task."""
+class AgentyJobEventTrigger(BaseEventTrigger):
+    """
+    Fires for each job of an agent that completes, whoever started it: for ``AssetWatcher``, on Airflow 3 and later.
 
-    def limited() -> T:
-        with time_limit(LOG_SECONDS):
-            return call()
+    It polls the list of jobs (``GET /jobs``).
 
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_LOG_THREADS, contextvars.copy_context().run, limited)
+    A job fires once. Jobs that are stopped or aborted do not fire, nor do those that had completed before the first
+    poll. On Airflow 3.3 and later, what was seen is stored in the asset's state store; before that a restart of the
+    triggerer loses what completes meanwhile. On Airflow 2 the class can be imported, and there is no use for it.
+
+    The payload of an event is the completed job, as :meth:`Job.to_dict` gives it, and ``agenty_conn_id``. Errors never
+    end the watch: they are logged, and the list of jobs is polled again. After a wrong key, or another error that only
+    a person can change, that is five minutes later at the earliest.
+
+    :param agent_id: The agent. Default: all agents of the account.
+    :param agenty_conn_id: The Airflow connection. Default ``agenty_default``.
+    :param poll_interval: Seconds between two polls of the list of jobs, or a ``timedelta``. All watchers with the same
+        connection and interval share them. Default 60.
+    :raises AgentyInputError: naming the parameter that can't be used.
+    """
+
+    def __init__(
+        self,
+        agent_id: str | None = None,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        poll_interval: float | timedelta = 60.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.agent_id = parameters.optional(parameters.agent_id, agent_id)
+        self.agenty_conn_id = parameters.agenty_conn_id(agenty_conn_id)
+        self.poll_interval = parameters.seconds("poll_interval", poll_interval)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the trigger's class and arguments, from which Airflow makes it anew."""
+        return "airflow_provider_agenty.triggers.agenty.AgentyJobEventTrigger", {
+            "agent_id": self.agent_id,
+            "agenty_conn_id": self.agenty_conn_id,
+            "poll_interval": self.poll_interval,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire for each job that completes, without end; used before Airflow 3.3, which has no shared streams."""
+        listings = JobFeed.shared(self.agenty_conn_id, self.poll_interval).listings()
+        async with contextlib.aclosing(listings), contextlib.aclosing(self._events(listings)) as events:
+            async for event in events:
+                yield event
+
+    def shared_stream_key(self) -> Hashable | None:
+        """Return what the triggers have in common that share a poll: connection and interval (Airflow 3.3)."""
+        return "agenty-jobs", self.agenty_conn_id, self.poll_interval
+
+    @classmethod
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+        """Return what polls for all triggers of a shared stream, from the arguments of one of them (Airflow 3.3)."""
+        return JobListProducer(kwargs["agenty_conn_id"], kwargs["poll_interval"])
+
+    def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """Fire for each job that completes in the listings of the producer, without end (Airflow 3.3)."""
+        return self._events(shared_stream)
+
+    async def _events(self, listings: AsyncIterator[Listing]) -> AsyncGenerator[TriggerEvent, None]:
+        # An asset may have several watchers, so the key says which one this is. Airflow sets the store from 3.3 on.
+        key = f"agenty_jobs/{self.agenty_conn_id}/{self.agent_id or '*'}"
+        state = WatcherState(self.agent_id, getattr(self, "asset_state_store", None), key)
+        await state.load()
+        fired_at = -math.inf
+        with JobFeed.shared(self.agenty_conn_id, self.poll_interval).watched_by(state):
+            async for listing in listings:
+                completed = state.take(listing)
+                for job in completed:
+                    if job is completed[-1]:
+                        await asyncio.sleep(max(fired_at + SECONDS_BEFORE_LAST_EVENT - time.monotonic(), 0))
+                    fired_at = time.monotonic()
+                    yield TriggerEvent({**job.to_dict(), "agenty_conn_id": self.agenty_conn_id})
+                    # An event counts as taken when the next one is requested.
+                    state.pass_on(job, listing)

@@ -1,214 +1,275 @@
 """
-The poller that all waiting triggers of one process share.
+The pollers that triggers of one process share: one for each connection and interval.
 
-A thousand waiting jobs are a page or two of the list of jobs, whoever waits for them. So triggers with the same
-connection and interval do not ask Agenty themselves: they tell the poller which job they watch, and it tells them.
+A thousand waiting jobs are a page or two of the list of jobs. So triggers do not ask Agenty themselves: they tell the
+poller which job they watch, and the poller passes them the answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
+import contextlib
 import contextvars
-import functools
-import itertools
+import logging
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, cast
+from weakref import WeakKeyDictionary
 
 from airflow_provider_agenty.api.models import Job
-from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError
-from airflow_provider_agenty.waiting.asking import Asking
-from airflow_provider_agenty.waiting.job_watch import JobWatch, Outcome
-from airflow_provider_agenty.waiting.shared_poll import (
-    JOBS_PER_PAGE,
-    MOST_ASKED_SINGLY,
-    MOST_PAGES,
-    SharedPoll,
-    Turns,
-)
+from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
+from airflow_provider_agenty.waiting.async_hook import AsyncHook
+from airflow_provider_agenty.waiting.job_watch import JobWatch, jittered
+from airflow_provider_agenty.waiting.outcome import Outcome
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from airflow_provider_agenty.api.pages import JobPage
+
+log = logging.getLogger(__name__)
+
+GATHERING_SECONDS = 0.5
+"""How long a new poller waits for others to join before it asks for the first time."""
+
+MAX_RETRY_AFTER_SECONDS = 300.0
+"""How long Agenty may make a poller wait by ``Retry-After``."""
 
 FIRST_ANSWER_SECONDS = 60.0
-"""How long the first answer may take for one whose deadline is near or past."""
+"""How long the first answer may take for a wait whose deadline is near or past."""
 
-TOLD_AT_ONCE = 10
-"""How many jobs' waiters are told something before others of the event loop have a turn."""
+JOBS_PER_PAGE = 1000
+
+MAX_PAGES = 50
+"""How many pages of the list of jobs one poll reads at most."""
+
+MAX_SINGLE_REQUESTS = 100
+"""How many jobs that the list does not show are asked for one by one at a time."""
+
+WAITERS_AT_ONCE = 10
+"""How many jobs' waiters get an answer before others of the event loop have a turn."""
 
 
-@dataclass(eq=False)
-class Waiter:
+@dataclass
+class JobList:
     """
-    Somebody who watches a job.
+    What the pages of the list of jobs show that were read so far.
 
-    :param watch: Is told each answer, and decides.
-    :param context: Where the watch runs: a trigger's log lines find their task by it.
-    :param outcome: How waiting ended.
-    :param alarm: Rings when the deadline has to be looked at.
+    :param jobs: The jobs, by id.
+    :param complete_after: Every job with a higher id is among the jobs. Infinite if the list is not newest first,
+        and not read to its end.
     """
 
-    watch: JobWatch
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    alarm: asyncio.TimerHandle | None = None
+    jobs: dict[int, Job] = field(default_factory=dict)
+    complete_after: float = math.inf
+    _is_newest_first: bool = True
 
-    def keep_the_deadline(self) -> None:
-        """Have waiting end in time, whatever Agenty does."""
-        # The job may have ended while no triggerer ran: it is asked for once, however late it is.
-        self._set_alarm(max(self.watch.seconds_left, FIRST_ANSWER_SECONDS))
-
-    def is_told(self, tell: Callable[[T], Outcome | None], what: T) -> None:
-        """
-        Let the watch take something in; what goes wrong in it is its own affair.
-
-        :param tell: A method of the watch.
-        :param what: What it is told.
-        """
-        if self.outcome.done():
-            return
-        try:
-            outcome = self.context.run(tell, what)
-        except Exception as error:
-            self.outcome.set_exception(error)
+    def add(self, page: JobPage) -> int | None:
+        """Add a page, and return where the next one begins; ``None`` if there is none, or this one had nothing new."""
+        new = page.jobs.keys() - self.jobs.keys()
+        if new and not (page.is_newest_first and max(new) < min(self.jobs, default=math.inf)):
+            self._is_newest_first = False
+        self.jobs |= page.jobs
+        if page.next_offset is None:
+            self.complete_after = 0
         else:
-            if outcome is not None:
-                self.outcome.set_result(outcome)
-            elif self.watch.seconds_left < FIRST_ANSWER_SECONDS:
-                self._set_alarm(self.watch.seconds_left)
-
-    def cancel_alarm(self) -> None:
-        """Look at the clock no more."""
-        if self.alarm is not None:
-            self.alarm.cancel()
-
-    def _set_alarm(self, seconds: float) -> None:
-        self.cancel_alarm()
-        if not math.isinf(seconds):
-            self.alarm = asyncio.get_running_loop().call_later(seconds, self._look_at_the_clock)
-
-    def _look_at_the_clock(self) -> None:
-        if self.outcome.done():
-            return
-        late = self.watch.check_deadline()
-        if late is not None:
-            self.outcome.set_result(late)
-        else:
-            self._set_alarm(self.watch.seconds_left)
+            self.complete_after = min(self.jobs, default=math.inf) - 1 if self._is_newest_first else math.inf
+        return page.next_offset if new else None
 
 
-class JobPoller(SharedPoll):
+class SharedPoller(ABC):
     """
-    Asks for the jobs that triggers watch, with one connection and one interval. Use :meth:`shared`.
+    Polls Agenty for all who use it, as long as there are any. Use :meth:`shared`.
 
     :param agenty_conn_id: The connection.
-    :param poll_interval: Seconds between two rounds.
+    :param poll_interval: Seconds between two polls.
     """
+
+    _shared: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[type, str, float], SharedPoller]]] = (
+        WeakKeyDictionary()
+    )
+
+    def __init__(self, agenty_conn_id: str, poll_interval: float) -> None:
+        self._agenty_conn_id = agenty_conn_id
+        self._poll_interval = poll_interval
+        self._users = 0
+        self._task: asyncio.Task[None] | None = None
+        self._paused_until = 0.0
+        self._last_asked_singly = 0
+        self._hook: AsyncHook
+        self._requests: asyncio.TaskGroup
+
+    @classmethod
+    def shared(cls, agenty_conn_id: str, poll_interval: float) -> Self:
+        """Return the poller of this kind that the event loop has for a connection and an interval."""
+        pollers = SharedPoller._shared.setdefault(asyncio.get_running_loop(), {})
+        key = (cls, agenty_conn_id, poll_interval)
+        if key not in pollers:
+            pollers[key] = cls(agenty_conn_id, poll_interval)
+        return cast(Self, pollers[key])
+
+    @contextlib.contextmanager
+    def _in_use(self, *, start: bool = True) -> Iterator[None]:
+        """Keep the poller while the block runs, and start it unless it runs already."""
+        self._users += 1
+        if start and self._task is None:
+            # A context of its own: what the poller logs belongs to no single task.
+            self._task = asyncio.create_task(self._run(), context=contextvars.Context())
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._end()
+
+    def _end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        pollers = SharedPoller._shared.get(asyncio.get_running_loop(), {})
+        key = (type(self), self._agenty_conn_id, self._poll_interval)
+        if pollers.get(key) is self:
+            del pollers[key]
+
+    async def _run(self) -> None:
+        self._hook = AsyncHook(self._agenty_conn_id)
+        with contextlib.closing(self._hook):
+            async with asyncio.TaskGroup() as self._requests:
+                await asyncio.sleep(min(GATHERING_SECONDS, self._poll_interval))
+                while True:
+                    began = time.monotonic()
+                    try:
+                        await self._poll()
+                    except Exception:
+                        log.exception("A poll of connection %r broke, the next one follows", self._agenty_conn_id)
+                    await self._sleep(time.monotonic() - began)
+
+    @abstractmethod
+    async def _poll(self) -> None:
+        """Ask Agenty, and pass the answers to the users."""
+
+    async def _sleep(self, spent: float) -> None:
+        """Sleep for what a poll left of the interval, or for longer where Agenty asks for it."""
+        interval = jittered(self._poll_interval)
+        # A server that is slow to answer is not asked without a pause.
+        seconds = max(interval - spent, interval / 2)
+        while seconds > 0:
+            await asyncio.sleep(seconds)
+            seconds = self._paused_until - time.monotonic()
+
+    def _pause(self, seconds: float) -> None:
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+    def _heed_retry_after(self, error: AgentyError) -> None:
+        if isinstance(error, AgentyUnavailableError) and error.retry_after is not None:
+            self._pause(min(error.retry_after, MAX_RETRY_AFTER_SECONDS))
+
+    async def _read_list(
+        self, wanted: Collection[int], *, first_limit: int | None = None, down_to: float = math.inf
+    ) -> AsyncIterator[JobList]:
+        """
+        Read the list of jobs page by page, and yield what it shows after each.
+
+        :param wanted: The jobs to find. Pages are read as long as they may be cheaper than a request for each.
+        :param first_limit: How many jobs to ask for first. Default: as many as the wanted ones probably need.
+        :param down_to: Read at least until all jobs with a higher id than this are there.
+        """
+        listed, offset = JobList(), 0
+        limit = first_limit or min(2 * len(wanted) + 20, JOBS_PER_PAGE)
+        for pages in range(1, MAX_PAGES + 1):
+            next_offset = listed.add(await self._hook.list_job_page(limit, offset))
+            yield listed
+            if next_offset is None:
+                return
+            missing = wanted - listed.jobs.keys()
+            if listed.complete_after <= down_to and (pages >= len(missing) or listed.complete_after < min(missing)):
+                return
+            limit, offset = JOBS_PER_PAGE, next_offset
+
+    def _next_to_ask_singly(self, job_ids: Collection[int], under_way: int = 0) -> list[int]:
+        """Return a few of the jobs, so that each has its turn."""
+        ordered = sorted(job_ids)
+        turn = bisect.bisect_right(ordered, self._last_asked_singly)
+        chosen = (ordered[turn:] + ordered[:turn])[: MAX_SINGLE_REQUESTS - under_way]
+        self._last_asked_singly = chosen[-1] if chosen else self._last_asked_singly
+        return chosen
+
+
+class JobPoller(SharedPoller):
+    """Polls the jobs that triggers wait for."""
 
     def __init__(self, agenty_conn_id: str, poll_interval: float) -> None:
         super().__init__(agenty_conn_id, poll_interval)
-        self._waiters: dict[int, set[Waiter]] = {}
-        self._asked_singly: dict[int, asyncio.Task[None]] = {}
-        self._turns = Turns()
+        self._waiters: dict[int, set[asyncio.Queue[Job | AgentyError]]] = {}
+        self._asked_singly: set[int] = set()
 
     async def wait(self, watch: JobWatch) -> Outcome:
-        """
-        Wait until a watch says that waiting is over.
+        """Wait until a watch says that waiting is over."""
+        # The job may have ended while no triggerer ran: it is asked for once, however late it is.
+        seconds = max(watch.seconds_left, FIRST_ANSWER_SECONDS)
+        with self._in_use(), self._answers_for(watch.job_id) as answers:
+            while True:
+                try:
+                    async with asyncio.timeout(seconds):
+                        answer = await answers.get()
+                except TimeoutError:
+                    outcome = watch.check_deadline(time.time())
+                else:
+                    outcome = watch.take(answer)
+                if outcome is not None:
+                    return outcome
+                seconds = watch.seconds_left
 
-        :param watch: Watches one job.
-        :return: How it ended.
-        """
-        waiter = Waiter(watch)
-        waiter.keep_the_deadline()
-        self._waiters.setdefault(watch.job_id, set()).add(waiter)
-        self._start()
+    @contextlib.contextmanager
+    def _answers_for(self, job_id: int) -> Iterator[asyncio.Queue[Job | AgentyError]]:
+        answers: asyncio.Queue[Job | AgentyError] = asyncio.Queue()
+        self._waiters.setdefault(job_id, set()).add(answers)
         try:
-            return await waiter.outcome
+            yield answers
         finally:
-            self._leave(waiter)
-            if not self._waiters:
-                self._stop()
-                self._forget()
+            self._waiters[job_id].discard(answers)
+            if not self._waiters[job_id]:
+                del self._waiters[job_id]
 
-    def _leave(self, waiter: Waiter) -> None:
-        waiter.cancel_alarm()
-        job_id = waiter.watch.job_id
-        self._waiters[job_id].discard(waiter)
-        if not self._waiters[job_id]:
-            del self._waiters[job_id]
-
-    # The rounds
-
-    async def _round(self, asking: Asking) -> None:
-        """Ask for each job that is watched, in as few requests as it takes."""
-        unseen = self._waiters.keys() - self._asked_singly.keys()
+    async def _poll(self) -> None:
+        """Ask for each job, in as few requests as it takes."""
+        missing = self._waiters.keys() - self._asked_singly
         try:
-            await self._look_in_the_list(asking, unseen)
+            if len(missing) > 1:
+                async for listed in self._read_list(frozenset(missing)):
+                    found = missing & listed.jobs.keys()
+                    missing -= found
+                    await self._pass_on({job_id: listed.jobs[job_id] for job_id in found})
         except AgentyError as error:
-            await self._miss(unseen, error)
+            await self._fail(missing, error)
             return
-        for job_id in self._turns.take(unseen, MOST_ASKED_SINGLY - len(self._asked_singly)):
-            # Not waited for: one job whose answer is slow must not hold up the others.
-            task = asyncio.create_task(self._ask_singly(asking, job_id))
-            self._asked_singly[job_id] = task
-            task.add_done_callback(functools.partial(self._was_asked_singly, job_id))
+        for job_id in self._next_to_ask_singly(missing, under_way=len(self._asked_singly)):
+            # Not awaited: one job whose answer is slow must not hold up the others.
+            self._asked_singly.add(job_id)
+            self._requests.create_task(self._ask_singly(job_id))
 
-    async def _look_in_the_list(self, asking: Asking, unseen: set[int]) -> None:
-        """Tell of the jobs that the list shows, and take them out of those that are still unseen."""
-        limit, offset, pages = min(2 * len(unseen) + 20, JOBS_PER_PAGE), 0, 0
-        listed: set[int] = set()
-        # Pages are read on as long as they may be cheaper than asking for each of the others.
-        while pages < min(len(unseen), MOST_PAGES) and len(unseen) > 1:
-            page = await asking.list_job_page(limit, offset)
-            pages += 1
-            found = {job_id: page.jobs[job_id] for job_id in unseen & page.jobs.keys()}
-            unseen.difference_update(found)
-            await self._see(found)
-            has_nothing_new = listed >= page.jobs.keys()
-            is_older = page.is_newest_first and min(page.jobs, default=0) <= min(unseen, default=0)
-            if page.next_offset is None or has_nothing_new or is_older:
-                return
-            listed |= page.jobs.keys()
-            limit, offset = JOBS_PER_PAGE, page.next_offset
-
-    async def _ask_singly(self, asking: Asking, job_id: int) -> None:
+    async def _ask_singly(self, job_id: int) -> None:
         try:
-            job = await asking.get_job(job_id)
+            await self._pass_on({job_id: await self._hook.get_job(job_id)})
         except AgentyError as error:
             # A wrong key is wrong for all.
-            await self._miss(set(self._waiters) if isinstance(error, AgentyAuthError) else {job_id}, error)
-        else:
-            await self._see({job_id: job})
+            await self._fail(set(self._waiters) if isinstance(error, AgentyAuthError) else {job_id}, error)
+        finally:
+            self._asked_singly.discard(job_id)
 
-    def _was_asked_singly(self, job_id: int, _task: asyncio.Task[None]) -> None:
-        self._asked_singly.pop(job_id, None)
+    async def _fail(self, job_ids: Collection[int], error: AgentyError) -> None:
+        self._heed_retry_after(error)
+        await self._pass_on(dict.fromkeys(job_ids, error))
 
-    async def _see(self, jobs: Mapping[int, Job]) -> None:
-        # Those whose wait ends come first: telling a thousand others how far their jobs are takes a while.
-        over_first = sorted(jobs, key=lambda job_id: not jobs[job_id].is_terminal)
-        async for waiter in self._in_turns(over_first):
-            waiter.is_told(waiter.watch.see, jobs[waiter.watch.job_id])
-
-    async def _miss(self, job_ids: Collection[int], error: AgentyError) -> None:
-        self._pause_if_asked_to(error)
-        async for waiter in self._in_turns(job_ids):
-            waiter.is_told(waiter.watch.miss, error)
-
-    async def _in_turns(self, job_ids: Collection[int]) -> AsyncIterator[Waiter]:
-        """Yield those who watch some jobs, a few at a time: their log lines and their ends would stall the others."""
-        for number, job_id in enumerate(job_ids, 1):
-            for waiter in tuple(self._waiters.get(job_id, ())):
-                yield waiter
-            if number % TOLD_AT_ONCE == 0:
+    async def _pass_on(self, answers: Mapping[int, Job | AgentyError]) -> None:
+        # Jobs that are over come first: logging how far a thousand others are takes a while.
+        over_first = sorted(answers.items(), key=lambda item: not (isinstance(item[1], Job) and item[1].is_terminal))
+        for number, (job_id, answer) in enumerate(over_first, 1):
+            for waiter in self._waiters.get(job_id, ()):
+                waiter.put_nowait(answer)
+            if number % WAITERS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-
-    # The end
-
-    def _ended(self) -> None:
-        for task in self._asked_singly.values():
-            task.cancel()
-
-    def _broke(self, error: BaseException) -> None:
-        for waiter in itertools.chain.from_iterable(self._waiters.values()):
-            if not waiter.outcome.done():
-                waiter.outcome.set_exception(error)
+        # Those whose wait is over leave before the next poll.
+        await asyncio.sleep(0)

@@ -188,7 +188,7 @@ async def watch(stage: Stage, trigger: AgentyJobEventTrigger) -> None:
 
 def run_task(make: Callable[..., Any], method: str = "execute", **parameters: Any) -> Callable[[Stage], Any]:
     def run(stage: Stage) -> Any:
-        paths = {"path": f"{stage.folder}/"} if "path" in inspect.signature(make).parameters else {}
+        paths = {"path": f"{stage.folder}/"} if "path" in getattr(make, "template_fields", ()) else {}
         return stage.execute(make(task_id="task", **paths, **parameters), method)
 
     return run

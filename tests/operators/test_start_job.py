@@ -182,15 +182,16 @@ class TestOutcome:
     @pytest.mark.agenty_sandbox(manual=True)
     @pytest.mark.parametrize(("cancel", "stops"), [(True, 1), (False, 0)])
     def test_airflows_execution_timeout_stops_the_job_once_and_is_kept(
-        self, agenty_sandbox, make_context, monkeypatch, cancel, stops
+        self, agenty_sandbox, make_context, cancel, stops
     ):
-        task = start(wait_for_completion=True, deferrable=False, cancel_on_timeout=cancel)
+        class TimedOut(AgentyStartJobOperator):
+            def follow_log(self, job, context):
+                raise AirflowTaskTimeout("Timeout")
+
+        task = TimedOut(
+            task_id="start", agent_id=AGENT, wait_for_completion=True, deferrable=False, cancel_on_timeout=cancel
+        )
         context = make_context(task)
-
-        def alarm(_):
-            raise AirflowTaskTimeout("Timeout")
-
-        monkeypatch.setattr("airflow_provider_agenty.waiting.job_watch.JobWatch.seconds_to_sleep", lambda *_: alarm(_))
         with pytest.raises(AirflowTaskTimeout):
             task.execute(context)
         context["ti"].state = "failed"

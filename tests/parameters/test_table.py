@@ -24,6 +24,7 @@ from airflow_provider_agenty.operators.agenty import (
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 from airflow_provider_agenty.triggers.agenty import AgentyJobEventTrigger, AgentyJobTrigger
 from tests.parameters.values import KINDS, MOMENT, OPTIONAL, SECRET, VALUES
+from tests.signatures import parameters_of
 
 try:
     from airflow.sdk import DAG
@@ -92,14 +93,6 @@ CLASSES: dict[type, dict[str, Any]] = {
 OPERATORS = [each for each in CLASSES if hasattr(each, "execute")]
 
 
-def parameters_of(function: Callable[..., Any]) -> list[str]:
-    return [
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name != "self" and parameter.kind is not parameter.VAR_KEYWORD
-    ]
-
-
 def methods() -> dict[str, Callable[..., Any]]:
     return {
         name: value
@@ -148,7 +141,7 @@ def is_same(found: Any, expected: Any) -> bool:
 
 @pytest.mark.parametrize(
     ("kind", "parameter"),
-    [(kind, parameter) for kind in CLASSES for parameter in parameters_of(kind.__init__)],
+    [(kind, parameter) for kind in CLASSES for parameter in parameters_of(kind)],
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_a_class_takes_what_is_meant_and_refuses_the_rest(kind, parameter):

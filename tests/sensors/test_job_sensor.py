@@ -248,11 +248,14 @@ def test_the_operator_tells_of_a_key_that_is_refused(agenty_sandbox, make_contex
 
 @pytest.mark.agenty_sandbox(manual=True)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_job_out_of_sight_for_long_is_a_poll_error_not_a_failed_job(agenty_sandbox, make_context, mode, monkeypatch):
+def test_a_job_that_cannot_be_asked_for_long_is_a_poll_error_not_a_failed_job(
+    agenty_sandbox, make_context, mode, monkeypatch
+):
     from airflow_provider_agenty.exceptions import AgentyUnavailableError
     from airflow_provider_agenty.waiting import job_watch
 
-    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=2, seconds=0.1))
+    monkeypatch.setattr(job_watch, "MAX_FAILED_POLLS", 2)
+    monkeypatch.setattr(job_watch, "MAX_FAILING_SECONDS", 0.1)
     monkeypatch.setenv(
         "AIRFLOW_CONN_AGENTY_DEFAULT",
         agenty_sandbox.connection_json.replace('"conn_type"', '"extra": {"max_attempts": 1}, "conn_type"'),
@@ -264,24 +267,6 @@ def test_a_job_out_of_sight_for_long_is_a_poll_error_not_a_failed_job(agenty_san
     expected = AirflowSensorTimeout if mode == "reschedule" else AgentyUnavailableError
     with pytest.raises(expected):
         run_sensor(mode, make_context, job_id, timeout=1 if mode == "reschedule" else 30)
-
-
-@pytest.mark.agenty_sandbox(manual=True)
-def test_one_good_answer_sets_the_tolerance_back(agenty_sandbox, make_context, monkeypatch):
-    from airflow_provider_agenty.waiting import job_watch
-
-    monkeypatch.setattr(job_watch, "TOLERANCE", job_watch.Tolerance(polls=2, seconds=0.0))
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_AGENTY_DEFAULT",
-        agenty_sandbox.connection_json.replace('"conn_type"', '"extra": {"max_attempts": 1}, "conn_type"'),
-    )
-    job_id = agenty_sandbox.start_job(AGENT)
-    agenty_sandbox.set_status(job_id, "running")
-    for after in (0, 1, 3, 4, 6, 7):
-        agenty_sandbox.fault("GET", f"/jobs/{job_id}", status=503, times=1, after=after)
-    agenty_sandbox.fault("GET", f"/jobs/{job_id}", body=agenty_sandbox.job(job_id) | {"status": "completed"}, after=9)
-
-    assert run_sensor("poke", make_context, job_id)[0] == job_id
 
 
 def test_a_job_that_is_over_already_is_not_deferred_for(agenty_sandbox, make_context):

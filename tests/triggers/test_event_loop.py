@@ -9,91 +9,40 @@ import sys
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyAuthError
-from airflow_provider_agenty.waiting.job_watch import JobWatch
-from airflow_provider_agenty.waiting.shared_poller import TOLD_AT_ONCE, JobPoller
+from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
 
 AGENT = "45l0wewqzk"
 
 
-class Silent:
-    def debug(self, *_):
-        pass
-
-    info = warning = log = debug
-
-
-class Turns(JobWatch):
-    """Notes how often another coroutine had its turn before the watch was told something."""
-
-    had = 0
-
-    def __init__(self, job_id):
-        super().__init__(job_id, log=Silent())
-        self.told_at = 0
-
-    def see(self, job):
-        self.told_at = Turns.had
-        return super().see(job)
-
-    def miss(self, error):
-        self.told_at = Turns.had
-        return super().miss(error)
-
-
-async def take_turns():
-    while True:
-        Turns.had += 1
-        await asyncio.sleep(0)
-
-
 @pytest.mark.agenty_sandbox(manual=True)
-@pytest.mark.parametrize("is_refused", [False, True], ids=["seen", "refused"])
-def test_others_have_their_turn_while_many_waiters_are_told(agenty_sandbox, is_refused):
-    job_ids = [agenty_sandbox.start_job(AGENT) for _ in range(10 * TOLD_AT_ONCE)]
+@pytest.mark.parametrize("is_refused", [False, True], ids=["answered", "refused"])
+def test_others_have_their_turn_while_many_waits_end(agenty_sandbox, is_refused):
+    job_ids = [agenty_sandbox.start_job(AGENT) for _ in range(100)]
     for job_id in job_ids:
         agenty_sandbox.set_status(job_id, "completed")
     if is_refused:
         agenty_sandbox.fault("GET", "/**", status=401, body={"message": "Unknown key"}, times=None)
-    watches = [Turns(job_id) for job_id in job_ids]
+    turns = 0
+
+    async def take_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def wait_for(job_id):
+        event = await anext(AgentyJobTrigger(job_id, poll_interval=0.05).run())
+        return event.payload["error"] or event.payload["status"], turns
 
     async def main():
         other = asyncio.create_task(take_turns())
-        outcomes = await asyncio.gather(*(JobPoller.shared("agenty_default", 0.05).wait(watch) for watch in watches))
+        ends = await asyncio.gather(*map(wait_for, job_ids))
         other.cancel()
-        return outcomes
+        return ends
 
-    outcomes = asyncio.run(main())
-    if is_refused:
-        assert {outcome.error for outcome in outcomes} == {AgentyAuthError.__name__}
-    else:
-        assert {outcome.status for outcome in outcomes} == {"success"}
-    assert len({watch.told_at for watch in watches}) >= 10
-
-
-@pytest.mark.agenty_sandbox(manual=True)
-def test_those_whose_job_is_over_are_told_first(agenty_sandbox):
-    job_ids = [agenty_sandbox.start_job(AGENT) for _ in range(6)]
-    over = job_ids[::2]
-    for job_id in over:
-        agenty_sandbox.set_status(job_id, "completed")
-    told = []
-
-    class Noting(Turns):
-        def see(self, job):
-            told.append(job.job_id)
-            return super().see(job)
-
-    async def main():
-        poller = JobPoller.shared("agenty_default", 30)
-        waiting = {job_id: asyncio.create_task(poller.wait(Noting(job_id))) for job_id in job_ids}
-        await asyncio.wait([waiting[job_id] for job_id in over])
-        await asyncio.sleep(0)
-        for task in waiting.values():
-            task.cancel()
-        await asyncio.gather(*waiting.values(), return_exceptions=True)
-
-    asyncio.run(main())
-    assert set(told[: len(over)]) == set(over)
+    ends = asyncio.run(main())
+    assert {end for end, _ in ends} == {AgentyAuthError.__name__ if is_refused else "success"}
+    assert len({at for _, at in ends}) >= 10
 
 
 def test_importing_the_triggers_imports_no_requests():

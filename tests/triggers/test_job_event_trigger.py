@@ -7,7 +7,6 @@ import contextlib
 import functools
 import json
 import logging
-import threading
 import time
 
 import pytest
@@ -15,10 +14,9 @@ from asgiref.sync import async_to_sync
 
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.triggers import job_events
+from airflow_provider_agenty.triggers import agenty as triggers
 from airflow_provider_agenty.triggers.agenty import AgentyJobEventTrigger
-from airflow_provider_agenty.waiting.shared_poll import SharedPoll
-from airflow_provider_agenty.watching import job_feed, watermark
+from airflow_provider_agenty.watching import job_feed, watcher_state
 from tests.features import has, needs_asset_watchers, needs_shared_streams
 
 if has("airflow.triggers.shared_stream"):
@@ -43,7 +41,7 @@ pytestmark = pytest.mark.agenty_sandbox(manual=True)
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
     """Let events follow each other as they come: how far apart they are has a test of its own."""
-    monkeypatch.setattr(job_events, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(triggers, "SECONDS_BEFORE_LAST_EVENT", 0)
 
 
 class Comms:
@@ -164,24 +162,17 @@ def triggerer(request):
 
 
 def run(coroutine):
-    """Run to the end; no task, thread or poll may be left."""
+    """Run to the end; no task may be left."""
 
     async def run_and_look_around():
         async with asyncio.timeout(60):
             result = await coroutine
-        for _ in range(3):
-            await asyncio.sleep(0)
-        left = asyncio.all_tasks() - {asyncio.current_task()}
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        _, left = await asyncio.wait(others, timeout=5) if others else ((), ())
         assert not left, left
-        assert not SharedPoll._pollers.get(asyncio.get_running_loop()), "a poll is left"
         return result
 
-    result = asyncio.run(run_and_look_around())
-    ends = time.monotonic() + 10
-    while any(thread.name.startswith("agenty-poller") for thread in threading.enumerate()):
-        assert time.monotonic() < ends, "a thread is left"
-        time.sleep(0.01)
-    return result
+    return asyncio.run(run_and_look_around())
 
 
 def to_the_end(test):
@@ -332,7 +323,7 @@ async def test_of_the_jobs_before_the_first_look_only_active_ones_fire(agenty_sa
 def test_the_last_of_several_events_comes_when_airflow_has_made_a_run_of_the_others(
     agenty_sandbox, triggerer, monkeypatch
 ):
-    monkeypatch.setattr(job_events, "SETTLE_SECONDS", 2)
+    monkeypatch.setattr(triggers, "SECONDS_BEFORE_LAST_EVENT", 2)
 
     async def main():
         async with watching(triggerer, agenty_sandbox) as airflow:
@@ -562,7 +553,7 @@ async def test_a_watcher_of_several_assets_goes_on_from_the_latest_that_any_of_t
 
 @to_the_end
 async def test_what_can_not_be_read_from_the_store_is_no_reason_to_begin_anew(agenty_sandbox, comms, monkeypatch):
-    monkeypatch.setattr(watermark, "LOAD_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(watcher_state, "SECONDS_BETWEEN_LOADS", 0.05)
     before = start(agenty_sandbox)
     comms.values["books", f"agenty_jobs/agenty_default/{AGENT}"] = {"newest": before, "pending": [before]}
     missed = start(agenty_sandbox, status="completed")
@@ -585,7 +576,7 @@ async def test_what_can_not_be_stored_is_stored_later(agenty_sandbox, comms):
 
 
 def test_a_store_that_does_not_answer_holds_up_nothing_for_long(agenty_sandbox, comms, monkeypatch):
-    monkeypatch.setattr(watermark, "SAVE_SECONDS", 0.1)
+    monkeypatch.setattr(watcher_state, "MAX_SAVE_SECONDS", 0.1)
 
     async def main():
         async with Triggerer() as airflow:
@@ -657,7 +648,7 @@ def test_bad_answers_are_tolerated_and_told_once(agenty_sandbox, triggerer, faul
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_is_told_once_and_tried_slowly(agenty_sandbox, triggerer, status, caplog, monkeypatch):
-    monkeypatch.setattr(job_feed, "SLOW_SECONDS", 1.0)
+    monkeypatch.setattr(job_feed, "SECONDS_AFTER_FINAL_ERROR", 1.0)
 
     async def main():
         async with watching(triggerer, agenty_sandbox) as airflow:
@@ -693,7 +684,7 @@ def test_too_many_requests_slow_it_down(agenty_sandbox, triggerer):
 
 @to_the_end
 async def test_a_connection_that_is_made_later_is_taken_up(agenty_sandbox, triggerer, monkeypatch):
-    monkeypatch.setattr(job_feed, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(job_feed, "SECONDS_AFTER_FINAL_ERROR", 0.05)
     connection = agenty_sandbox.connection_json
     monkeypatch.delenv("AIRFLOW_CONN_AGENTY_DEFAULT")
     async with triggerer() as airflow:

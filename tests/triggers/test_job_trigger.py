@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 
 import pytest
@@ -131,26 +130,3 @@ def test_a_deadline_that_passed_while_no_triggerer_ran_ends_the_wait_at_once(age
 
     assert event["status"] == "timeout"
     assert event["job"]["job_id"] == job_id
-
-
-@pytest.mark.agenty_sandbox(manual=True)
-def test_the_job_log_is_streamed_from_where_it_was_left(agenty_sandbox, mocker):
-    told = []
-    mocker.patch(
-        "airflow_provider_agenty.waiting.job_watch.copy_entry",
-        side_effect=lambda entry, _: told.append(entry.message),
-    )
-    job_id = agenty_sandbox.start_job(AGENT)
-    before = len(agenty_sandbox.log(job_id))
-    agenty_sandbox.add_log(job_id, "first new line")
-
-    def go_on():
-        agenty_sandbox.wait_for_request("GET", f"/jobs/{job_id}/logs", count=2)
-        agenty_sandbox.add_log(job_id, "second new line", level="ERROR")
-        agenty_sandbox.set_status(job_id, "completed")
-
-    threading.Thread(target=go_on).start()
-    trigger = AgentyJobTrigger(job_id, poll_interval=0.02, stream_logs=True, log_offset=before)
-    asyncio.run(first_event(trigger))
-
-    assert [line for line in told if "new line" in line] == ["first new line", "second new line"]

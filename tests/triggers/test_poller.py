@@ -5,35 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-import threading
 import time
 
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyNotFoundError
-from airflow_provider_agenty.waiting.job_watch import JobWatch
-from airflow_provider_agenty.waiting.shared_poller import JobPoller
+from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
 
 AGENT = "45l0wewqzk"
-CONNECTION = "agenty_default"
 INTERVAL = 0.05
 
 pytestmark = pytest.mark.agenty_sandbox(manual=True)
 
 
-class Silent:
-    def debug(self, *_):
-        pass
-
-    info = warning = log = debug
+async def wait_for(job_id, interval=INTERVAL, **parameters):
+    return (await anext(AgentyJobTrigger(job_id, poll_interval=interval, **parameters).run())).payload
 
 
-def watch(job_id, **parameters):
-    return JobWatch(job_id, log=Silent(), **parameters)
-
-
-def wait_for(job_id, interval=INTERVAL, **parameters):
-    return JobPoller.shared(CONNECTION, interval).wait(watch(job_id, **parameters))
+def statuses(events):
+    return [event["status"] for event in events]
 
 
 def paths(sandbox):
@@ -59,23 +49,17 @@ def complete(sandbox, job_ids):
 
 
 def run_and_leave_nothing(coroutine):
-    """Run to the end; no task, thread or poller may be left."""
+    """Run to the end; no task may be left."""
 
     async def run():
         try:
             return await asyncio.wait_for(coroutine, 60)
         finally:
-            await asyncio.sleep(0)
-            left = asyncio.all_tasks() - {asyncio.current_task()}
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            _, left = await asyncio.wait(others, timeout=5) if others else ((), ())
             assert not left, left
-            assert not JobPoller._pollers.get(asyncio.get_running_loop()), "a poller is left"
 
-    result = asyncio.run(run())
-    ends = time.monotonic() + 10
-    while any(thread.name.startswith("agenty-poller") for thread in threading.enumerate()):
-        assert time.monotonic() < ends, "a thread is left"
-        time.sleep(0.01)
-    return result
+    return asyncio.run(run())
 
 
 def test_one_waiter_asks_for_its_job(agenty_sandbox):
@@ -88,7 +72,7 @@ def test_one_waiter_asks_for_its_job(agenty_sandbox):
         complete(agenty_sandbox, [job_id])
         return await waiting
 
-    assert run_and_leave_nothing(main()).status == "success"
+    assert run_and_leave_nothing(main())["status"] == "success"
     assert set(paths(agenty_sandbox)) == {f"/jobs/{job_id}"}
 
 
@@ -121,7 +105,7 @@ def test_two_waiters_for_one_job_are_one(agenty_sandbox):
         complete(agenty_sandbox, [job_id])
         return await asyncio.gather(*waiting)
 
-    assert [outcome.status for outcome in run_and_leave_nothing(main())] == ["success"] * 2
+    assert statuses(run_and_leave_nothing(main())) == ["success"] * 2
     assert "/jobs" not in paths(agenty_sandbox)
 
 
@@ -139,7 +123,7 @@ def test_jobs_far_down_the_list_cost_at_most_twice_the_cheaper_way(agenty_sandbo
         return await asyncio.gather(*(wait_for(job_id, interval=30) for job_id in scattered))
 
     outcomes = run_and_leave_nothing(main())
-    assert [outcome.status for outcome in outcomes] == ["success"] * waited_for
+    assert statuses(outcomes) == ["success"] * waited_for
     pages, singles = -(-older // 1000), waited_for
     assert len(paths(agenty_sandbox)) <= 2 * min(pages, singles)
 
@@ -155,8 +139,8 @@ def test_a_job_that_is_gone_ends_only_its_own_wait(agenty_sandbox):
         return outcome, await asyncio.gather(*others)
 
     gone, others = run_and_leave_nothing(main())
-    assert (gone.status, gone.error) == ("poll_error", AgentyNotFoundError.__name__)
-    assert [outcome.status for outcome in others] == ["success"] * 2
+    assert (gone["status"], gone["error"]) == ("poll_error", AgentyNotFoundError.__name__)
+    assert statuses(others) == ["success"] * 2
 
 
 def test_a_slow_answer_for_one_job_does_not_hold_up_the_others(agenty_sandbox):
@@ -175,26 +159,8 @@ def test_a_slow_answer_for_one_job_does_not_hold_up_the_others(agenty_sandbox):
         return outcomes, await waiting_for_deep
 
     outcomes, deep_outcome = run_and_leave_nothing(main())
-    assert [outcome.status for outcome in outcomes] == ["success"] * 2
-    assert deep_outcome.status == "success"
-
-
-def test_a_watch_that_breaks_ends_only_its_own_wait(agenty_sandbox):
-    job_ids = start_running(agenty_sandbox, 3)
-
-    class Broken(JobWatch):
-        def see(self, job):
-            raise RuntimeError("broken")
-
-    async def main():
-        broken = asyncio.create_task(JobPoller.shared(CONNECTION, INTERVAL).wait(Broken(job_ids[0], log=Silent())))
-        others = [asyncio.create_task(wait_for(job_id)) for job_id in job_ids[1:]]
-        with pytest.raises(RuntimeError, match="broken"):
-            await broken
-        complete(agenty_sandbox, job_ids)
-        return await asyncio.gather(*others)
-
-    assert [outcome.status for outcome in run_and_leave_nothing(main())] == ["success"] * 2
+    assert statuses(outcomes) == ["success"] * 2
+    assert deep_outcome["status"] == "success"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +186,7 @@ def test_bad_answers_in_between_do_no_harm(agenty_sandbox, fault, count):
         complete(agenty_sandbox, job_ids)
         return await asyncio.gather(*waiting)
 
-    assert [outcome.status for outcome in run_and_leave_nothing(main())] == ["success"] * count
+    assert statuses(run_and_leave_nothing(main())) == ["success"] * count
 
 
 def test_one_bad_row_in_the_list_does_no_harm(agenty_sandbox):
@@ -233,7 +199,7 @@ def test_one_bad_row_in_the_list_does_no_harm(agenty_sandbox):
     async def main():
         return await asyncio.gather(*(wait_for(job_id) for job_id in job_ids))
 
-    assert [outcome.status for outcome in run_and_leave_nothing(main())] == ["success"] * 2
+    assert statuses(run_and_leave_nothing(main())) == ["success"] * 2
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -245,8 +211,8 @@ def test_a_wrong_key_reaches_all_at_once(agenty_sandbox, count):
         return await asyncio.gather(*(wait_for(job_id) for job_id in job_ids))
 
     outcomes = run_and_leave_nothing(main())
-    assert {(outcome.status, outcome.error) for outcome in outcomes} == {("poll_error", "AgentyAuthError")}
-    assert agenty_sandbox.key not in json.dumps([outcome.to_dict() for outcome in outcomes])
+    assert {(outcome["status"], outcome["error"]) for outcome in outcomes} == {("poll_error", "AgentyAuthError")}
+    assert agenty_sandbox.key not in json.dumps(outcomes)
 
 
 def test_a_key_that_was_replaced_in_the_connection_is_taken_up(agenty_sandbox, monkeypatch):
@@ -265,7 +231,7 @@ def test_a_key_that_was_replaced_in_the_connection_is_taken_up(agenty_sandbox, m
         return await asyncio.gather(*waiting)
 
     assert old["password"] != agenty_sandbox.key
-    assert [outcome.status for outcome in run_and_leave_nothing(main())] == ["success"] * 2
+    assert statuses(run_and_leave_nothing(main())) == ["success"] * 2
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -282,7 +248,7 @@ def test_too_many_requests_slow_the_poller_down(agenty_sandbox, count):
         return outcomes, [request.time for request in agenty_sandbox.requests if request.path == path]
 
     outcomes, times = run_and_leave_nothing(main())
-    assert [outcome.status for outcome in outcomes] == ["success"] * count
+    assert statuses(outcomes) == ["success"] * count
     assert times[2] - times[1] >= 1.9
 
 
@@ -298,7 +264,7 @@ def test_too_many_requests_for_one_job_slow_down_the_rounds_of_all(agenty_sandbo
         complete(agenty_sandbox, job_ids)
         return [outcome, *await asyncio.gather(*waiting[1:])]
 
-    assert [outcome.status for outcome in run_and_leave_nothing(main())] == ["success"] * 3
+    assert statuses(run_and_leave_nothing(main())) == ["success"] * 3
     refused, again = (request.time for request in agenty_sandbox.requests if request.path == f"/jobs/{deep}")
     assert again - refused >= 1.9
     assert not [request for request in agenty_sandbox.requests if refused + 0.5 < request.time < refused + 1.9]
@@ -320,25 +286,25 @@ def test_waiters_join_and_leave_at_any_moment(agenty_sandbox):
 
     (left, *stayed), again = run_and_leave_nothing(main())
     assert isinstance(left, asyncio.CancelledError)
-    assert [outcome.status for outcome in stayed] == ["success"] * 2
-    assert again.status == "success"
+    assert statuses(stayed) == ["success"] * 2
+    assert again["status"] == "success"
 
 
 def test_one_who_joins_has_an_answer_with_the_next_round(agenty_sandbox):
     job_ids = start_running(agenty_sandbox, 2)
-    joined = watch(job_ids[1])
+    complete(agenty_sandbox, job_ids[1:])
 
     async def main():
-        waiting = [asyncio.create_task(wait_for(job_ids[0]))]
+        other = asyncio.create_task(wait_for(job_ids[0]))
         await rounds(agenty_sandbox, 2, f"/jobs/{job_ids[0]}")
-        waiting.append(asyncio.create_task(JobPoller.shared(CONNECTION, INTERVAL).wait(joined)))
-        # The second of them begins when what the first one showed has been told.
-        await rounds(agenty_sandbox, 2)
-        assert joined._job is not None
+        event = await wait_for(job_ids[1])
+        lists = paths(agenty_sandbox).count("/jobs")
         complete(agenty_sandbox, job_ids)
-        await asyncio.gather(*waiting)
+        await other
+        return event, lists
 
-    run_and_leave_nothing(main())
+    event, lists = run_and_leave_nothing(main())
+    assert (event["status"], lists) == ("success", 1)
 
 
 def test_all_leaving_while_a_request_is_under_way_leaves_nothing(agenty_sandbox):
@@ -356,39 +322,45 @@ def test_all_leaving_while_a_request_is_under_way_leaves_nothing(agenty_sandbox)
     run_and_leave_nothing(main())
 
 
-def test_same_connection_and_interval_share_and_others_do_not(agenty_sandbox):
+def test_another_interval_is_another_poller(agenty_sandbox):
+    job_ids = start_running(agenty_sandbox, 2)
+
     async def main():
-        first = JobPoller.shared(CONNECTION, 10)
-        try:
-            assert JobPoller.shared(CONNECTION, 10) is first
-            assert JobPoller.shared(CONNECTION, 20) is not first
-            assert JobPoller.shared("another", 10) is not first
-        finally:
-            JobPoller._pollers.clear()
+        waiting = [asyncio.create_task(wait_for(job_id, 0.05 + job_id / 10**9)) for job_id in job_ids]
+        for job_id in job_ids:
+            await rounds(agenty_sandbox, 2, f"/jobs/{job_id}")
+        complete(agenty_sandbox, job_ids)
+        await asyncio.gather(*waiting)
 
-    asyncio.run(main())
+    run_and_leave_nothing(main())
+    assert agenty_sandbox.connections["api"] == 2
 
 
-def test_each_watch_runs_in_the_context_of_its_own_trigger(agenty_sandbox):
+def test_each_line_of_the_log_is_written_in_the_context_of_its_own_trigger(agenty_sandbox, monkeypatch):
     job_ids = start_running(agenty_sandbox, 2)
     complete(agenty_sandbox, job_ids)
-    task = contextvars.ContextVar("task")
-    seen = {}
+    task = contextvars.ContextVar("task", default=None)
+    written = set()
 
-    class Noting(JobWatch):
-        def see(self, job):
-            seen[job.job_id] = task.get(None)
-            return super().see(job)
+    class Log:
+        def info(self, message, *arguments):
+            written.add((task.get(), message % arguments))
+
+        debug = warning = info
+
+    monkeypatch.setattr(AgentyJobTrigger, "log", Log())
 
     async def trigger(job_id):
         task.set(f"task of job {job_id}")
-        await JobPoller.shared(CONNECTION, INTERVAL).wait(Noting(job_id, log=Silent()))
+        await wait_for(job_id)
 
     async def main():
         await asyncio.gather(*(asyncio.create_task(trigger(job_id)) for job_id in job_ids))
 
     run_and_leave_nothing(main())
-    assert seen == {job_id: f"task of job {job_id}" for job_id in job_ids}
+    assert {(name, line.split(" is ")[0]) for name, line in written} == {
+        (f"task of job {job_id}", f"Job {job_id}") for job_id in job_ids
+    }
 
 
 def test_the_deadline_ends_the_wait_whatever_agenty_does(agenty_sandbox):
@@ -400,7 +372,7 @@ def test_the_deadline_ends_the_wait_whatever_agenty_does(agenty_sandbox):
             [asyncio.create_task(wait_for(job_id, deadline=time.time() + 1.5)) for job_id in job_ids]
         )
         slow.remove()
-        return [each.result().status for each in outcome]
+        return [each.result()["status"] for each in outcome]
 
     assert run_and_leave_nothing(main()) == ["timeout"] * 2
 
@@ -412,7 +384,7 @@ def test_a_deadline_that_passed_while_no_triggerer_ran_does_not_hide_a_job_that_
     async def main():
         return await asyncio.gather(*(wait_for(job_id, deadline=time.time() - 60) for job_id in job_ids))
 
-    assert [outcome.status for outcome in run_and_leave_nothing(main())] == ["success", "timeout"]
+    assert statuses(run_and_leave_nothing(main())) == ["success", "timeout"]
 
 
 def test_a_connection_that_cannot_be_read_is_no_end_of_the_wait(agenty_sandbox, mocker):
@@ -434,7 +406,7 @@ def test_a_connection_that_cannot_be_read_is_no_end_of_the_wait(agenty_sandbox, 
     async def main():
         return await wait_for(job_id)
 
-    assert run_and_leave_nothing(main()).status == "success"
+    assert run_and_leave_nothing(main())["status"] == "success"
 
 
 @pytest.mark.filterwarnings("error::ResourceWarning")

@@ -1,48 +1,36 @@
-"""How long a shared poll pauses between two rounds."""
+"""How far apart the requests of a shared poller are."""
 
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
+import itertools
 
 import pytest
 
-from airflow_provider_agenty.exceptions import AgentyUnavailableError
-from airflow_provider_agenty.waiting import shared_poll
-from airflow_provider_agenty.waiting.shared_poller import JobPoller
+from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
+
+AGENT = "45l0wewqzk"
 
 
-@pytest.fixture
-def pauses(monkeypatch):
-    """Let time pass at once; the pauses are in the list."""
-    clock = [1000.0]
-    taken = []
-
-    async def sleep(seconds):
-        taken.append(seconds)
-        clock[0] += seconds
-
-    monkeypatch.setattr(shared_poll, "asyncio", SimpleNamespace(sleep=sleep))
-    monkeypatch.setattr(shared_poll, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    return taken
-
-
+@pytest.mark.agenty_sandbox(manual=True)
 @pytest.mark.parametrize(
-    ("spent", "least", "most"),
-    [(0.0, 9, 10), (4.0, 5, 6), (20.0, 4.5, 5.0)],
-    ids=["at once", "in the interval", "longer than it"],
+    ("answer_takes", "least", "most"),
+    [(0.0, 0.45, 0.5), (0.2, 0.45, 0.5), (0.6, 0.6 + 0.22, 0.6 + 0.25)],
+    ids=["at once", "within the interval", "longer than it"],
 )
-def test_rounds_are_at_most_an_interval_apart_and_there_is_always_a_pause(pauses, spent, least, most):
-    for _ in range(50):
-        asyncio.run(JobPoller("agenty_default", 10.0)._sleep(spent))
+def test_polls_are_an_interval_apart_and_there_is_always_a_pause(agenty_sandbox, answer_takes, least, most):
+    job_id = agenty_sandbox.start_job(AGENT)
+    if answer_takes:
+        agenty_sandbox.fault("GET", f"/jobs/{job_id}", delay_before=answer_takes, times=None)
 
-    assert all(least <= pause <= most for pause in pauses)
-    assert len(set(pauses)) > 40, "not jittered"
+    async def main():
+        waiting = asyncio.ensure_future(anext(AgentyJobTrigger(job_id, poll_interval=0.5).run()))
+        await asyncio.to_thread(agenty_sandbox.wait_for_request, "GET", f"/jobs/{job_id}", count=6)
+        agenty_sandbox.set_status(job_id, "completed")
+        await waiting
 
-
-def test_the_pause_that_agenty_asks_for_is_kept(pauses):
-    poller = JobPoller("agenty_default", 10.0)
-    poller._pause_if_asked_to(AgentyUnavailableError("429", retry_after=60.0))
-    asyncio.run(poller._sleep(0.0))
-
-    assert sum(pauses) == pytest.approx(60.0)
+    asyncio.run(main())
+    times = [request.time for request in agenty_sandbox.requests]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    # What the machine adds is on top.
+    assert all(least - 0.01 <= pause <= most + 0.4 for pause in pauses[1:]), pauses

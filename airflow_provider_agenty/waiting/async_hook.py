@@ -1,4 +1,4 @@
-"""The hook's calls, for triggers: each in a thread, so that the event loop is never blocked."""
+"""The hook's calls for triggers: each in a thread, so that the event loop is never blocked."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.api.pages import JobPage
     from airflow_provider_agenty.hooks.agenty import AgentyHook
 
+REQUESTS_AT_ONCE = 4
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 async def open_hook(agenty_conn_id: str) -> AgentyHook:
-    """
-    Return a hook that has read its connection, so that it can be used in any thread.
-
-    :param agenty_conn_id: The connection.
-    """
+    """Return a hook that has read its connection, so that it can be used in any thread."""
     # Seen on Airflow 3.0 and 3.1: the triggerer dies ("Response read out of order") when a connection is read in a
     # thread that asgiref did not start, for there the answer is awaited in a second event loop.
     return await sync_to_async(_open_hook)(agenty_conn_id)
@@ -43,77 +41,69 @@ def _open_hook(agenty_conn_id: str) -> AgentyHook:
     return hook
 
 
-class Asking:
+class AsyncHook:
     """
-    Asks Agenty for one who asks again and again.
+    A few of the hook's calls, for a poller.
 
-    A failed call is not repeated here, the next round does that. What the hook does not expect, such as a secrets
-    backend that is away, is no end of asking either.
+    A failed call is not repeated: the next poll does that. Each raises an :class:`AgentyError`, also for what the hook
+    does not expect, such as a secrets backend that is away.
 
     :param agenty_conn_id: The connection.
-    :param executor: The threads.
     """
 
-    def __init__(self, agenty_conn_id: str, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, agenty_conn_id: str) -> None:
         self._agenty_conn_id = agenty_conn_id
-        self._executor = executor
+        self._executor = ThreadPoolExecutor(max_workers=REQUESTS_AT_ONCE, thread_name_prefix="agenty-poller")
         self._hook: AgentyHook | None = None
         self._opening = asyncio.Lock()
         self._unexpected: type[Exception] | None = None
 
     async def get_job(self, job_id: int) -> Job:
-        """
-        Return a job as it is now.
-
-        :param job_id: The job.
-        """
+        """Return a job as it is now."""
         return await self._call(lambda hook: hook.get_job(job_id))
 
     async def list_job_page(self, limit: int, offset: int) -> JobPage:
-        """
-        Return one page of the list of all jobs.
-
-        :param limit: How many jobs to ask for.
-        :param offset: How many to skip.
-        """
+        """Return one page of the list of all jobs."""
         return await self._call(lambda hook: hook.list_job_page(limit=limit, offset=offset))
 
-    async def _call(self, ask: Callable[[AgentyHook], T]) -> T:
+    def close(self) -> None:
+        """Close the connections to Agenty, and let the threads end."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._hook is not None:
+            self._hook.close()
+
+    async def _call(self, call: Callable[[AgentyHook], T]) -> T:
         try:
-            answer = await self._ask(ask)
+            answer = await self._call_with_current_key(call)
         except AgentyError:
             raise
         except Exception as error:
-            # Who asks for ever would fill the log with the same trace.
+            # Once: a poller would fill the log with the same trace.
             level = logging.DEBUG if type(error) is self._unexpected else logging.WARNING
             log.log(level, "Agenty could not be asked", exc_info=True)
             self._unexpected = type(error)
-            unexpected = type(error).__name__
-        else:
-            self._unexpected = None
-            return answer
-        raise AgentyUnavailableError(f"Agenty could not be asked ({unexpected}); the triggerer's log says more")
+            raise AgentyUnavailableError(
+                f"Agenty could not be asked ({type(error).__name__}); the triggerer's log says more"
+            ) from None
+        self._unexpected = None
+        return answer
 
-    async def _ask(self, ask: Callable[[AgentyHook], T]) -> T:
+    async def _call_with_current_key(self, call: Callable[[AgentyHook], T]) -> T:
         hook = self._hook
         if hook is not None:
             # The key may have been replaced meanwhile: the connection is read again, once.
             with contextlib.suppress(AgentyAuthError):
-                return await self._in_thread(ask, hook)
-        return await self._in_thread(ask, await self._hook_other_than(hook))
+                return await self._in_thread(call, hook)
+        return await self._in_thread(call, await self._hook_other_than(hook))
 
-    async def _in_thread(self, ask: Callable[[AgentyHook], T], hook: AgentyHook) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, ask, hook)
+    async def _in_thread(self, call: Callable[[AgentyHook], T], hook: AgentyHook) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call, hook)
 
     async def _hook_other_than(self, refused: AgentyHook | None) -> AgentyHook:
         async with self._opening:
             if self._hook is None or self._hook is refused:
-                self.close()
+                if self._hook is not None:
+                    self._hook.close()
+                    self._hook = None
                 self._hook = (await open_hook(self._agenty_conn_id)).without_retries()
             return self._hook
-
-    def close(self) -> None:
-        """Close the connections to Agenty."""
-        if self._hook is not None:
-            self._hook.close()
-            self._hook = None

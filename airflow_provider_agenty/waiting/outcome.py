@@ -1,0 +1,118 @@
+"""How waiting for a job ended: as the event of a trigger, and as the error of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_agenty.api.logs import LogEntry
+from airflow_provider_agenty.api.models import Job
+from airflow_provider_agenty.api.validation import LONGEST_TEXT
+from airflow_provider_agenty.exceptions import (
+    AgentyAuthError,
+    AgentyError,
+    AgentyInputError,
+    AgentyJobFailedError,
+    AgentyJobStoppedError,
+    AgentyNotFoundError,
+    AgentyRequestError,
+    AgentyTimeoutError,
+    AgentyUnavailableError,
+)
+
+JOB_XCOM = "job"
+"""The XCom with the figures of a job that is over: status, pages, credits, times."""
+
+SUCCESS = "success"
+FAILED = "failed"
+STOPPED = "stopped"
+TIMEOUT = "timeout"
+POLL_ERROR = "poll_error"
+STATUSES = (SUCCESS, FAILED, STOPPED, TIMEOUT, POLL_ERROR)
+
+FINAL_ERRORS = (AgentyAuthError, AgentyInputError, AgentyNotFoundError, AgentyRequestError)
+"""Errors of a poll that another poll will not change."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    How waiting for a job ended.
+
+    :param status: ``success``, ``failed``, ``stopped`` or ``timeout``; ``poll_error`` if Agenty could not be asked,
+        which says nothing about the job.
+    :param job_id: The job.
+    :param message: A sentence for people.
+    :param job: The job by the last answer; ``None`` if there was none.
+    :param error: The name of the error class, for ``poll_error``.
+    :param log_offset: How many lines of the job's log a trigger has copied.
+    """
+
+    status: str
+    job_id: int
+    message: str
+    job: Job | None = None
+    error: str | None = None
+    log_offset: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", self.message[:LONGEST_TEXT])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as JSON primitives: the payload of a trigger's event."""
+        return {
+            "status": self.status,
+            "job_id": self.job_id,
+            "agent_id": self.job.agent_id if self.job else None,
+            "message": self.message,
+            "job": self.job.to_dict() if self.job else None,
+            "error": self.error,
+            "log_offset": self.log_offset,
+        }
+
+    @classmethod
+    def from_event(cls, event: Any) -> Outcome:
+        """
+        Read the payload of a trigger's event.
+
+        :raises AgentyError: if no trigger of this provider sends such an event. The event crossed processes, and
+            perhaps versions, so nothing in it counts as success by default.
+        """
+        try:
+            outcome = cls(
+                event["status"],
+                int(event["job_id"]),
+                str(event["message"]),
+                Job.from_answer(event["job"]) if event.get("job") else None,
+                event.get("error"),
+                # Triggers of the first releases did not send it.
+                int(event.get("log_offset") or 0),
+            )
+        except (AgentyError, AttributeError, KeyError, TypeError, ValueError):
+            outcome = None
+        if outcome is not None and outcome.status in (STATUSES if outcome.job else (TIMEOUT, POLL_ERROR)):
+            return outcome
+        raise AgentyError(
+            f"The trigger sent an event that is not understood: {str(event)[:500]!r}. The job may still be running: "
+            "look at it in Agenty. Triggerer and workers should have the same version of airflow-provider-agenty."
+        )
+
+
+def conclude(outcome: Outcome, *, log_entries: Callable[[], list[LogEntry]]) -> Job:
+    """
+    Return the job of a successful outcome, raise the error of any other.
+
+    :param log_entries: Fetches the last entries of the job's log.
+    """
+    job = outcome.job
+    if outcome.status == TIMEOUT:
+        raise AgentyTimeoutError(outcome.message, job=job)
+    if outcome.status == POLL_ERROR or job is None:
+        error = {error.__name__: error for error in FINAL_ERRORS}.get(outcome.error or "", AgentyUnavailableError)
+        raise error(outcome.message)
+    if outcome.status == STOPPED:
+        raise AgentyJobStoppedError(outcome.message, job=job)
+    if outcome.status == FAILED:
+        raise AgentyJobFailedError(outcome.message, job=job, log_entries=log_entries())
+    return job
