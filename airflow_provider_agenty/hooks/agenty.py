@@ -34,7 +34,6 @@ from airflow_provider_agenty.exceptions import (
     AgentyError,
     AgentyInputError,
 )
-from airflow_provider_agenty.hooks.public_errors import check_format
 from airflow_provider_agenty.waiting.job_watch import JobWatch, conclude, wait
 
 if TYPE_CHECKING:
@@ -612,6 +611,7 @@ class AgentyHook(BaseHook):
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path
             before is still there.
         """
+        from airflow_provider_agenty.landing.formats import check_format
         from airflow_provider_agenty.landing.land_job import LandingOptions, land_result
 
         format = parameters.choice("format", format, parameters.FORMATS)  # noqa: A001 - what users call it

@@ -10,17 +10,14 @@ from __future__ import annotations
 from airflow_provider_agenty.landing.count_records import RecordCounter
 from airflow_provider_agenty.landing.destinations.destination import Destination
 from airflow_provider_agenty.landing.destinations.places import open_destination
-from airflow_provider_agenty.landing.download import HttpDownload
-from airflow_provider_agenty.landing.errors import DestinationError, LandingError, StartOver
+from airflow_provider_agenty.landing.download import HttpDownload, StartOver
 from airflow_provider_agenty.landing.exported_file import ExportedFile
 from airflow_provider_agenty.landing.land_file import land
 
 __all__ = [
     "Destination",
-    "DestinationError",
     "ExportedFile",
     "HttpDownload",
-    "LandingError",
     "RecordCounter",
     "StartOver",
     "land",

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_provider_agenty.exceptions import AgentyExportError
 from airflow_provider_agenty.landing.content_encoding import (
     DamagedEncoding,
     UnknownEncoding,
@@ -21,7 +22,6 @@ from airflow_provider_agenty.landing.content_encoding import (
     names_in,
 )
 from airflow_provider_agenty.landing.error_page import HEAD_LENGTH, page_instead_of_file
-from airflow_provider_agenty.landing.errors import LandingError, StartOver
 from airflow_provider_agenty.landing.links import Link, read_link, secrets_in
 from airflow_provider_agenty.landing.network_trouble import describe_trouble
 from airflow_provider_agenty.landing.progress import readable_size
@@ -49,6 +49,10 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASC
 _STRONG_ETAG = re.compile(r'"[!#-~]{0,1000}"')
 _LONGEST_DATE = 100  # characters
 _LONGEST_NAME_SHOWN = 100
+
+
+class StartOver(Exception):  # noqa: N818 - not an error: the source asks to be read again
+    """What the source gave so far is void: the next ``iter(source)`` begins anew. The source bounds how often."""
 
 
 class HttpDownload:
@@ -124,7 +128,7 @@ class HttpDownload:
 
         :return: an iterator of chunks of at most 1 MiB, most of them as large as the system's network buffers.
         :raises StartOver: if it must be read anew.
-        :raises LandingError: if it can't be had, or is no file.
+        :raises AgentyExportError: if it can't be had, or is no file.
         """
         answer, self._opened = self._opened or self._open({}), None
         self._beginnings += 1
@@ -146,11 +150,10 @@ class HttpDownload:
             return
         largest = _LARGEST_ANYWAY + self._expected_rows * _LARGEST_ROW
         if size > largest:
-            raise LandingError(
+            raise AgentyExportError(
                 f"{self._expected} came from {self._host} with more than {readable_size(largest)}, which is far more "
                 f"than its number of rows ({self._expected_rows}) can explain. Nothing was landed; compare the export "
                 "with the result in Agenty.",
-                retryable=True,
             )
 
     def _checked(self, content: Iterable[bytes], content_type: str) -> Iterator[bytes]:
@@ -159,16 +162,14 @@ class HttpDownload:
         while len(head) < HEAD_LENGTH and (chunk := next(chunks, b"")):
             head += chunk
         if not head and not self._may_be_empty:
-            raise LandingError(
+            raise AgentyExportError(
                 f"{self._expected} came from {self._host} without a single byte, not even a header line. "
                 "Nothing was landed; try again.",
-                retryable=True,
             )
         if page := page_instead_of_file(content_type, head):
-            raise LandingError(
+            raise AgentyExportError(
                 f"{self._expected}: {self._host} answered with {page} instead of the file. "
                 "Nothing was landed; try again, and look for the file in Agenty if it stays so.",
-                retryable=True,
             )
         yield head
         yield from chunks
@@ -180,7 +181,7 @@ class HttpDownload:
         except UnknownEncoding:
             unknown = body.encoding
         if decoder is None:
-            raise LandingError(
+            raise AgentyExportError(
                 f"{self._expected} came from {self._host} in the encoding {_shortened(unknown)!r}, which was not asked "
                 "for and is not understood. Nothing was landed."
             )
@@ -282,7 +283,7 @@ class HttpDownload:
                 if status in _LINK_REFUSED:
                     self._link = None
                 elif status not in (200, *_WORTH_WAITING) and status < 500:
-                    raise LandingError(
+                    raise AgentyExportError(
                         f"{self._expected} could not be downloaded: {self._host} answered HTTP {status}, which is "
                         "no file. Nothing was landed."
                     )
@@ -304,7 +305,7 @@ class HttpDownload:
             if not location:
                 return None, f"it answered HTTP {answer.status_code} without saying where to go"
             text = link.redirected(location)
-        raise LandingError(
+        raise AgentyExportError(
             f"{self._expected} could not be downloaded: more than {_MOST_REDIRECTS} redirects, the last one from "
             f"{self._host}. Nothing was landed."
         )
@@ -357,15 +358,14 @@ class HttpDownload:
         )
         time.sleep(pause)
 
-    def _given_up(self, trouble: str) -> LandingError:
+    def _given_up(self, trouble: str) -> AgentyExportError:
         came = ""
         if self._body is not None:
             total = "" if self._body.total is None else f" of {self._body.total}"
             came = f" {self._body.offset}{total} bytes had come."
-        return LandingError(
+        return AgentyExportError(
             f"{self._expected} could not be downloaded from {self._host}: {trouble} ({self._attempts} attempts)."
             f"{came} Nothing was landed; try again.",
-            retryable=True,
         )
 
 

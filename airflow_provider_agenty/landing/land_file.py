@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
+from airflow_provider_agenty.exceptions import AgentyExportError
 from airflow_provider_agenty.landing.destinations.destination import Destination
-from airflow_provider_agenty.landing.errors import LandingError, StartOver
+from airflow_provider_agenty.landing.download import StartOver
 from airflow_provider_agenty.landing.exported_file import ExportedFile
 from airflow_provider_agenty.landing.progress import Progress
 from airflow_provider_agenty.landing.receiving import Content, receive
@@ -32,7 +33,7 @@ def land(
     the destination as it was and no temporary file.
 
     :param source: the content in chunks of bytes. It may raise
-        :class:`~airflow_provider_agenty.landing.errors.StartOver` to be iterated anew from its first byte. An
+        :class:`~airflow_provider_agenty.landing.download.StartOver` to be iterated anew from its first byte. An
         attribute ``length``, if it has one, is the number of bytes to come, as soon as the first chunk is there; an
         attribute ``rows``, if it has one, is how many rows there were, as soon as the last chunk is.
     :param destination: where the file is to appear.
@@ -46,7 +47,7 @@ def land(
     :param spool_folder: the local folder for files on their way to an object store; default: the system's
         folder for temporary files.
     :return: the landed file.
-    :raises LandingError: if the content is not what it should be, or can't be stored.
+    :raises AgentyExportError: if the content is not what it should be, or can't be stored.
     """
     chunks = _begin(source)
     length = getattr(source, "length", None)
@@ -104,10 +105,9 @@ def _verified_rows(counted: Content | Iterable[bytes], expected: int | None, log
     if rows is None or expected is None:
         return rows
     if most < expected:
-        raise LandingError(
+        raise AgentyExportError(
             f"The file is incomplete: it has {most} rows where the result has {expected}. Nothing was landed. "
             "Try again; if it stays so, compare the export with the result in Agenty.",
-            retryable=True,
         )
     if rows > expected:
         log.warning("The file has %d rows, the result only %d: it was landed all the same.", rows, expected)

@@ -17,7 +17,6 @@ from airflow_provider_agenty.api.background import in_background
 from airflow_provider_agenty.api.session import Session
 from airflow_provider_agenty.connection import is_loopback
 from airflow_provider_agenty.exceptions import AgentyExportError, AgentyUnexpectedAnswerError
-from airflow_provider_agenty.hooks.public_errors import landing_translation
 from airflow_provider_agenty.landing import ExportedFile, HttpDownload, land, open_destination
 from airflow_provider_agenty.landing.formats import encode_pages
 from airflow_provider_agenty.landing.lineage import tell_hook_lineage
@@ -106,7 +105,7 @@ def land_export(hook: AgentyHook, options: LandingOptions, *, filename: str | No
         if options.verify_rows and not options.is_log
         else None
     )
-    with landing_translation(), Session(hook.settings, authenticated=False) as session:
+    with Session(hook.settings, authenticated=False) as session:
         exported = land(
             HttpDownload(
                 lambda: hook.get_export_link(
@@ -149,7 +148,7 @@ def land_result(hook: AgentyHook, transport: Transport, options: LandingOptions,
     """
     destination, job = _open_destination(hook, options)
     expected_rows = None
-    with landing_translation(), closing(_pages(transport, options)) as pages:
+    with closing(_pages(transport, options)) as pages:
         beginning: list[list[dict[str, Any]]] = []
         if options.verify_rows:
             # While the first page is on its way: each of the two is a whole round trip.
@@ -201,13 +200,12 @@ def _open_destination(hook: AgentyHook, options: LandingOptions) -> tuple[Destin
         _refuse_unfinished(job, is_log=options.is_log)
         return job
 
-    with landing_translation(is_open=False):
-        destination = open_destination(
-            options.path,
-            default_name=lambda: f"{finished_job().agent_id or 'agent'}-{options.job_id}{name_end}",
-            storage_conn_id=options.storage_conn_id,
-            overwrite=options.overwrite,
-        )
+    destination = open_destination(
+        options.path,
+        default_name=lambda: f"{finished_job().agent_id or 'agent'}-{options.job_id}{name_end}",
+        storage_conn_id=options.storage_conn_id,
+        overwrite=options.overwrite,
+    )
     return destination, finished_job()
 
 

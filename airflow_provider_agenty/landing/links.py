@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import quote, unquote, urljoin
 
-from airflow_provider_agenty.landing.errors import LandingError
+from airflow_provider_agenty.exceptions import AgentyExportError
 
 _LINK = re.compile(
     r"(?P<scheme>https?)://(?P<login>[\w.~!$&'()*+,;=:%-]*@)?(?P<host>[\w.~-]{1,253}|\[[\da-f:.]{2,45}\])"
@@ -71,24 +71,24 @@ def read_link(text: str, *, schemes_to_this_machine: Collection[str] = ()) -> Li
     :param text: the link.
     :param schemes_to_this_machine: the schemes with which it may lead to loopback; default: none.
     :return: its parts.
-    :raises LandingError: if it is none, leads over plain http to another machine, or to a place where only the
+    :raises AgentyExportError: if it is none, leads over plain http to another machine, or to a place where only the
         worker's own services are. Never quotes it.
     """
     found = _LINK.fullmatch(text) if isinstance(text, str) else None
     if not found or int((found["port"] or "")[1:] or 0) > 65535:
-        raise LandingError("The download link is not an http or https URL; it is a secret and is not shown here.")
+        raise AgentyExportError("The download link is not an http or https URL; it is a secret and is not shown here.")
     scheme, host = found["scheme"].lower(), found["host"].strip("[]").lower()
     address = _address(host)
     at_this_machine = _is_this_machine(host, address)
     if scheme == "http" and not (at_this_machine and "http" in schemes_to_this_machine):
-        raise LandingError(
+        raise AgentyExportError(
             f"The download leads to {host} over plain http, which anyone on the way can read and change: "
             "only https is followed. Nothing was asked of that host."
         )
     if (at_this_machine and scheme not in schemes_to_this_machine) or (
         address is not None and (address.is_unspecified or address.is_link_local)
     ):
-        raise LandingError(
+        raise AgentyExportError(
             f"The download leads to {host}, where only services of the worker itself can be: such a link is not "
             "followed. Nothing was asked of that host."
         )

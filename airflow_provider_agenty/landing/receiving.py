@@ -41,7 +41,7 @@ def receive(
     :param count_records: whether it is CSV whose records are to be counted.
     :param progress: told of each chunk.
     :return: what is known about it.
-    :raises LandingError: if it can't be written.
+    :raises AgentyExportError: if it can't be written.
     """
     digest = hashlib.sha256()
     counter = RecordCounter() if count_records else None

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_provider_agenty.landing.errors import LandingError, storage_error
+from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError
 from airflow_provider_agenty.landing.progress import readable_size
 
 SUFFIX = ".agenty-part"
@@ -33,7 +33,37 @@ _LONGEST_STEM = 100  # bytes
 _PRIVATE = 0o600  # until it is published: the folder is often open to everyone
 _NEW_FILE = 0o666  # less the umask, as for any new file
 _CAN_NOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EROFS}
+_WHAT_TO_DO = {
+    errno.ENOSPC: "The disk is full: free space there or land somewhere else.",
+    errno.EDQUOT: "The disk quota is used up: free space there or land somewhere else.",
+    errno.EACCES: "The user that runs Airflow's tasks has no permission: grant it or land somewhere else.",
+    errno.EPERM: "The user that runs Airflow's tasks has no permission: grant it or land somewhere else.",
+    errno.EROFS: "The file system is read-only: land somewhere else.",
+    errno.ENAMETOOLONG: "The name is too long for the file system: choose a shorter one.",
+    errno.ELOOP: "Its symbolic links lead in a circle: correct them or choose another path.",
+    errno.ENOTDIR: "A part of it is a file, not a folder: choose another path.",
+    errno.EINVAL: "The file system does not take such a name: choose another path.",
+    errno.EILSEQ: "The file system does not take such a name: choose another path.",
+}
+_A_RETRY_DOES_NOT_HELP = {
+    *(set(_WHAT_TO_DO) - {errno.ENOSPC, errno.EDQUOT}),
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENXIO,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+}
 _log = logging.getLogger(__name__)
+
+
+def disk_error(error: OSError, doing: str, path: str | os.PathLike[str]) -> AgentyExportError:
+    """Return the error that says what the system refused to do with a file or folder, and what to do about it."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    message = f"Could not {doing} {os.fspath(path)}: {reason}."
+    if error.errno in _WHAT_TO_DO:
+        message = f"{message} {_WHAT_TO_DO[error.errno]}"
+    return (AgentyDestinationError if error.errno in _A_RETRY_DOES_NOT_HELP else AgentyExportError)(message)
 
 
 class StagedFile:
@@ -55,14 +85,14 @@ class StagedFile:
         Append all of some bytes.
 
         :param data: the bytes.
-        :raises LandingError: if the disk is full or fails.
+        :raises AgentyExportError: if the disk is full or fails.
         """
         rest = memoryview(data)
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise storage_error(error, "write", self._final_path) from error
+            raise disk_error(error, "write", self._final_path) from error
 
     def restart(self) -> None:
         """Throw away what was written so far."""
@@ -85,13 +115,13 @@ class StagedFile:
         """
         Bring all of it to the disk.
 
-        :raises LandingError: if the disk is full or fails, which some file systems find out only now.
+        :raises AgentyExportError: if the disk is full or fails, which some file systems find out only now.
         """
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
             if error.errno not in _CAN_NOT_SYNC:
-                raise storage_error(error, "write", self._final_path) from error
+                raise disk_error(error, "write", self._final_path) from error
             _log.warning("The file system of %s can't bring a file to the disk: %s", self._final_path, error)
 
     @property
@@ -104,7 +134,7 @@ class StagedFile:
         try:
             self._file.close()
         except OSError as error:
-            raise storage_error(error, "write", self._final_path) from error
+            raise disk_error(error, "write", self._final_path) from error
 
 
 @contextlib.contextmanager
@@ -115,7 +145,7 @@ def staged_file(folder: Path, stem: str) -> Iterator[StagedFile]:
     :param folder: the existing folder to make it in.
     :param stem: what its name begins with after the dot, for people who find it.
     :return: a context manager giving the file.
-    :raises LandingError: if it can't be made.
+    :raises AgentyExportError: if it can't be made.
     """
     _remove_abandoned(folder)
     path, file = _create(folder, stem)
@@ -140,7 +170,7 @@ def mode_of_new_file(folder: Path) -> int:
     try:
         descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _NEW_FILE)
     except OSError as error:
-        raise storage_error(error, "make a file in", folder) from error
+        raise disk_error(error, "make a file in", folder) from error
     try:
         return stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o777
     finally:
@@ -164,18 +194,17 @@ def make_room(folder: Path, length: int | None) -> None:
 
     :param folder: the folder.
     :param length: how many bytes will be written, ``None`` if that is not known.
-    :raises LandingError: if it can't be made, or if there is not enough room.
+    :raises AgentyExportError: if it can't be made, or if there is not enough room.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise storage_error(error, "make the folder", folder) from error
+        raise disk_error(error, "make the folder", folder) from error
     free = _free_bytes(folder)
     if length is not None and free is not None and length > free:
-        raise LandingError(
+        raise AgentyExportError(
             f"There is not enough room in {folder}: the file has {readable_size(length)}, {readable_size(free)} are "
             "free. Free space there or choose another folder.",
-            retryable=True,
         )
 
 
@@ -195,7 +224,7 @@ def _create(folder: Path, stem: str) -> tuple[Path, io.FileIO]:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _PRIVATE)
         except OSError as error:
-            raise storage_error(error, "make a file in", folder) from error
+            raise disk_error(error, "make a file in", folder) from error
         file = io.FileIO(descriptor, "wb")
         _lock(descriptor)
         # Another landing may have taken it for abandoned in the moment before it was locked.

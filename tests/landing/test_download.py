@@ -15,7 +15,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from airflow_provider_agenty.landing import LandingError, StartOver, download
+from airflow_provider_agenty.exceptions import AgentyExportError
+from airflow_provider_agenty.landing import StartOver, download
 from airflow_provider_agenty.landing.content_encoding import decoder_for
 from airflow_provider_agenty.landing.links import read_link, secrets_in
 from tests.landing.conftest import SIGNATURE, Answer, DownloadHost, everything_said
@@ -39,8 +40,8 @@ def read(source) -> bytes:
         return taken
 
 
-def refused(source) -> LandingError:
-    with pytest.raises(LandingError) as caught:
+def refused(source) -> AgentyExportError:
+    with pytest.raises(AgentyExportError) as caught:
         read(source)
     assert SIGNATURE not in everything_said(caught.value)
     return caught.value
@@ -195,7 +196,7 @@ class TestCut:
         host.answers = [wrong, Answer(CSV)]
         assert read(make_download()) == CSV
         host.answers = [wrong]
-        assert refused(make_download(attempts=2)).retryable
+        refused(make_download(attempts=2))
 
     def test_a_whole_that_is_named_as_a_range_is_taken(self, host, make_download):
         host.answers = [Answer(CSV, headers={"Content-Range": f"bytes 0-{len(CSV) - 1}/{len(CSV)}"}, length=None)]
@@ -279,21 +280,18 @@ class TestCut:
     def test_again_and_again_at_the_same_place_ends(self, host, make_download):
         host.answers = [Answer(CSV, headers=TAG, cut_after=300_000), Answer(CSV, headers=TAG, ranges=True, cut_after=0)]
         error = refused(make_download(attempts=4))
-        assert error.retryable
         assert f"300000 of {len(CSV)} bytes" in str(error)
         assert "127.0.0.1" in str(error)
         assert len(host.requests) == 4
 
     def test_again_and_again_without_ranges_ends(self, host, make_download):
         host.answers = [Answer(CSV, headers=TAG, cut_after=300_000)]
-        error = refused(make_download(attempts=3))
-        assert error.retryable
+        refused(make_download(attempts=3))
         assert len(host.requests) <= 6
 
     def test_a_length_that_lies_is_no_whole_body(self, host, make_download):
         host.answers = [Answer(CSV, length=len(CSV) + 10)]
         error = refused(make_download(attempts=2))
-        assert error.retryable
         assert f"{len(CSV)} of {len(CSV) + 10} bytes" in str(error)
 
 
@@ -343,8 +341,7 @@ class TestEncodings:
     )
     def test_that_are_damaged_are_asked_for_again_and_refused(self, host, make_download, name, body):
         host.answers = [Answer(body, headers={"Content-Encoding": name})]
-        error = refused(make_download(attempts=3))
-        assert error.retryable
+        refused(make_download(attempts=3))
         assert len(host.requests) == 3
 
     @pytest.mark.parametrize(
@@ -460,7 +457,6 @@ class TestLinks:
     def test_any_other_4xx_is_final(self, host, make_download):
         host.answers = [Answer(status=451)]
         error = refused(make_download())
-        assert not error.retryable
         assert "HTTP 451" in str(error)
         assert len(host.requests) == 1
 
@@ -577,7 +573,6 @@ class TestRedirects:
         host.answers = [Answer(status=302, headers={"Location": f"http://files.example/x?y={SIGNATURE}"})]
         error = refused(make_download())
         assert "files.example" in str(error)
-        assert not error.retryable
 
     def test_without_end_are_refused(self, host, make_download):
         host.answers = [Answer(status=302, headers={"Location": f"/again?{SIGNATURE}"})]
@@ -694,7 +689,6 @@ class TestWaiting:
     def test_a_file_that_is_never_ready_is_given_up(self, host, make_download, pauses):
         host.answers = [Answer(status=202)]
         error = refused(make_download(attempts=3))
-        assert error.retryable
         assert "HTTP 202" in str(error)
         assert len(host.requests) == 3
 
@@ -734,7 +728,6 @@ class TestWaiting:
         link = host.link()
         host.close()
         error = refused(make_download(get_link=lambda: link, attempts=2))
-        assert error.retryable
         assert "the connection was refused" in str(error)
 
 
@@ -788,7 +781,6 @@ class TestNoFile:
         host.answers = [answer]
         error = refused(make_download())
         assert "without a single byte" in str(error)
-        assert error.retryable
 
     def test_nothing_at_all_where_that_is_fine(self, host, make_download):
         host.answers = [Answer(b"")]

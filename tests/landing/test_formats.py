@@ -23,14 +23,14 @@ from moto import server as moto_server
 from pyarrow import parquet
 
 from airflow_provider_agenty.api.json_rows import decode_rows
+from airflow_provider_agenty.exceptions import AgentyExportError, AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.landing import (
-    LandingError,
     RecordCounter,
     land,
     open_destination,
 )
-from airflow_provider_agenty.landing.formats import FormatError, check_format, csv_rows, encode_pages, row_spool
+from airflow_provider_agenty.landing.formats import check_format, csv_rows, encode_pages, row_spool
 from airflow_provider_agenty.landing.formats import parquet as parquet_rows
 from airflow_provider_agenty.parameters import FORMATS
 from tests.landing.conftest import files_in
@@ -224,18 +224,17 @@ class TestSpool:
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         try:
-            with pytest.raises(LandingError, match=r"Could not keep the rows of the result in .*spool") as error:
+            with pytest.raises(AgentyExportError, match=r"Could not keep the rows of the result in .*spool"):
                 land(source, destination, job_id=7, collection=1, count_rows=False, log=LOG)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, handler)
-        assert error.value.retryable
         assert files_in(tmp_path) == []
         assert not (tmp_path / "lake").exists()
 
     def test_a_folder_that_cannot_be_made(self, tmp_path):
         (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(LandingError, match="file/spool"):
+        with pytest.raises(AgentyExportError, match="file/spool"):
             b"".join(encode_pages([[{}]], "csv", log=LOG, spool_folder=str(tmp_path / "file" / "spool")))
 
 
@@ -247,7 +246,7 @@ def test_each_format_can_be_had(file_format):
 def test_a_format_whose_package_is_missing_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
 
-    with pytest.raises(FormatError, match=r"airflow-provider-agenty\[parquet\]"):
+    with pytest.raises(AgentyInputError, match=r"airflow-provider-agenty\[parquet\]"):
         check_format("parquet")
 
 

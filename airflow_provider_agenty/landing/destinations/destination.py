@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from airflow_provider_agenty.landing.errors import DestinationError
+from airflow_provider_agenty.exceptions import AgentyDestinationError
 from airflow_provider_agenty.landing.temporary_file import StagedFile
 
 
@@ -41,7 +41,7 @@ class Destination(ABC):
         Make a finished temporary file appear here, whole, in one step.
 
         :param staged: the file.
-        :raises LandingError: if it can't; then this place is as it was.
+        :raises AgentyExportError: if it can't; then this place is as it was.
         """
 
 
@@ -51,9 +51,11 @@ def in_folder(folder: str, default_name: Callable[[], str] | str) -> str:
 
     :param folder: the folder, which ends in ``/``.
     :param default_name: the file's name, or what finds it out.
-    :raises LandingError: if the name leads out of the folder.
+    :raises AgentyExportError: if the name leads out of the folder.
     """
     name = default_name if isinstance(default_name, str) else default_name()
     if name in {"", ".", ".."} or not name.isprintable() or "/" in name or "\\" in name:
-        raise DestinationError(f"{name!r} is no name for a file in {folder}: end the path in a file name of your own.")
+        raise AgentyDestinationError(
+            f"{name!r} is no name for a file in {folder}: end the path in a file name of your own."
+        )
     return folder + name

@@ -15,11 +15,11 @@ from typing import Any
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
+from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError
 from airflow_provider_agenty.landing.destinations.destination import Destination, in_folder
 from airflow_provider_agenty.landing.destinations.object_place import ObjectPlace
 from airflow_provider_agenty.landing.destinations.object_store import ObjectStore
 from airflow_provider_agenty.landing.destinations.upload import upload
-from airflow_provider_agenty.landing.errors import DestinationError, LandingError
 from airflow_provider_agenty.landing.temporary_file import SUFFIX, StagedFile, make_room, spool_place, staged_file
 
 _COMPARED_BYTES = 64 * 1024
@@ -64,19 +64,21 @@ class ObjectDestination(Destination):
         """
         Check that the key is free or may be replaced.
 
-        :raises LandingError: if not.
+        :raises AgentyExportError: if not.
         """
         found = None
         the_upload_tells = self._overwrite or self._store.refuses_to_replace
         with self._store.errors("look at", self.path, ignore_forbidden=the_upload_tells):
             found = self._store.info(self._key)
         if found and found.get("type") == "directory":
-            raise DestinationError(f"{self.path} is a folder: add a / to land a file in it, or a file name.")
+            raise AgentyDestinationError(f"{self.path} is a folder: add a / to land a file in it, or a file name.")
         if found and not self._overwrite:
             raise self._exists_already()
 
-    def _exists_already(self) -> LandingError:
-        return DestinationError(f"{self.path} exists already and overwrite is False: remove it or choose another path.")
+    def _exists_already(self) -> AgentyExportError:
+        return AgentyDestinationError(
+            f"{self.path} exists already and overwrite is False: remove it or choose another path."
+        )
 
     @contextlib.contextmanager
     def stage(self, *, length: int | None, spool_folder: str | None) -> Iterator[StagedFile]:
@@ -127,10 +129,9 @@ class ObjectDestination(Destination):
         if size is None or size >= staged.size or not self._is_beginning(staged, key, size):
             return
         self._remove(key)
-        raise LandingError(
+        raise AgentyExportError(
             f"The upload to {self.path} was of {staged.size} bytes, but {size} bytes arrived; it was removed "
             "again. Try again.",
-            retryable=True,
         )
 
     def _is_beginning(self, staged: StagedFile, key: str, size: int) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_provider_agenty.airflow_compat import AirflowNotFoundException, BaseHook, file_system
+from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError
 from airflow_provider_agenty.landing.destinations.object_place import ObjectPlace
 from airflow_provider_agenty.landing.destinations.upload import can_refuse_to_replace
-from airflow_provider_agenty.landing.errors import DestinationError, LandingError
 
 _S3 = dict.fromkeys(("s3", "s3a", "s3n"), "apache-airflow-providers-amazon[s3fs]")
 _GOOGLE = dict.fromkeys(("gs", "gcs"), "apache-airflow-providers-google")
@@ -29,7 +29,7 @@ class ObjectStore:
 
     :param place: the place in it that the errors name.
     :param conn_id: the Airflow connection; ``None``: that of the store's provider.
-    :raises LandingError: if Airflow has no file system for it.
+    :raises AgentyExportError: if Airflow has no file system for it.
     """
 
     def __init__(self, place: ObjectPlace, conn_id: str | None) -> None:
@@ -53,7 +53,7 @@ class ObjectStore:
         Return the name of a place inside the store.
 
         :param place: the place.
-        :raises LandingError: if the file system would take it for another one.
+        :raises AgentyExportError: if the file system would take it for another one.
         """
         return place.name_in(self.files, has_buckets=self.shows_only_whole_objects)
 
@@ -64,7 +64,7 @@ class ObjectStore:
         Elsewhere a missing bucket looks like an empty one, or like one that may not be looked at.
 
         :param key: a key in it.
-        :raises LandingError: if it does not exist.
+        :raises AgentyExportError: if it does not exist.
         """
         if self._scheme not in _S3:
             return
@@ -74,7 +74,7 @@ class ObjectStore:
             # s3fs 2025.9 (Airflow 3.0) has no info of an empty bucket.
             exists = bool(self.info(bucket) or self.files.exists(bucket))
         if not exists:
-            raise DestinationError(
+            raise AgentyDestinationError(
                 f"{self._url}: there is no bucket or container {bucket!r}. Make it or correct the path."
             )
 
@@ -89,7 +89,7 @@ class ObjectStore:
     @contextlib.contextmanager
     def errors(self, doing: str, url: str, *, ignore_forbidden: bool = False) -> Iterator[None]:
         """
-        Raise what the store's library raises as a :class:`LandingError`.
+        Raise what the store's library raises as a :class:`AgentyExportError`.
 
         :param doing: what is tried, as in ``"upload to"``.
         :param url: the place that it is tried on.
@@ -97,25 +97,25 @@ class ObjectStore:
         """
         try:
             yield
-        except LandingError:
+        except AgentyExportError:
             raise
         except Exception as error:
             if not (ignore_forbidden and _is_forbidden(error)):
                 raise self._error(error, f"Could not {doing} {url}") from None
 
-    def _error(self, error: Exception, message: str) -> LandingError:
+    def _error(self, error: Exception, message: str) -> AgentyExportError:
         own = "this machine's own credentials (storage_conn_id names no connection)"
         who = f"the connection {self._conn_id!r}" if self._conn_id else own
         name = type(error).__name__
         if isinstance(error, FileNotFoundError):
-            return DestinationError(f"{message}: its bucket or container does not exist. ({error})")
+            return AgentyDestinationError(f"{message}: its bucket or container does not exist. ({error})")
         if _is_forbidden(error):
-            return DestinationError(f"{message}: permission denied. Check the rights of {who}. ({error})")
+            return AgentyDestinationError(f"{message}: permission denied. Check the rights of {who}. ({error})")
         if "Credential" in name or "Token" in name or "Auth" in name or _http_status(error) == _UNAUTHORIZED:
-            return DestinationError(f"{message}: no usable credentials. Check {who}. ({error})")
+            return AgentyDestinationError(f"{message}: no usable credentials. Check {who}. ({error})")
         if "Parameter validation failed" in str(error):  # botocore's words, which s3fs may wrap in a ValueError
-            return DestinationError(f"{message}: the store can't have such a name. Correct the path. ({error})")
-        return LandingError(f"{message}: {name}: {error}".rstrip(": "), retryable=True)
+            return AgentyDestinationError(f"{message}: the store can't have such a name. Correct the path. ({error})")
+        return AgentyExportError(f"{message}: {name}: {error}".rstrip(": "))
 
     def _file_system(self) -> Any:
         package = _PACKAGES.get(self._scheme)
@@ -128,15 +128,15 @@ class ObjectStore:
                 return file_system(self._scheme, self._conn_id)
             except ImportError as error:
                 message = f"{self._url}: a package for {self._scheme}:// is missing. {install} ({error})"
-                raise DestinationError(message) from None
+                raise AgentyDestinationError(message) from None
             except AirflowNotFoundException as error:
                 message = f"{self._url}: {error}. Make the connection or correct storage_conn_id."
-                raise DestinationError(message) from None
+                raise AgentyDestinationError(message) from None
             except ValueError as error:
                 if not _UNKNOWN_SCHEME.search(str(error)):
                     raise
                 message = f"{self._url}: no installed provider knows {self._scheme}://. {install}"
-                raise DestinationError(message) from None
+                raise AgentyDestinationError(message) from None
 
 
 def _is_forbidden(error: Exception) -> bool:

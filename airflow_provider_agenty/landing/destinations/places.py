@@ -30,7 +30,7 @@ def open_destination(
     :param storage_conn_id: the Airflow connection of the object store; default: the one of its provider.
     :param overwrite: whether a file that is there already may be replaced; default ``True``.
     :return: the destination.
-    :raises LandingError: if nothing can be landed there, saying why.
+    :raises AgentyExportError: if nothing can be landed there, saying why.
     """
     url = _URL.fullmatch(path)
     if url and url[1].lower() not in _LOCAL_SCHEMES:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.landing.formats.csv_rows import CsvRows
 from airflow_provider_agenty.landing.formats.json_lines import JsonLines
 from airflow_provider_agenty.landing.formats.parquet import ParquetRows
 from airflow_provider_agenty.log import Log
-
-
-class FormatError(ValueError):
-    """Rows can't be landed in a format on this machine; nothing was asked for."""
 
 
 class Encoded(Protocol):
@@ -31,7 +28,7 @@ def check_format(name: str) -> None:
     Check that rows can be landed in a format on this machine.
 
     :param name: ``jsonl``, ``csv`` or ``parquet``.
-    :raises FormatError: if not, saying what to do.
+    :raises AgentyInputError: if not, saying what to do.
     """
     if name != "parquet":
         return
@@ -41,7 +38,7 @@ def check_format(name: str) -> None:
     except ImportError as error:
         trouble = error
     if trouble:
-        raise FormatError(
+        raise AgentyInputError(
             "format 'parquet' needs pyarrow, which can't be imported here: install it where tasks run, with "
             f"pip install 'airflow-provider-agenty[parquet]'. ({trouble})"
         )

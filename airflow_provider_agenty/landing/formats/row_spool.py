@@ -11,10 +11,10 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, Any
 
-from airflow_provider_agenty.landing.errors import LandingError, storage_error
+from airflow_provider_agenty.exceptions import AgentyExportError
 from airflow_provider_agenty.landing.formats.json_lines import json_line
 from airflow_provider_agenty.landing.progress import Progress
-from airflow_provider_agenty.landing.temporary_file import make_room, spool_place
+from airflow_provider_agenty.landing.temporary_file import disk_error, make_room, spool_place
 from airflow_provider_agenty.log import Log
 from airflow_provider_agenty.number_text import keep_fraction, keep_integer
 
@@ -70,13 +70,13 @@ class RowSpool:
 
         :param pages: the rows, page by page.
         :return: what was kept, as soon as it is.
-        :raises LandingError: if the disk is full or fails, or there are too many columns.
+        :raises AgentyExportError: if the disk is full or fails, or there are too many columns.
         """
         all_names: set[str] = set()
         for rows, names in chain.from_iterable(map(_pieces, pages)):
             all_names.update(names)
             if len(all_names) > self._most_columns:
-                raise LandingError(
+                raise AgentyExportError(
                     f"The rows of the result have more than {self._most_columns} different keys: too many to make "
                     "columns of them in this format. Nothing was landed. Land it with format='jsonl'."
                 )
@@ -93,7 +93,7 @@ class RowSpool:
         """
         Give all rows, in their order.
 
-        :raises LandingError: if the disk is full or fails.
+        :raises AgentyExportError: if the disk is full or fails.
         """
         try:
             self._file.seek(0)  # writes what is still in the buffer
@@ -103,8 +103,8 @@ class RowSpool:
             rows, columns = _decode(line.decode())
             yield Piece(rows, columns, len(line))
 
-    def _error(self, error: OSError) -> LandingError:
-        return storage_error(error, "keep the rows of the result in", self._folder)
+    def _error(self, error: OSError) -> AgentyExportError:
+        return disk_error(error, "keep the rows of the result in", self._folder)
 
 
 def _pieces(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Sequence[Mapping[str, Any]], Iterable[str]]]:
@@ -127,14 +127,14 @@ def row_spool(folder: str | None, most_columns: int, log: Log) -> Iterator[RowSp
     :param most_columns: how many columns the rows may have.
     :param log: where progress goes.
     :return: a context manager giving it.
-    :raises LandingError: if nothing can be kept there.
+    :raises AgentyExportError: if nothing can be kept there.
     """
     place = spool_place(folder)
     make_room(place, None)
     try:
         file = tempfile.TemporaryFile(dir=place, buffering=_BUFFER)  # noqa: SIM115 - closed below, whatever happens
     except OSError as error:
-        raise storage_error(error, "make a file in", place) from error
+        raise disk_error(error, "make a file in", place) from error
     try:
         yield RowSpool(file, place, most_columns, log)
     finally:
