@@ -80,7 +80,9 @@ def land_in_s3(url: str, rows: int, folder: str) -> None:
     """Get ready in this process, land the file when told to, and print the seconds that it takes."""
     import requests
 
-    from airflow_provider_agenty.landing import HttpDownload, land, open_destination
+    from airflow_provider_agenty.landing.destinations.places import open_destination
+    from airflow_provider_agenty.landing.download import HttpDownload
+    from airflow_provider_agenty.landing.land import land
 
     log = logging.getLogger("benchmark")
     open_destination("s3://lake/imports/", default_name="nothing")  # imports do not count

@@ -51,8 +51,8 @@ _LONGEST_DATE = 100  # characters
 _LONGEST_NAME_SHOWN = 100
 
 
-class StartOver(Exception):  # noqa: N818 - not an error: the source asks to be read again
-    """What the source gave so far is void: the next ``iter(source)`` begins anew. The source bounds how often."""
+class _StartOver(Exception):  # noqa: N818 - not an error: the download begins anew
+    """What came so far is void."""
 
 
 class HttpDownload:
@@ -60,7 +60,7 @@ class HttpDownload:
     The content behind a link, as an iterable of chunks of bytes.
 
     The bytes are those of the file, a ``Content-Encoding`` undone and nothing else. A cut download goes on where
-    it was cut if the server can do that, and else raises :class:`StartOver`: iterate anew then. A link that is
+    it was cut if the server can do that, and else begins anew. A link that is
     refused is replaced. All of that is bounded.
 
     :param get_link: fetches a link, called right before it is used, and again for each one that is refused.
@@ -122,14 +122,17 @@ class HttpDownload:
             return None
         return self._body.total
 
-    def __iter__(self) -> Iterator[bytes]:
-        """
-        Read the content from its first byte.
+    def __iter__(self) -> Iterator[bytes | None]:
+        """Give the content in chunks of at most 1 MiB; ``None`` says that it begins anew from its first byte."""
+        while True:
+            try:
+                yield from self._from_first_byte()
+            except _StartOver:
+                yield None
+            else:
+                return
 
-        :return: an iterator of chunks of at most 1 MiB, most of them as large as the system's network buffers.
-        :raises StartOver: if it must be read anew.
-        :raises AgentyExportError: if it can't be had, or is no file.
-        """
+    def _from_first_byte(self) -> Iterator[bytes]:
         answer, self._opened = self._opened or self._open({}), None
         self._beginnings += 1
         self._body = body = _Body.begun(answer, self._body)
@@ -242,7 +245,7 @@ class HttpDownload:
     def _resumed(self, body: _Body) -> requests.Response:
         """Ask for the rest of a body; begin anew where it can't be had or may be another body's."""
         if body.offset == 0:
-            raise StartOver
+            raise _StartOver
         if body.validator is None:
             self._start_over("the download was cut, and its server can't resume it")
         answer = self._open({"Range": f"bytes={body.offset}-", "If-Range": body.validator})
@@ -261,7 +264,7 @@ class HttpDownload:
                 self._opened.close()
             raise self._given_up(f"{why}, for the {self._beginnings}th time")
         self._log.warning("%s: %s; beginning anew", self._expected, why)
-        raise StartOver
+        raise _StartOver
 
     def _open(self, headers: dict[str, str]) -> requests.Response:
         """Request the link until it gives a body, or the answer to a range; replace it where it is refused."""

@@ -10,7 +10,7 @@ from airflow_provider_agenty.airflow_compat import BaseHook, asset_types, hook_l
 from airflow_provider_agenty.assets.agenty import SCHEME
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.landing import ExportedFile
+    from airflow_provider_agenty.landing.land import ExportedFile
     from airflow_provider_agenty.log import Log
 
 # The names under which Airflow's providers know schemes that fsspec knows under several.

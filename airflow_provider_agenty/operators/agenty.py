@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_agenty.api.models import Job
-    from airflow_provider_agenty.landing import ExportedFile
+    from airflow_provider_agenty.landing.land import ExportedFile
     from airflow_provider_agenty.waiting.job_watch import Outcome
 
 WEEK = 7 * 24 * 3600

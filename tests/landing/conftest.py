@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_agenty.landing import HttpDownload, download
+from airflow_provider_agenty.landing import download
+from airflow_provider_agenty.landing.download import HttpDownload
 
 SIGNATURE = "s3cr3t-signature"
 

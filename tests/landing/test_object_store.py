@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError
-from airflow_provider_agenty.landing import land, open_destination
+from airflow_provider_agenty.landing.destinations.places import open_destination
 from airflow_provider_agenty.landing.destinations.upload import upload
+from airflow_provider_agenty.landing.land import land
 from airflow_provider_agenty.landing.temporary_file import SUFFIX
 from tests.landing.conftest import files_in
 

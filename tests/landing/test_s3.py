@@ -27,7 +27,8 @@ from botocore.config import Config  # noqa: E402
 
 from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout  # noqa: E402
 from airflow_provider_agenty.exceptions import AgentyExportError  # noqa: E402
-from airflow_provider_agenty.landing import land, open_destination  # noqa: E402
+from airflow_provider_agenty.landing.destinations.places import open_destination  # noqa: E402
+from airflow_provider_agenty.landing.land import land  # noqa: E402
 from tests.landing.conftest import Answer, files_in  # noqa: E402
 
 CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1000))
@@ -450,7 +451,8 @@ class TestWhateverGoesWrong:
             """
             import logging, os, signal, sys
             import s3fs
-            from airflow_provider_agenty.landing import land, open_destination
+            from airflow_provider_agenty.landing.destinations.places import open_destination
+            from airflow_provider_agenty.landing.land import land
 
             call = s3fs.S3FileSystem._call_s3
 
