@@ -91,7 +91,7 @@ def with_requests(url: str, target: Path, _rows: int) -> None:
 def with_landing(url: str, target: Path, rows: int | None) -> None:
     import requests
 
-    from airflow_provider_agenty.landing.destinations.places import open_destination
+    from airflow_provider_agenty.landing.destinations import open_destination
     from airflow_provider_agenty.landing.download import HttpDownload
     from airflow_provider_agenty.landing.land import land
 

@@ -80,7 +80,7 @@ def land_in_s3(url: str, rows: int, folder: str) -> None:
     """Get ready in this process, land the file when told to, and print the seconds that it takes."""
     import requests
 
-    from airflow_provider_agenty.landing.destinations.places import open_destination
+    from airflow_provider_agenty.landing.destinations import open_destination
     from airflow_provider_agenty.landing.download import HttpDownload
     from airflow_provider_agenty.landing.land import land
 

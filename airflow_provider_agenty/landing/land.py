@@ -21,8 +21,7 @@ from airflow_provider_agenty.api.session import Session
 from airflow_provider_agenty.connection import is_loopback
 from airflow_provider_agenty.exceptions import AgentyExportError, AgentyUnexpectedAnswerError
 from airflow_provider_agenty.landing.count_records import RecordCounter
-from airflow_provider_agenty.landing.destinations.destination import Destination
-from airflow_provider_agenty.landing.destinations.places import open_destination
+from airflow_provider_agenty.landing.destinations import Destination, open_destination
 from airflow_provider_agenty.landing.download import HttpDownload
 from airflow_provider_agenty.landing.formats import encode_pages
 from airflow_provider_agenty.landing.lineage import tell_hook_lineage

@@ -26,7 +26,7 @@ from airflow_provider_agenty.api.json_rows import decode_rows
 from airflow_provider_agenty.exceptions import AgentyExportError, AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.landing.count_records import RecordCounter
-from airflow_provider_agenty.landing.destinations.places import open_destination
+from airflow_provider_agenty.landing.destinations import open_destination
 from airflow_provider_agenty.landing.formats import check_format, csv_rows, encode_pages, row_spool
 from airflow_provider_agenty.landing.formats import parquet as parquet_rows
 from airflow_provider_agenty.landing.land import land
@@ -254,7 +254,7 @@ def test_memory_does_not_grow_with_the_result(tmp_path, file_format):
         """
         import logging, sys
         from pathlib import Path
-        from airflow_provider_agenty.landing.destinations.places import open_destination
+        from airflow_provider_agenty.landing.destinations import open_destination
         from airflow_provider_agenty.landing.land import land
         from airflow_provider_agenty.landing.formats import encode_pages
 

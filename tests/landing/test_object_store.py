@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError
-from airflow_provider_agenty.landing.destinations.places import open_destination
-from airflow_provider_agenty.landing.destinations.upload import upload
+from airflow_provider_agenty.landing.destinations import open_destination
+from airflow_provider_agenty.landing.destinations.object_store import upload
 from airflow_provider_agenty.landing.land import land
 from airflow_provider_agenty.landing.temporary_file import SUFFIX
 from tests.landing.conftest import files_in
@@ -41,7 +41,7 @@ def files(monkeypatch):
 
 
 def opened(path, *, storage_conn_id="mine", **options):
-    return open_destination(path, default_name="agent-7-1.csv", storage_conn_id=storage_conn_id, **options)
+    return open_destination(path, default_name=lambda: "agent-7-1.csv", storage_conn_id=storage_conn_id, **options)
 
 
 def land_at(path, tmp_path, *, overwrite=True, **options):

@@ -27,7 +27,7 @@ from botocore.config import Config  # noqa: E402
 
 from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout  # noqa: E402
 from airflow_provider_agenty.exceptions import AgentyExportError  # noqa: E402
-from airflow_provider_agenty.landing.destinations.places import open_destination  # noqa: E402
+from airflow_provider_agenty.landing.destinations import open_destination  # noqa: E402
 from airflow_provider_agenty.landing.land import land  # noqa: E402
 from tests.landing.conftest import Answer, files_in  # noqa: E402
 
@@ -451,7 +451,7 @@ class TestWhateverGoesWrong:
             """
             import logging, os, signal, sys
             import s3fs
-            from airflow_provider_agenty.landing.destinations.places import open_destination
+            from airflow_provider_agenty.landing.destinations import open_destination
             from airflow_provider_agenty.landing.land import land
 
             call = s3fs.S3FileSystem._call_s3

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyExportError
-from airflow_provider_agenty.landing.destinations.places import open_destination
+from airflow_provider_agenty.landing.destinations import open_destination
 from airflow_provider_agenty.landing.land import land
 from tests.landing.conftest import SIGNATURE, Answer, everything_said, files_in
 from tests.landing.test_download import read

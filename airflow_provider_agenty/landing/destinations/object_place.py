@@ -13,15 +13,7 @@ _AZURE_ACCOUNT = re.compile(r"[^/@]+\.(?:dfs|blob)\.[^/@]+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ObjectPlace:
-    """
-    A place in an object store, as its URL says.
-
-    :param url: the URL.
-    :param scheme: its scheme, in lower case.
-    :param conn_id: the Airflow connection in it, as in ``s3://my_conn@bucket/key``; ``None`` if there is none.
-    :param bucket: the bucket, the container or the machine in it; empty where the connection names the machine.
-    :param key: what follows after the next ``/``, as it stands there.
-    """
+    """A place in an object store, as its URL says; the bucket may be a container, or a machine."""
 
     url: str
     scheme: str
@@ -31,11 +23,7 @@ class ObjectPlace:
 
     @classmethod
     def of(cls, url: str) -> ObjectPlace:
-        """
-        Take a URL apart.
-
-        :raises AgentyExportError: if it names no place for a file.
-        """
+        """Take a URL apart."""
         scheme, _, rest = url.partition("://")
         first, slash, key = rest.partition("/")
         conn_id, _, bucket = first.rpartition("@")
@@ -52,7 +40,7 @@ class ObjectPlace:
         if not bucket and not conn_id:
             raise AgentyDestinationError(f"{url} names no bucket: write it as {scheme}://bucket/key.")
         if not slash:
-            raise AgentyDestinationError(f"{url} names a bucket and no key: add a / to land a file in it, or a key.")
+            raise _no_key(url)
         if {".", ".."} & set(key.split("/")):
             raise AgentyDestinationError(
                 f"{url} has . or .. between two slashes, which stores take differently: write out which key is meant."
@@ -60,13 +48,7 @@ class ObjectPlace:
         return cls(url=url, scheme=scheme.lower(), conn_id=conn_id or None, bucket=bucket, key=key)
 
     def name_in(self, files: Any, *, has_buckets: bool) -> str:
-        """
-        Return what the file system calls this place, if that is what the URL says, to the letter.
-
-        :param files: the file system.
-        :param has_buckets: whether it surely is one with buckets. Another one may have paths on a machine.
-        :raises AgentyExportError: if it would write to another place.
-        """
+        """Return what the file system calls this place, if that is what the URL says, to the letter."""
         asked = f"{self.bucket}/{self.key}"
         name = str(files._strip_protocol(files.unstrip_protocol(asked)))
         on_a_machine = name == f"/{self.key}" and not has_buckets
@@ -74,9 +56,7 @@ class ObjectPlace:
         if hasattr(files, "split_path"):
             bucket, key, *_ = files.split_path(name)
             if not key:
-                raise AgentyDestinationError(
-                    f"{self.url} names a bucket and no key: add a / to land a file in it, or a key."
-                )
+                raise _no_key(self.url)
             as_asked = as_asked and f"{bucket}/{key}" == asked
         if not as_asked or files._strip_protocol(name) != name:
             raise AgentyDestinationError(
@@ -97,3 +77,7 @@ class ObjectPlace:
                 f"{self.url} names the host {wanted}, but the connection leads to {host}: write "
                 f"{self.scheme}://connection@/{self.key}, or correct one of them."
             )
+
+
+def _no_key(url: str) -> AgentyDestinationError:
+    return AgentyDestinationError(f"{url} names a bucket and no key: add a / to land a file in it, or a key.")
