@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_agenty.exceptions import AgentyExportError
 from airflow_provider_agenty.landing import download
-from airflow_provider_agenty.landing.content_encoding import decoder_for
+from airflow_provider_agenty.landing.content_encoding import Decoder
 from airflow_provider_agenty.landing.links import read_link, secrets_in
 from tests.landing.conftest import SIGNATURE, Answer, DownloadHost, everything_said
 
@@ -119,11 +119,10 @@ class TestCut:
         ],
         ids=["no ranges", "changed"],
     )
-    def test_an_answer_with_the_whole_body_is_taken_from_its_beginning(self, host, make_download, second):
+    def test_an_answer_with_a_whole_body_is_not_glued_on(self, host, make_download, second):
         host.answers = [Answer(CSV, headers=TAG, cut_after=300_000), second]
         chunks = list(make_download())
         assert b"".join(chunks[chunks.index(None) + 1 :]) == second.body
-        assert len(host.requests) == 2
 
     @pytest.mark.parametrize(
         "wrong",
@@ -380,18 +379,18 @@ class TestEncodings:
     def test_of_very_many_members_take_linear_time(self, content):
         # Each member used to copy all that stands behind it: minutes, where this takes less than a second.
         body = gzip.compress(content) * 200_000
-        decoder = decoder_for("gzip")
+        decoder = Decoder("gzip")
         began = time.monotonic()
         assert b"".join(decoder.decode(body)) == content * 200_000
-        decoder.finish()
+        assert not decoder.damage
         assert time.monotonic() - began < 20
 
     @pytest.mark.parametrize("size", [1, 2, 3, 19, 4096])
     def test_come_cut_anywhere(self, size):
-        decoder = decoder_for("gzip")
+        decoder = Decoder("gzip")
         body = gzip.compress(b"ab") + gzip.compress(b"") + b"\0\0" + gzip.compress(b"cd" * 5000)
         pieces = [piece for at in range(0, len(body), size) for piece in decoder.decode(body[at : at + size])]
-        decoder.finish()
+        assert not decoder.damage
         assert b"".join(pieces) == b"ab" + b"cd" * 5000
         assert not decoder.surplus
 
