@@ -13,35 +13,27 @@ from airflow_provider_agenty.log import Log
 
 
 class Encoded(Protocol):
-    """Rows as the bytes of a file."""
+    """Rows as the bytes of a file, given once."""
 
     @property
     def rows(self) -> int:
-        """How many rows are in what was given so far."""
+        """How many rows there are, once all bytes were given."""
 
     def __iter__(self) -> Iterator[bytes]:
-        """Give the bytes, once."""
+        """Give the bytes."""
 
 
 def check_format(name: str) -> None:
-    """
-    Check that rows can be landed in a format on this machine.
-
-    :param name: ``jsonl``, ``csv`` or ``parquet``.
-    :raises AgentyInputError: if not, saying what to do.
-    """
+    """Refuse a format that rows can't be landed in on this machine."""
     if name != "parquet":
         return
-    trouble = None
     try:
         import pyarrow.parquet  # type: ignore[import-untyped] # noqa: F401
     except ImportError as error:
-        trouble = error
-    if trouble:
         raise AgentyInputError(
             "format 'parquet' needs pyarrow, which can't be imported here: install it where tasks run, with "
-            f"pip install 'airflow-provider-agenty[parquet]'. ({trouble})"
-        )
+            f"pip install 'airflow-provider-agenty[parquet]'. ({error})"
+        ) from None
 
 
 def encode_pages(
@@ -55,16 +47,11 @@ def encode_pages(
     """
     Turn rows into the bytes of a file, with memory for some pages of them only.
 
-    CSV and Parquet begin with what the last row may change, the columns and their types. They keep the rows on disk
-    until the last one is there.
-
-    :param pages: the rows, page by page, gone through once. A number may be a
+    :param pages: The rows, page by page, gone through once. A number may be a
         :class:`~airflow_provider_agenty.number_text.NumberText`; no text has a lone surrogate.
-    :param name: a format that :func:`check_format` accepts.
+    :param name: A format that :func:`check_format` accepts.
     :param column_types: ``text`` makes each value a text, as CSV has it anyway.
-    :param log: where progress goes.
-    :param spool_folder: the local folder to keep rows in; default: the system's folder for temporary files.
-    :return: the bytes, an iterable for :func:`~airflow_provider_agenty.landing.land_file.land`.
+    :param spool_folder: The local folder to keep rows in. Default: the system's folder for temporary files.
     """
     as_text = column_types == "text"
     if name == "jsonl":

@@ -13,12 +13,7 @@ _MARK = "\udc00"
 
 
 class JsonLines:
-    """
-    Rows as UTF-8, each followed by a line feed, its keys in their order.
-
-    :param pages: the rows, page by page.
-    :param as_text: whether each value but null is written as text.
-    """
+    """Rows as UTF-8, each followed by a line feed, its keys in their order; as text: each value but null is one."""
 
     def __init__(self, pages: Iterable[Sequence[Mapping[str, Any]]], *, as_text: bool) -> None:
         self._pages = pages
@@ -35,21 +30,13 @@ class JsonLines:
             yield b"".join(map(json_line, rows))
 
 
-def json_line(value: Any) -> bytes:
-    """
-    Write a value as a line.
-
-    :param value: a row, or anything else that JSON can hold.
-    """
-    return f"{_json_of(value)}\n".encode()
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """Return a row as a line."""
+    return f"{_json_of(row)}\n".encode()
 
 
 def text_of(value: Any) -> str | None:
-    """
-    Return a value as text, for formats that have nothing else to put it in.
-
-    :param value: a value out of JSON: text and ``None`` stay as they are, anything else becomes JSON.
-    """
+    """Return a value as text: text and ``None`` stay as they are, anything else becomes JSON."""
     return value if value is None or isinstance(value, str) else _json_of(value)
 
 
