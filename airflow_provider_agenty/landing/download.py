@@ -7,6 +7,7 @@ import functools
 import random
 import time
 from collections.abc import Callable, Collection, Generator, Iterator
+from dataclasses import KW_ONLY, dataclass
 from http.client import HTTPException
 from typing import Any, NoReturn, TypeVar
 
@@ -53,54 +54,31 @@ class _StartOver(Exception):  # noqa: N818 - not an error: the download begins a
     """What came so far is void."""
 
 
+@dataclass(eq=False)
 class HttpDownload:
     """
     The content behind a link, as an iterable of chunks of bytes, a ``Content-Encoding`` undone.
 
     A cut download goes on where it was cut if the server can do that, and else begins anew. A link that is refused
     is replaced. All of that is bounded.
-
-    :param get_link: Fetches a link, called right before it is used, and again for each one that is refused.
-    :param session: A session without any key; its proxies and certificates apply.
-    :param expected: What the link leads to, for messages: ``"The result of job 7"``.
-    :param attempts: How many requests in a row may fail without bringing anything, and how often the download may
-        begin from its first byte.
-    :param secret: Told of each text that must not be seen in logs, before the link it is in is used.
-    :param timeout: Seconds to wait for a connection and for each read. Less than 64 KiB in four times the second
-        counts as a failed request.
-    :param may_be_empty: Whether no content at all is fine.
-    :param expected_rows: How many rows there should be. Content that is larger than they can explain, 64 MiB and
-        4 MiB for each row, is given up. Default ``None``: any size.
-    :param schemes_to_this_machine: The schemes with which links and redirects may lead to loopback. Default: none.
     """
 
-    def __init__(
-        self,
-        get_link: Callable[[], str],
-        session: requests.Session,
-        *,
-        expected: str,
-        attempts: int = 5,
-        secret: Callable[[str], None] = lambda _: None,
-        log: Log,
-        timeout: tuple[float, float] = (10.0, 60.0),
-        may_be_empty: bool = False,
-        expected_rows: int | None = None,
-        schemes_to_this_machine: Collection[str] = (),
-    ) -> None:
-        self._get_link = get_link
-        self._session = session
-        self._expected = expected
-        self._attempts = attempts
-        self._secret = secret
-        self._log = log
-        self._timeout = timeout
-        self._may_be_empty = may_be_empty
-        self._expected_rows = expected_rows
-        self._schemes_to_this_machine = schemes_to_this_machine
+    get_link: Callable[[], str]  # called right before a link is used, and again for each one that is refused
+    session: requests.Session  # without any key; its proxies and certificates apply
+    _: KW_ONLY
+    expected: str  # what the link leads to, for messages: "The result of job 7"
+    log: Log
+    attempts: int = 5  # how many requests in a row may bring nothing, and how often the download may begin
+    secret: Callable[[str], None] = lambda _: None  # told of what must not be seen in logs, before it is used
+    timeout: tuple[float, float] = (10.0, 60.0)  # seconds for a connection and for each read
+    may_be_empty: bool = False
+    expected_rows: int | None = None  # content that is larger than so many can explain is given up
+    schemes_to_this_machine: Collection[str] = ()  # with which links and redirects may lead to loopback
+
+    def __post_init__(self) -> None:
         self._adapter = LinkAdapter()
         for scheme in ("https://", "http://"):
-            session.mount(scheme, self._adapter)  # closed with the session
+            self.session.mount(scheme, self._adapter)  # closed with the session
         self._link: str | None = None
         self._host = "the download host"
         self._failures = 0
@@ -133,14 +111,14 @@ class HttpDownload:
             head = b""
             while len(head) < HEAD_LENGTH and (chunk := next(chunks, b"")):
                 head += chunk
-            if not head and not self._may_be_empty:
+            if not head and not self.may_be_empty:
                 raise AgentyExportError(
-                    f"{self._expected} came from {self._host} without a single byte, not even a header line. "
+                    f"{self.expected} came from {self._host} without a single byte, not even a header line. "
                     "Nothing was landed; try again."
                 )
             if page := page_instead_of_file(answer.headers.get("Content-Type", ""), head):
                 raise AgentyExportError(
-                    f"{self._expected}: {self._host} answered with {page} instead of the file. "
+                    f"{self.expected}: {self._host} answered with {page} instead of the file. "
                     "Nothing was landed; try again, and look for the file in Agenty if it stays so."
                 )
             yield head
@@ -151,13 +129,13 @@ class HttpDownload:
         encoding = body.encoding[:_LONGEST_NAME_SHOWN]
         if not decoder.is_known:
             raise AgentyExportError(
-                f"{self._expected} came from {self._host} in the encoding {encoding!r}, which was not asked "
+                f"{self.expected} came from {self._host} in the encoding {encoding!r}, which was not asked "
                 "for and is not understood. Nothing was landed."
             )
         if decoder.ignores_some:
-            self._log.warning(
+            self.log.warning(
                 "%s came in the encoding %r, part of which is no compression: that was ignored.",
-                self._expected,
+                self.expected,
                 encoding,
             )
         size = 0
@@ -167,22 +145,22 @@ class HttpDownload:
                 self._refuse_if_too_large(size)
                 yield piece
             if decoder.surplus:
-                self._log.warning(
+                self.log.warning(
                     "%s: there is something else behind the end of the compressed content; it was ignored.",
-                    self._expected,
+                    self.expected,
                 )
                 return
         if body.offset and decoder.damage:
             self._start_over(decoder.damage)
 
     def _refuse_if_too_large(self, size: int) -> None:
-        if self._expected_rows is None:
+        if self.expected_rows is None:
             return
-        largest = _LARGEST_ANYWAY + self._expected_rows * _LARGEST_ROW
+        largest = _LARGEST_ANYWAY + self.expected_rows * _LARGEST_ROW
         if size > largest:
             raise AgentyExportError(
-                f"{self._expected} came from {self._host} with more than {readable_size(largest)}, which is far more "
-                f"than its number of rows ({self._expected_rows}) can explain. Nothing was landed; compare the export "
+                f"{self.expected} came from {self._host} with more than {readable_size(largest)}, which is far more "
+                f"than its number of rows ({self.expected_rows}) can explain. Nothing was landed; compare the export "
                 "with the result in Agenty."
             )
 
@@ -216,7 +194,7 @@ class HttpDownload:
         return trouble
 
     def _renew_time(self) -> None:
-        self._seconds_left = _READ_TIMEOUTS_FOR_PROGRESS * self._timeout[1]
+        self._seconds_left = _READ_TIMEOUTS_FOR_PROGRESS * self.timeout[1]
 
     def _in_time(self, ask: Callable[[], T]) -> tuple[T | None, str | None]:
         """
@@ -238,9 +216,9 @@ class HttpDownload:
         return None, trouble
 
     def _start_over(self, why: str) -> NoReturn:
-        if self._beginnings >= self._attempts:
+        if self._beginnings >= self.attempts:
             raise self._given_up(f"{why}, for the {self._beginnings}th time")
-        self._log.warning("%s: %s; beginning anew", self._expected, why)
+        self.log.warning("%s: %s; beginning anew", self.expected, why)
         raise _StartOver
 
     def _open_rest(self, body: Body) -> requests.Response:
@@ -253,7 +231,7 @@ class HttpDownload:
         if answer.status_code != 206 or not body.goes_on_with(answer):
             answer.close()
             self._start_over("the download was cut, and its server sent something else than the rest of it")
-        self._log.info("%s: going on after %s", self._expected, readable_size(body.offset))
+        self.log.info("%s: going on after %s", self.expected, readable_size(body.offset))
         return answer
 
     def _open(self, headers: dict[str, str]) -> requests.Response:
@@ -274,7 +252,7 @@ class HttpDownload:
                     self._link = None
                 elif status not in (200, *_WORTH_WAITING) and status < 500:
                     raise AgentyExportError(
-                        f"{self._expected} could not be downloaded: {self._host} answered HTTP {status}, which is "
+                        f"{self.expected} could not be downloaded: {self._host} answered HTTP {status}, which is "
                         "no file. Nothing was landed."
                     )
             self._after_failure(trouble or "", wait)
@@ -282,14 +260,14 @@ class HttpDownload:
     def _follow(self, headers: dict[str, str]) -> tuple[requests.Response | None, str | None]:
         """Send one request and follow its redirects; give the answer, or what prevented it."""
         if self._link is None:
-            self._link = self._get_link()
+            self._link = self.get_link()
         self._renew_time()
         text = self._link
         for _ in range(_MOST_REDIRECTS + 1):
-            link = read_link(text, schemes_to_this_machine=self._schemes_to_this_machine)
+            link = read_link(text, schemes_to_this_machine=self.schemes_to_this_machine)
             self._host = link.host
             for secret in secrets_in(link.text):
-                self._secret(secret)
+                self.secret(secret)
             answer, trouble = self._in_time(functools.partial(self._send, link, headers))
             if answer is None or answer.status_code not in _REDIRECTS:
                 return answer, trouble
@@ -299,12 +277,12 @@ class HttpDownload:
                 return None, f"it answered HTTP {answer.status_code} without saying where to go"
             text = link.redirected(location)
         raise AgentyExportError(
-            f"{self._expected} could not be downloaded: more than {_MOST_REDIRECTS} redirects, the last one from "
+            f"{self.expected} could not be downloaded: more than {_MOST_REDIRECTS} redirects, the last one from "
             f"{self._host}. Nothing was landed."
         )
 
     def _send(self, link: Link, headers: dict[str, str]) -> requests.Response:
-        request = self._session.prepare_request(
+        request = self.session.prepare_request(
             requests.Request(
                 "GET",
                 f"{link.server}/",
@@ -314,29 +292,29 @@ class HttpDownload:
             )
         )
         # Left alone, requests lets the environment's certificates win over those of the session.
-        verify = None if self._session.verify is True else self._session.verify
-        settings: Any = self._session.merge_environment_settings(request.url, {}, True, verify, None)
+        verify = None if self.session.verify is True else self.session.verify
+        settings: Any = self.session.merge_environment_settings(request.url, {}, True, verify, None)
         self._adapter.target = link.target
         # Not by the session, which reads the whole body of a redirect.
-        answer = self._adapter.send(request, timeout=self._timeout, **settings)
-        self._session.cookies.update(answer.cookies)
+        answer = self._adapter.send(request, timeout=self.timeout, **settings)
+        self.session.cookies.update(answer.cookies)
         return answer
 
     def _after_failure(self, trouble: str, retry_after: float | None = None) -> None:
         self._failures += 1
-        if self._failures >= self._attempts:
+        if self._failures >= self.attempts:
             raise self._given_up(trouble)
         pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (self._failures - 1)))  # noqa: S311
         if retry_after is not None:
             pause = max(pause, min(retry_after, _LONGEST_RETRY_AFTER))
-        self._log.warning(
+        self.log.warning(
             "%s, from %s: %s; trying again in %.1f s (attempt %d of %d)",
-            self._expected,
+            self.expected,
             self._host,
             trouble,
             pause,
             self._failures + 1,
-            self._attempts,
+            self.attempts,
         )
         time.sleep(pause)
 
@@ -346,6 +324,6 @@ class HttpDownload:
             total = "" if self._body.total is None else f" of {self._body.total}"
             came = f" {self._body.offset}{total} bytes had come."
         return AgentyExportError(
-            f"{self._expected} could not be downloaded from {self._host}: {trouble} ({self._attempts} attempts)."
+            f"{self.expected} could not be downloaded from {self._host}: {trouble} ({self.attempts} attempts)."
             f"{came} Nothing was landed; try again."
         )

@@ -23,7 +23,7 @@ from airflow_provider_agenty.exceptions import AgentyExportError, AgentyUnexpect
 from airflow_provider_agenty.landing.count_records import RecordCounter
 from airflow_provider_agenty.landing.destinations import Destination, open_destination
 from airflow_provider_agenty.landing.download import HttpDownload
-from airflow_provider_agenty.landing.formats import encode_pages
+from airflow_provider_agenty.landing.formats import EncodedRows
 from airflow_provider_agenty.landing.lineage import tell_hook_lineage
 from airflow_provider_agenty.landing.progress import Progress, readable_size
 from airflow_provider_agenty.landing.temporary_file import StagedFile
@@ -65,14 +65,14 @@ class LandingOptions:
     job_id: int
     path: str
     writes: str  # csv, jsonl, parquet or log
-    collection: int
-    modified: bool
-    storage_conn_id: str | None
-    overwrite: bool
-    verify_rows: bool
-    check: Callable[[ExportedFile], None] | None
-    spool_folder: str | None
-    job_seen: Callable[[Job], None] | None
+    collection: int = 1
+    modified: bool = True
+    storage_conn_id: str | None = None
+    overwrite: bool = True
+    verify_rows: bool = True
+    check: Callable[[ExportedFile], None] | None = None
+    spool_folder: str | None = None
+    job_seen: Callable[[Job], None] | None = None
 
     @classmethod
     def checked(cls, *, writes: str, **given: Any) -> LandingOptions:
@@ -118,8 +118,8 @@ def land_export(
             schemes_to_this_machine=_schemes_to_this_machine(settings.base_url),
             log=hook.log,
         )
-        exported = _land(download, destination, options, expected_rows, hook.log)
-    tell_hook_lineage(hook, exported, base_url=settings.base_url, agent_id=job.agent_id, log=hook.log)
+        exported = land(download, destination, options, expected_rows=expected_rows, log=hook.log)
+    _tell_of(hook, exported, job, settings.base_url)
     return exported
 
 
@@ -128,11 +128,11 @@ def land_result(hook: BaseHook, transport: Transport, options: LandingOptions, *
     destination, job = _open_destination(transport, options)
     expected_rows = _expected_rows(transport, options)
     with closing(_pages(transport, options)) as pages:
-        encoded = encode_pages(
+        encoded = EncodedRows(
             pages, options.writes, column_types=column_types, log=hook.log, spool_folder=options.spool_folder
         )
-        exported = _land(encoded, destination, options, expected_rows, hook.log)
-    tell_hook_lineage(hook, exported, base_url=transport.settings.base_url, agent_id=job.agent_id, log=hook.log)
+        exported = land(encoded, destination, options, expected_rows=expected_rows, log=hook.log)
+    _tell_of(hook, exported, job, transport.settings.base_url)
     return exported
 
 
@@ -196,73 +196,51 @@ def _pages(transport: Transport, options: LandingOptions) -> Generator[list[dict
         raise AgentyExportError(f"{error} Nothing was landed.") from None
 
 
-def _land(
-    source: Iterable[bytes | None],
-    destination: Destination,
-    options: LandingOptions,
-    expected_rows: int | None,
-    log: Log,
-) -> ExportedFile:
-    exported = land(
-        source,
-        destination,
-        job_id=options.job_id,
-        collection=None if options.is_log else options.collection,
-        count_rows=options.writes == "csv",
-        expected_rows=expected_rows,
-        check=options.check,
-        log=log,
-        spool_folder=options.spool_folder,
-    )
-    log.info(
+def _tell_of(hook: BaseHook, exported: ExportedFile, job: Job, base_url: str) -> None:
+    hook.log.info(
         "Landed %s (%s) at %s, sha256 %s",
         "the log" if exported.rows is None else f"{exported.rows} row{'' if exported.rows == 1 else 's'}",
         readable_size(exported.size),
         exported.path,
         exported.sha256,
     )
-    return exported
+    tell_hook_lineage(hook, exported, base_url=base_url, agent_id=job.agent_id, log=hook.log)
 
 
 def land(
     source: Iterable[bytes | None],
     destination: Destination,
+    options: LandingOptions,
     *,
-    job_id: int,
-    collection: int | None,
-    count_rows: bool,
     expected_rows: int | None = None,
-    check: Callable[[ExportedFile], None] | None = None,
     log: Log,
-    spool_folder: str | None = None,
 ) -> ExportedFile:
     """
     Take in content, verify it and publish it, whole or not at all. Nothing is made on disk before its first bytes.
 
     :param source: Chunks of the content; ``None`` among them says that it begins anew. It may have a ``length`` in
-        bytes, known with the first chunk, and ``rows``, known with the last.
-    :param count_rows: Whether it is CSV with a header line, whose rows are counted.
+        bytes, known with the first chunk, and ``rows``, known with the last. Those of CSV are counted.
     :param expected_rows: How many rows there must be: fewer are an error, more a warning. Default: any.
     """
     chunks = iter(source)
     first = next(chunks, b"")
     length = getattr(source, "length", None)
     room_needed = None if destination.compressed else length
-    with destination.stage(length=room_needed, spool_folder=spool_folder) as staged:
+    with destination.stage(length=room_needed, spool_folder=options.spool_folder) as staged:
+        count_rows = options.writes == "csv"
         progress = Progress(log, length)
         sha256, counter = _receive(chain((first,), chunks), staged, destination.compressed, count_rows, progress)
+        rows = most = getattr(source, "rows", None)
         if count_rows:
-            rows: int | None = max(0, counter.records - 1)
+            rows = max(0, counter.records - 1)
             # In a file of a single column a blank line is a row with an empty value; elsewhere it is nothing.
             most = max(0, counter.records + counter.blank_records - 1)
-        else:
-            rows = getattr(source, "rows", None)
-            most = rows or 0
         if rows is not None and expected_rows is not None:
-            rows = _verified_rows(rows, most, expected_rows, log)
-        exported = ExportedFile(destination.path, staged.size, rows, sha256, job_id, collection)
-        if check is not None:
-            check(exported)
+            rows = _verified_rows(rows, most or 0, expected_rows, log)
+        collection = None if options.is_log else options.collection
+        exported = ExportedFile(destination.path, staged.size, rows, sha256, options.job_id, collection)
+        if options.check is not None:
+            options.check(exported)
         destination.publish(staged)
     return exported
 

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import json
-import logging
 import resource
 import signal
 import subprocess
@@ -27,12 +26,10 @@ from airflow_provider_agenty.exceptions import AgentyExportError, AgentyInputErr
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.landing.count_records import RecordCounter
 from airflow_provider_agenty.landing.destinations import open_destination
-from airflow_provider_agenty.landing.formats import check_format, encode_pages
-from airflow_provider_agenty.landing.land import land
+from airflow_provider_agenty.landing.formats import EncodedRows, check_format
 from airflow_provider_agenty.parameters import FORMATS
-from tests.landing.conftest import files_in
+from tests.landing.conftest import LOG, files_in, land_source
 
-LOG = logging.getLogger("landing-test")
 AGENT = "45l0wewqzk"
 
 each_format = pytest.mark.parametrize("file_format", FORMATS)
@@ -44,7 +41,7 @@ def in_pages(rows):
 
 def encoded(rows, file_format) -> bytes:
     rows = decode_rows(json.dumps(rows).encode(), keep_numbers=True).values
-    source = encode_pages(in_pages(rows), file_format, log=LOG)
+    source = EncodedRows(in_pages(rows), file_format, log=LOG)
     content = b"".join(source)
     assert source.rows == len(rows)
     return content
@@ -162,9 +159,9 @@ class TestSpool:
     @pytest.mark.parametrize("file_format", ["csv", "parquet"])
     def test_how_rows_come_in_pages_changes_nothing(self, file_format):
         rows = [{"all": str(number), f"own {number % 7}": number} for number in range(30)]
-        whole = b"".join(encode_pages([rows], file_format, log=LOG))
+        whole = b"".join(EncodedRows([rows], file_format, log=LOG))
 
-        assert b"".join(encode_pages([rows[:19], [], rows[19:]], file_format, log=LOG)) == whole
+        assert b"".join(EncodedRows([rows[:19], [], rows[19:]], file_format, log=LOG)) == whole
         if file_format == "csv":
             assert read_csv(whole)[10] == ["9", "", "", "9", "", "", "", ""]
 
@@ -178,7 +175,7 @@ class TestSpool:
                 yield from ([{"name": "x" * 1000}] * 50 for _ in range(100))
                 os.kill(os.getpid(), signal.SIGKILL)
 
-            b"".join(formats.encode_pages(pages(), "csv", log=logging.getLogger(), spool_folder=sys.argv[1]))
+            b"".join(formats.EncodedRows(pages(), "csv", log=logging.getLogger(), spool_folder=sys.argv[1]))
             """
         )
         done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "spool")], check=False, capture_output=True)
@@ -191,13 +188,13 @@ class TestSpool:
     def test_a_disk_that_is_full(self, tmp_path, file_format):
         destination = open_destination(str(tmp_path / "lake" / "books"), default_name="unused")
         pages = ([{"name": "x" * 1000}] * 50 for _ in range(100))
-        source = encode_pages(pages, file_format, log=LOG, spool_folder=str(tmp_path / "spool"))
+        source = EncodedRows(pages, file_format, log=LOG, spool_folder=str(tmp_path / "spool"))
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         try:
             with pytest.raises(AgentyExportError, match=r"Could not keep the rows of the result in .*spool"):
-                land(source, destination, job_id=7, collection=1, count_rows=False, log=LOG)
+                land_source(source, destination, count_rows=False)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, handler)
@@ -207,7 +204,7 @@ class TestSpool:
     def test_a_folder_that_cannot_be_made(self, tmp_path):
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(AgentyExportError, match="file/spool"):
-            b"".join(encode_pages([[{}]], "csv", log=LOG, spool_folder=str(tmp_path / "file" / "spool")))
+            b"".join(EncodedRows([[{}]], "csv", log=LOG, spool_folder=str(tmp_path / "file" / "spool")))
 
 
 @each_format
@@ -229,8 +226,8 @@ def test_memory_does_not_grow_with_the_result(tmp_path, file_format):
         import logging, sys
         from pathlib import Path
         from airflow_provider_agenty.landing.destinations import open_destination
-        from airflow_provider_agenty.landing.land import land
-        from airflow_provider_agenty.landing.formats import encode_pages
+        from airflow_provider_agenty.landing.land import LandingOptions, land
+        from airflow_provider_agenty.landing.formats import EncodedRows
 
         def high_water():
             lines = Path("/proc/self/status").read_text().splitlines()
@@ -245,9 +242,9 @@ def test_memory_does_not_grow_with_the_result(tmp_path, file_format):
 
         def land_rows(count):
             name, path = sys.argv[1:]
-            source = encode_pages(pages(count), name, log=logging.getLogger(), spool_folder=f"{path}-spool")
-            land(source, open_destination(path, default_name="unused"), job_id=7, collection=1,
-                 count_rows=name == "csv", expected_rows=count, log=logging.getLogger())
+            source = EncodedRows(pages(count), name, log=logging.getLogger(), spool_folder=f"{path}-spool")
+            land(source, open_destination(path, default_name="unused"), LandingOptions(7, path, name),
+                 expected_rows=count, log=logging.getLogger())
 
         land_rows(60_000)
         before = high_water()

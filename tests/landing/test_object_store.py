@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from types import SimpleNamespace
 
 import pytest
@@ -10,12 +9,10 @@ import pytest
 from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError
 from airflow_provider_agenty.landing.destinations import open_destination
 from airflow_provider_agenty.landing.destinations.object_store import upload
-from airflow_provider_agenty.landing.land import land
 from airflow_provider_agenty.landing.temporary_file import SUFFIX
-from tests.landing.conftest import files_in
+from tests.landing.conftest import files_in, land_source
 
 CSV = b"name,price\n" + b"Book,1.50\n" * 1000
-LOG = logging.getLogger("landing-test")
 
 
 def attach(scheme, files):
@@ -46,17 +43,7 @@ def opened(path, *, storage_conn_id="mine", **options):
 
 def land_at(path, tmp_path, *, overwrite=True, **options):
     destination = opened(path, overwrite=overwrite)
-    return land(
-        [CSV],
-        destination,
-        job_id=7,
-        collection=1,
-        count_rows=True,
-        expected_rows=1000,
-        log=LOG,
-        spool_folder=str(tmp_path / "spool"),
-        **options,
-    )
+    return land_source([CSV], destination, expected_rows=1000, spool_folder=str(tmp_path / "spool"), **options)
 
 
 def test_a_file_is_uploaded_under_another_name_and_renamed(files, tmp_path, monkeypatch):

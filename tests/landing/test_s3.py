@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import hashlib
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -28,12 +27,10 @@ from botocore.config import Config  # noqa: E402
 from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout  # noqa: E402
 from airflow_provider_agenty.exceptions import AgentyExportError  # noqa: E402
 from airflow_provider_agenty.landing.destinations import open_destination  # noqa: E402
-from airflow_provider_agenty.landing.land import land  # noqa: E402
-from tests.landing.conftest import Answer, files_in  # noqa: E402
+from tests.landing.conftest import Answer, files_in, land_source  # noqa: E402
 
 CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1000))
 LARGE = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1_500_000))
-LOG = logging.getLogger("landing-test")
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +98,7 @@ def land_at(spool):
         destination = open_destination(
             path, default_name=default_name, storage_conn_id=storage_conn_id, overwrite=overwrite
         )
-        settings = {
-            "job_id": 7,
-            "collection": 1,
-            "count_rows": True,
-            "expected_rows": None,
-            "check": None,
-            "log": LOG,
-            "spool_folder": str(spool),
-            **options,
-        }
-        return land(source, destination, **settings)
+        return land_source(source, destination, **{"spool_folder": str(spool), **options})
 
     return land_at
 
@@ -452,7 +439,7 @@ class TestWhateverGoesWrong:
             import logging, os, signal, sys
             import s3fs
             from airflow_provider_agenty.landing.destinations import open_destination
-            from airflow_provider_agenty.landing.land import land
+            from airflow_provider_agenty.landing.land import LandingOptions, land
 
             call = s3fs.S3FileSystem._call_s3
 
@@ -464,8 +451,8 @@ class TestWhateverGoesWrong:
 
             s3fs.S3FileSystem._call_s3 = deadly
             destination = open_destination("s3://lake/large.csv", default_name="x", storage_conn_id="lake")
-            land([b"a,b\\n" * 6_000_000], destination, job_id=7, collection=1, count_rows=True, expected_rows=None,
-                 check=None, log=logging.getLogger(), spool_folder=sys.argv[1])
+            land([b"a,b\\n" * 6_000_000], destination, LandingOptions(7, "", "csv", spool_folder=sys.argv[1]),
+                 log=logging.getLogger())
             """
         )
         done = subprocess.run([sys.executable, "-c", script, str(spool)], check=False, capture_output=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 
@@ -10,8 +9,7 @@ import pytest
 
 from airflow_provider_agenty.exceptions import AgentyExportError
 from airflow_provider_agenty.landing.destinations import open_destination
-from airflow_provider_agenty.landing.land import land
-from tests.landing.conftest import SIGNATURE, Answer, everything_said, files_in
+from tests.landing.conftest import SIGNATURE, Answer, everything_said, files_in, land_source
 from tests.landing.test_download import read
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -72,13 +70,9 @@ def test_the_end_of_a_task_ends_it_at_once(host, make_download, tmp_path):
     began = time.monotonic()
     try:
         with pytest.raises(TaskTimeout):
-            land(
+            land_source(
                 make_download(timeout=(5.0, 60.0)),
                 open_destination(f"{tmp_path}/books.csv", default_name=lambda: "x"),
-                job_id=7,
-                collection=1,
-                count_rows=True,
-                log=logging.getLogger("landing-test"),
             )
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

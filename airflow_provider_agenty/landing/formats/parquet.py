@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from airflow_provider_agenty.landing.formats.json_lines import text_of
-from airflow_provider_agenty.landing.formats.row_spool import Page, RowSpool, row_spool
+from airflow_provider_agenty.landing.formats.json_lines import Page, text_of
+from airflow_provider_agenty.landing.formats.row_spool import RowSpool, row_spool
 from airflow_provider_agenty.log import Log
 from airflow_provider_agenty.number_text import NumberText
 
@@ -24,32 +24,21 @@ _BOOLEAN, _INTEGER, _LARGE_INTEGER, _FRACTION, _OTHER = 1, 2, 4, 8, 16
 _EXACT_IN_FLOAT = 2**53
 
 
-class ParquetRows:
+def parquet_rows(pages: Iterable[Page], log: Log, spool_folder: str | None, *, as_text: bool) -> Iterator[bytes]:
     """
-    Rows as one Parquet file (pyarrow's defaults: format 2.6, Snappy).
+    Give rows as one Parquet file (pyarrow's defaults: format 2.6, Snappy), in chunks of about a row group.
 
     The columns are those of all rows, in the order in which they first appear. What all rows hold decides their types,
     so that no page can change them: ``bool`` if every value is true or false, ``int64`` if every one is a whole number
     that fits, ``double`` if every one is a number that keeps its value there, else ``string``, in which anything but
     text is JSON. A value that is missing or null is null. Rows without any column have one, ``no_columns``, of nulls.
     """
-
-    def __init__(self, pages: Iterable[Page], *, as_text: bool, log: Log, spool_folder: str | None) -> None:
-        self._pages = pages
-        self._as_text = as_text
-        self._log = log
-        self._spool_folder = spool_folder
-        self.rows = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Give the file in chunks of about a row group."""
-        with row_spool(self._spool_folder, _MOST_COLUMNS, self._log) as spool:
-            kinds: dict[str, int] = {}
-            for page in spool.keep(self._pages):
-                self.rows += len(page)
-                for name, value in chain.from_iterable(row.items() for row in page):
-                    kinds[name] = kinds.get(name, 0) | (_OTHER if self._as_text else _kind_of(value))
-            yield from _encoded(spool, {name: _column_type(kind) for name, kind in kinds.items()} or _NO_COLUMNS)
+    with row_spool(spool_folder, _MOST_COLUMNS, log) as spool:
+        kinds: dict[str, int] = {}
+        for page in spool.keep(pages):
+            for name, value in chain.from_iterable(row.items() for row in page):
+                kinds[name] = kinds.get(name, 0) | (_OTHER if as_text else _kind_of(value))
+        yield from _encoded(spool, {name: _column_type(kind) for name, kind in kinds.items()} or _NO_COLUMNS)
 
 
 def _encoded(spool: RowSpool, types: Mapping[str, str]) -> Iterator[bytes]:

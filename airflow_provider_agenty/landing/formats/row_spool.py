@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from airflow_provider_agenty.exceptions import AgentyExportError
-from airflow_provider_agenty.landing.formats.json_lines import json_line
+from airflow_provider_agenty.landing.formats.json_lines import Page, json_line
 from airflow_provider_agenty.landing.progress import Progress
 from airflow_provider_agenty.landing.temporary_file import disk_error, make_room, spool_place
 from airflow_provider_agenty.log import Log
 from airflow_provider_agenty.number_text import keep_fraction, keep_integer
-
-Page = Sequence[Mapping[str, Any]]
 
 _BYTES_IN_GROUP = 8 * 1024 * 1024  # as JSON
 _decode = json.JSONDecoder(parse_int=keep_integer, parse_float=keep_fraction).decode
