@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_agenty.api.models import Job
     from airflow_provider_agenty.hooks.agenty import AgentyHook
-    from airflow_provider_agenty.landing import ExportedFile
+    from airflow_provider_agenty.landing.land import ExportedFile
     from airflow_provider_agenty.waiting.log_copy import LogCopy
     from airflow_provider_agenty.waiting.outcome import Outcome
 

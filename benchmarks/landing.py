@@ -91,18 +91,17 @@ def with_requests(url: str, target: Path, _rows: int) -> None:
 def with_landing(url: str, target: Path, rows: int | None) -> None:
     import requests
 
-    from airflow_provider_agenty.landing import HttpDownload, land, open_destination
+    from airflow_provider_agenty.landing.destinations import open_destination
+    from airflow_provider_agenty.landing.download import HttpDownload
+    from airflow_provider_agenty.landing.land import LandingOptions, land
 
     log = logging.getLogger("benchmark")
     with requests.Session() as session:
         exported = land(
             HttpDownload(lambda: url, session, expected="The file", schemes_to_this_machine=("http", "https"), log=log),
-            open_destination(str(target), default_name="unused.csv"),
-            job_id=1,
-            collection=1,
-            count_rows=rows is not None,
+            open_destination(str(target), default_name=lambda: "unused.csv"),
+            LandingOptions(1, str(target), "log" if rows is None else "csv"),
             expected_rows=rows,
-            check=None,
             log=log,
         )
     if exported.rows != rows:
@@ -140,7 +139,7 @@ def run_subject(name: str, url: str, target: Path, rows: int, size: int) -> None
     """Measure one subject in this process and print what was measured."""
     import requests  # noqa: F401 - imports do not count
 
-    import airflow_provider_agenty.landing  # noqa: F401
+    import airflow_provider_agenty.landing.land  # noqa: F401
 
     rest(target.parent, size)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins here

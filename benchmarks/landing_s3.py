@@ -85,23 +85,22 @@ def land_in_s3(url: str, rows: int, folder: str) -> None:
     """Get ready in this process, land the file when told to, and print the seconds that it takes."""
     import requests
 
-    from airflow_provider_agenty.landing import HttpDownload, land, open_destination
+    from airflow_provider_agenty.landing.destinations import open_destination
+    from airflow_provider_agenty.landing.download import HttpDownload
+    from airflow_provider_agenty.landing.land import LandingOptions, land
 
     log = logging.getLogger("benchmark")
-    open_destination("s3://lake/imports/", default_name="nothing")  # imports do not count
+    open_destination("s3://lake/imports/", default_name=lambda: "nothing")  # imports do not count
     print(READY, flush=True)
     sys.stdin.readline()
     begun = time.perf_counter()
     with requests.Session() as session:
         land(
             HttpDownload(lambda: url, session, expected="The file", schemes_to_this_machine=("http", "https"), log=log),
-            open_destination("s3://lake/ours.csv", default_name="unused"),
-            job_id=1,
-            collection=1,
-            count_rows=True,
+            open_destination("s3://lake/ours.csv", default_name=lambda: "unused"),
+            LandingOptions(1, "s3://lake/ours.csv", "csv", spool_folder=folder),
             expected_rows=rows,
             log=log,
-            spool_folder=folder,
         )
     print(time.perf_counter() - begun)
 

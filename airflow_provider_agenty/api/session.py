@@ -12,7 +12,6 @@ import http.client
 import io
 import logging
 import math
-import time
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,22 +57,22 @@ class NoAuth(AuthBase):
 
 
 class _ReaderWithDeadline(io.RawIOBase):
-    """What comes over a connection, until a deadline: a read timeout alone begins anew with each byte."""
+    """What comes over a connection, until the deadline in force: a read timeout alone begins anew with each byte."""
 
-    def __init__(self, raw: Any, connection: Any, seconds: float) -> None:
+    def __init__(self, raw: Any, connection: Any) -> None:
         self._raw = raw
         self._connection = connection
-        self._ends = time.monotonic() + seconds
         self._timeout = connection.gettimeout()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._ends - time.monotonic()
+        left = seconds_left()
         if left <= 0:
             raise TimeoutError("the deadline of the request has passed")
-        self._connection.settimeout(left if self._timeout is None else min(self._timeout, left))
+        finite = [seconds for seconds in (self._timeout, left) if seconds is not None and not math.isinf(seconds)]
+        self._connection.settimeout(min(finite, default=None))
         count: int | None = self._raw.readinto(buffer)
         return count
 
@@ -85,13 +84,12 @@ class _ReaderWithDeadline(io.RawIOBase):
 
 
 class _ResponseWithDeadline(http.client.HTTPResponse):
-    """An answer that is read until the deadline in force when it begins, from its status line to its last byte."""
+    """An answer that is read until the deadline in force, from its status line to its last byte."""
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        seconds = seconds_left()
-        if not math.isinf(seconds):
-            self.fp = io.BufferedReader(_ReaderWithDeadline(self.fp.detach(), sock, seconds))
+        if not math.isinf(seconds_left()):
+            self.fp = io.BufferedReader(_ReaderWithDeadline(self.fp.detach(), sock))
 
 
 @functools.cache

@@ -20,7 +20,6 @@ from airflow_provider_agenty.api.models import Job, unwrap
 from airflow_provider_agenty.api.pages import JobPage
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.hooks.connected import ConnectedHook
-from airflow_provider_agenty.hooks.public_errors import check_format
 from airflow_provider_agenty.waiting.job_watch import JobWatch, wait
 from airflow_provider_agenty.waiting.outcome import conclude
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_agenty.api.start_job import ListedJobs
-    from airflow_provider_agenty.landing import ExportedFile
+    from airflow_provider_agenty.landing.land import ExportedFile
 
 LAST_LOG_ENTRIES = 50
 LAST_LOG_SECONDS = 60.0
@@ -372,12 +371,12 @@ class AgentyHook(ConnectedHook):
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole. What was at the path
             before is still there.
         """
-        from airflow_provider_agenty.landing.land_job import LandingOptions, land_export
+        from airflow_provider_agenty.landing.land import LandingOptions, land_export
 
         file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
         options = LandingOptions.checked(
-            job_id,
-            path,
+            job_id=job_id,
+            path=path,
             writes="log" if file_type == "logs" else "csv",
             collection=collection,
             modified=modified,
@@ -388,7 +387,18 @@ class AgentyHook(ConnectedHook):
             spool_folder=spool_folder,
             job_seen=job_seen,
         )
-        return land_export(self, options, filename=parameters.filename(filename))
+        filename = parameters.filename(filename)
+
+        def get_link() -> str:
+            return self.get_export_link(
+                options.job_id,
+                file_type=file_type,
+                collection=options.collection,
+                modified=options.modified,
+                filename=filename,
+            )
+
+        return land_export(self, self._transport, options, get_link=get_link)
 
     def download_result(
         self,
@@ -424,13 +434,14 @@ class AgentyHook(ConnectedHook):
         :return: What was landed.
         :raises AgentyExportError: as :meth:`download_export`, and if a page of the result is missing.
         """
-        from airflow_provider_agenty.landing.land_job import LandingOptions, land_result
+        from airflow_provider_agenty.landing.formats import check_format
+        from airflow_provider_agenty.landing.land import LandingOptions, land_result
 
         format = parameters.choice("format", format, parameters.FORMATS)  # noqa: A001 - what users call it
         column_types = parameters.choice("column_types", column_types, parameters.COLUMN_TYPES)
         options = LandingOptions.checked(
-            job_id,
-            path,
+            job_id=job_id,
+            path=path,
             writes=format,
             collection=collection,
             modified=modified,

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Generator, Iterator
-from typing import Protocol
 
 _PIECE = 1024 * 1024
-_FIRST_SLICE = 256  # bytes; zlib copies what stands behind a member, so little must, and a member may be of 20 bytes
-_LARGEST_SLICE = 64 * 1024
+_SLICE = 4096  # bytes; zlib copies what stands behind a member, so little must, and a member may be of 20 bytes
+_GZIP_START = b"\x1f\x8b\x08"
 _GZIP = 31  # zlib's number for a gzip header and trailer around the largest window
 _ZLIB = 15
 _RAW_DEFLATE = -15
-_GZIP_START = b"\x1f\x8b\x08"
-_NOT_PADDING = re.compile(rb"[^\0]")
 
 # Found in the wild on bodies that are as they should be. Stores keep what an uploader named, such as the framing of
 # an upload to S3, or a character set or a media type in the wrong header.
@@ -25,173 +22,72 @@ _NO_COMPRESSION = re.compile(
 )
 
 
-class DamagedEncoding(Exception):  # noqa: N818 - reads as what it is
-    """The bytes are not what their ``Content-Encoding`` says, or end too early."""
-
-
-class UnknownEncoding(Exception):  # noqa: N818
-    """A ``Content-Encoding`` that was not asked for and is not understood."""
-
-
-class Decoder(Protocol):
+class Decoder:
     """
-    Gives back the content of an encoded body, piece by piece.
+    Gives back the content of one encoded body.
 
-    ``surplus`` is true as soon as the content has ended and something else stands behind it.
+    gzip may have several members, as RFC 1952 allows, and zero padding after the last one. deflate may be in a zlib
+    wrapper, as RFC 9110 says, or bare, as some servers send it. ``surplus``: something else stands behind the end.
     """
 
-    surplus: bool
-
-    def decode(self, data: bytes) -> Iterator[bytes]:
-        """
-        Decode the next bytes.
-
-        :param data: the bytes as they came, cut anywhere.
-        :return: the content in them, in pieces of at most 1 MiB.
-        """
-
-    def finish(self) -> None:
-        """
-        Say that the body has ended.
-
-        :raises DamagedEncoding: if it should have gone on.
-        """
-
-
-class Identity:
-    """No encoding at all."""
-
-    surplus = False
-
-    def decode(self, data: bytes) -> Iterator[bytes]:
-        """Give the bytes as they came."""
-        yield data
-
-    def finish(self) -> None:
-        """Accept any end."""
-
-
-class Gzip:
-    """gzip, one member after another as RFC 1952 allows, zero padding after the last one."""
-
-    def __init__(self) -> None:
-        self.surplus = False
-        self._member: zlib._Decompress | None = None
-        self._members = 0
-        self._start = b""  # what came of the next member, as long as it is too little to tell it for one
-
-    def decode(self, data: bytes) -> Iterator[bytes]:
-        """Decode the next bytes."""
-        data = self._start + data
-        self._start = b""
-        at = 0
-        while at < len(data) and not self.surplus:
-            if self._member is None:
-                if self._members:
-                    found = _NOT_PADDING.search(data, at)
-                    if found is None:
-                        return
-                    at = found.start()
-                    start = data[at : at + len(_GZIP_START)]
-                    if not _GZIP_START.startswith(start):
-                        self.surplus = True
-                        return
-                    if len(start) < len(_GZIP_START):
-                        self._start = start
-                        return
-                self._member = zlib.decompressobj(_GZIP)
-                self._members += 1
-            at = yield from _inflate(self._member, data, at)
-            if self._member.eof:
-                self._member = None
-
-    def finish(self) -> None:
-        """Accept the end only between two members."""
-        if self._member is not None or not self._members or self._start:
-            raise DamagedEncoding("its gzip encoding ends too early")
-
-
-class Deflate:
-    """deflate: in a zlib wrapper as RFC 9110 says, or bare as some servers send it."""
-
-    def __init__(self) -> None:
+    def __init__(self, content_encoding: str) -> None:
+        names = [name.strip().lower() for name in content_encoding.split(",")]
+        names = [name for name in names if name not in ("", "identity")]
+        compressions = [name for name in names if not _NO_COMPRESSION.fullmatch(name)]
+        self.ignores_some = compressions != names
+        self.is_known = compressions in ([], ["gzip"], ["x-gzip"], ["deflate"])
+        self.compression = compressions[0].removeprefix("x-") if compressions else None
         self.surplus = False
         self._stream: zlib._Decompress | None = None
+        self._start = b""  # what came of the next member, as long as it is too little to tell it for one
+        self._is_damaged = False
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the body, should it end here."""
+        if self._is_damaged:
+            return "its compressed content is damaged"
+        if self.compression and (self._start or not (self._stream and self._stream.eof)):
+            return f"its {self.compression} encoding ends too early"
+        return None
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """Decode the next bytes."""
-        if not data:
+        """Decode the next bytes, cut anywhere, into pieces of at most 1 MiB; nothing more behind damage or surplus."""
+        if not self.compression:
+            yield data
             return
-        if self._stream is None:
-            # A zlib wrapper begins with compression method 8 in its low four bits; in a bare stream that
-            # would be a stored block with a non-zero padding, which no encoder writes.
-            self._stream = zlib.decompressobj(_ZLIB if data[0] & 0x0F == 8 else _RAW_DEFLATE)
-        at = yield from _inflate(self._stream, data, 0)
-        self.surplus = at < len(data)
+        for at in range(0, len(data), _SLICE):
+            rest, self._start = self._start + data[at : at + _SLICE], b""
+            while rest and not self.surplus and not self._is_damaged:
+                if self._stream and self._stream.eof and not self._is_followed_by(rest := rest.lstrip(b"\0")):
+                    break
+                if self._stream is None:
+                    self._stream = zlib.decompressobj(self._format_of(rest))
+                rest = yield from self._inflate(self._stream, rest)
 
-    def finish(self) -> None:
-        """Accept the end only where the stream ends."""
-        if self._stream is None or not self._stream.eof:
-            raise DamagedEncoding("its deflate encoding ends too early")
+    def _is_followed_by(self, data: bytes) -> bool:
+        """Tell whether another member begins, and get ready for it."""
+        self.surplus = bool(data) and (self.compression != "gzip" or not _GZIP_START.startswith(data[:3]))
+        if self.surplus or len(data) < len(_GZIP_START):
+            self._start = b"" if self.surplus else data
+            return False
+        self._stream = None
+        return True
 
+    def _format_of(self, data: bytes) -> int:
+        if self.compression == "gzip":
+            return _GZIP
+        # A zlib wrapper begins with compression method 8 in its low four bits; in a bare stream that would be a stored
+        # block with a non-zero padding, which no encoder writes.
+        return _ZLIB if data[0] & 0x0F == 8 else _RAW_DEFLATE
 
-def _inflate(stream: zlib._Decompress, data: bytes, at: int) -> Generator[bytes, None, int]:
-    """Yield what the bytes from a place on stand for, up to the end of the stream; return the place after it."""
-    size = _FIRST_SLICE
-    while at < len(data) and not stream.eof:
-        rest = data[at : at + size]
-        at += len(rest)
-        size = min(2 * size, _LARGEST_SLICE)
-        # What fits no more into the last full piece stays inside the stream: empty input brings it out.
-        while piece := _decompress(stream, rest):
-            yield piece
-            rest = stream.unconsumed_tail
-    return at - len(stream.unused_data)
-
-
-def _decompress(stream: zlib._Decompress, data: bytes) -> bytes:
-    if stream.eof:
-        return b""
-    try:
-        return stream.decompress(data, _PIECE)
-    except zlib.error:
-        raise DamagedEncoding("its compressed content is damaged") from None
-
-
-def names_in(content_encoding: str) -> list[str]:
-    """
-    Split a ``Content-Encoding`` header.
-
-    :param content_encoding: the header's value; may be empty.
-    :return: what it names, ``identity`` and nothing left out.
-    """
-    names = [name.strip().lower() for name in content_encoding.split(",")]
-    return [name for name in names if name not in ("", "identity")]
-
-
-def compressions_in(content_encoding: str) -> list[str]:
-    """
-    Find what has to be undone.
-
-    :param content_encoding: the header's value; may be empty.
-    :return: what it names, less what is known to be no compression.
-    """
-    return [name for name in names_in(content_encoding) if not _NO_COMPRESSION.fullmatch(name)]
-
-
-def decoder_for(content_encoding: str) -> Decoder:
-    """
-    Find the decoder for a ``Content-Encoding`` header.
-
-    :param content_encoding: the header's value; may be empty.
-    :return: a fresh decoder.
-    :raises UnknownEncoding: if there is none for it.
-    """
-    applied = compressions_in(content_encoding)
-    if not applied:
-        return Identity()
-    if applied in (["gzip"], ["x-gzip"]):
-        return Gzip()
-    if applied == ["deflate"]:
-        return Deflate()
-    raise UnknownEncoding(content_encoding)
+    def _inflate(self, stream: zlib._Decompress, data: bytes) -> Generator[bytes, None, bytes]:
+        """Yield what the bytes stand for, up to the end of the stream; return those behind it."""
+        try:
+            # What fits no more into the last full piece stays inside the stream: empty input brings it out.
+            while not stream.eof and (piece := stream.decompress(data, _PIECE)):
+                yield piece
+                data = stream.unconsumed_tail
+        except zlib.error:
+            self._is_damaged = True
+        return stream.unused_data

@@ -32,11 +32,7 @@ class RecordCounter:
         self._unfinished = b""
 
     def update(self, chunk: bytes) -> None:
-        """
-        Count the records that end in the next bytes.
-
-        :param chunk: the bytes, cut anywhere.
-        """
+        """Count the records that end in the next bytes, cut anywhere."""
         for start in range(0, len(chunk), _BLOCK):
             self._take(self._unfinished + chunk[start : start + _BLOCK])
 

@@ -10,7 +10,7 @@ from airflow_provider_agenty.airflow_compat import BaseHook, asset_types, hook_l
 from airflow_provider_agenty.assets.agenty import SCHEME
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.landing import ExportedFile
+    from airflow_provider_agenty.landing.land import ExportedFile
     from airflow_provider_agenty.log import Log
 
 # The names under which Airflow's providers know schemes that fsspec knows under several.
@@ -18,11 +18,7 @@ _USUAL_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 
 def extra_of(exported: ExportedFile) -> dict[str, Any]:
-    """
-    Return what is said of a landed file with its assets, in JSON primitives.
-
-    :param exported: The file.
-    """
+    """Return what is said of a landed file with its assets, in JSON primitives."""
     return {
         "rows": exported.rows,
         "bytes": exported.size,
@@ -38,11 +34,6 @@ def tell_outlets(outlets: Iterable[Any], events: Any, exported: ExportedFile, lo
 
     What else is in the events stays. An alias is left alone: which assets it stands for is the DAG's business.
     Nothing here fails the task: the file is there.
-
-    :param outlets: The task's outlets, of any kind.
-    :param events: ``outlet_events`` of the task's context.
-    :param exported: The file.
-    :param log: Where it is told that an outlet could not be.
     """
     for outlet in outlets:
         if isinstance(outlet, asset_types()):
@@ -54,17 +45,7 @@ def tell_outlets(outlets: Iterable[Any], events: Any, exported: ExportedFile, lo
 
 
 def tell_hook_lineage(hook: BaseHook, exported: ExportedFile, *, base_url: str, agent_id: str | None, log: Log) -> None:
-    """
-    Tell Airflow's hook lineage that a file came from an agent. Nothing is done where nobody reads it.
-
-    Nothing here fails the task: the file is there.
-
-    :param hook: The hook that landed it.
-    :param exported: The file.
-    :param base_url: Where the API is.
-    :param agent_id: The agent; ``None`` if Agenty did not tell.
-    :param log: Where it is told that Airflow did not take it.
-    """
+    """Tell Airflow's hook lineage, if anybody reads it, that a file came from an agent; this fails no task."""
     try:
         lineage = hook_lineage()
         if lineage is None:
@@ -81,11 +62,7 @@ def _host(base_url: str) -> str:
 
 
 def file_uri(path: str) -> str:
-    """
-    Return where a file was landed as the URI of an asset, which names no connection and no login.
-
-    :param path: An absolute local path, or the URL of an object store.
-    """
+    """Return where a file was landed as the URI of an asset, which names no connection and no login."""
     scheme, is_url, place = path.partition("://")
     if not is_url:
         scheme, place = "file", path

@@ -1,15 +1,18 @@
-"""Links that are secrets: where they may lead, what is sent of them, and what may be said about them."""
+"""Links that are secrets: where they may lead, how they are sent, and what may be said about them."""
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 from urllib.parse import quote, unquote, urljoin
 
-from airflow_provider_agenty.landing.errors import LandingError
+from airflow_provider_agenty.api.session import AdapterWithDeadline
+from airflow_provider_agenty.exceptions import AgentyExportError
 
 _LINK = re.compile(
     r"(?P<scheme>https?)://(?P<login>[\w.~!$&'()*+,;=:%-]*@)?(?P<host>[\w.~-]{1,253}|\[[\da-f:.]{2,45}\])"
@@ -30,29 +33,16 @@ _FILE_NAME = re.compile(r".*\.[A-Za-z0-9]{1,5}(\.gz)?")
 
 @dataclass(frozen=True)
 class Link:
-    """
-    A link that may be followed.
-
-    :param text: the link as it came. A secret.
-    :param server: its scheme, login, host and port.
-    :param host: its host, the one thing that may be said of it.
-    :param has_login: whether it names a user.
-    :param target: what is asked of the server: path and query, to the letter.
-    """
+    """A link that may be followed; of its parts only the host may be shown."""
 
     text: str
-    server: str
+    server: str  # scheme, login, host and port
     host: str
     has_login: bool
-    target: str
+    target: str  # path and query, to the letter
 
     def redirected(self, location: str) -> str:
-        """
-        Say where a redirect leads, without changing how it is written.
-
-        :param location: the ``Location`` of the answer.
-        :return: a link, unchecked.
-        """
+        """Return where a ``Location`` leads, unchecked, without changing how it is written."""
         # http.client reads headers as Latin-1.
         location = quote(location.strip().encode("latin-1", "replace"), safe=_SENT_AS_THEY_ARE)
         if _HAS_SCHEME.match(location):
@@ -65,30 +55,22 @@ class Link:
 
 
 def read_link(text: str, *, schemes_to_this_machine: Collection[str] = ()) -> Link:
-    """
-    Take a link apart, if it is one that may be followed.
-
-    :param text: the link.
-    :param schemes_to_this_machine: the schemes with which it may lead to loopback; default: none.
-    :return: its parts.
-    :raises LandingError: if it is none, leads over plain http to another machine, or to a place where only the
-        worker's own services are. Never quotes it.
-    """
+    """Take a link apart, if it may be followed: over https, and to no place where only the worker's services are."""
     found = _LINK.fullmatch(text) if isinstance(text, str) else None
     if not found or int((found["port"] or "")[1:] or 0) > 65535:
-        raise LandingError("The download link is not an http or https URL; it is a secret and is not shown here.")
+        raise AgentyExportError("The download link is not an http or https URL; it is a secret and is not shown here.")
     scheme, host = found["scheme"].lower(), found["host"].strip("[]").lower()
     address = _address(host)
     at_this_machine = _is_this_machine(host, address)
     if scheme == "http" and not (at_this_machine and "http" in schemes_to_this_machine):
-        raise LandingError(
+        raise AgentyExportError(
             f"The download leads to {host} over plain http, which anyone on the way can read and change: "
             "only https is followed. Nothing was asked of that host."
         )
     if (at_this_machine and scheme not in schemes_to_this_machine) or (
         address is not None and (address.is_unspecified or address.is_link_local)
     ):
-        raise LandingError(
+        raise AgentyExportError(
             f"The download leads to {host}, where only services of the worker itself can be: such a link is not "
             "followed. Nothing was asked of that host."
         )
@@ -120,13 +102,7 @@ def _is_this_machine(host: str, address: IPv4Address | IPv6Address | None) -> bo
 
 
 def secrets_in(link: str) -> list[str]:
-    """
-    Name what should be masked of a link, should anybody print it.
-
-    :param link: the link.
-    :return: its password, what looks like a secret in its path and query, as it is written and unquoted, and a query
-        that holds such a thing as a whole.
-    """
+    """Return what to mask of a link: its password, what looks like a secret, and a query that holds such a thing."""
     address, _, query = link.partition("#")[0].partition("?")
     server, *values = address.partition("://")[2].split("/")
     password = server.rpartition("@")[0].partition(":")[2]
@@ -146,3 +122,30 @@ def _is_secret(value: str) -> bool:
         and _MAY_BE_A_SECRET.fullmatch(value) is not None
         and not _FILE_NAME.fullmatch(unquote(value))
     )
+
+
+class LinkAdapter(AdapterWithDeadline):
+    """
+    Asks for :attr:`target`, whatever path the URL of a request has.
+
+    requests and urllib3 write paths and queries anew (``%7E``, ``%2f``, ``//`` at the beginning), which a signature
+    does not survive, and log them. So they are given the URL of the server only.
+    """
+
+    target = "/"
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the pool for a request, whose connections ask for the target."""
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = type("LinkConnection", (_LinkConnection, pool.ConnectionCls), {"adapter": self})
+        return pool
+
+
+class _LinkConnection(http.client.HTTPConnection):
+    """Mixed into urllib3's connections, TLS and proxies or not."""
+
+    adapter: LinkAdapter
+
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        # Without a tunnel, a proxy wants the URL of the server before the target.
+        super().putrequest(method, url.removesuffix("/") + self.adapter.target, *args, **kwargs)

@@ -10,12 +10,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """
-    Says how far a download is, at most once in ten seconds.
-
-    :param log: where to say it.
-    :param total: how many bytes there will be, ``None`` if that is not known.
-    """
+    """Says how far a download of so many bytes is, at most once in ten seconds."""
 
     def __init__(self, log: Log, total: int | None) -> None:
         self._log = log
@@ -23,12 +18,12 @@ class Progress:
         self._done = 0
         self._started = self._last_line = time.monotonic()
 
-    def advance(self, count: int) -> None:
-        """
-        Note some more bytes.
+    def anew(self) -> Progress:
+        """Return the progress of a download that begins again."""
+        return Progress(self._log, self._total)
 
-        :param count: how many.
-        """
+    def advance(self, count: int) -> None:
+        """Note so many more bytes."""
         self._done += count
         now = time.monotonic()
         if now - self._last_line >= _SECONDS_BETWEEN_LINES:
@@ -44,12 +39,7 @@ class Progress:
 
 
 def readable_size(count: float) -> str:
-    """
-    Write a number of bytes for people.
-
-    :param count: the number.
-    :return: it with a binary unit, as in ``1.5 MiB``.
-    """
+    """Return a number of bytes as people write it: ``1.5 MiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"

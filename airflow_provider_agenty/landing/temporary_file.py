@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_provider_agenty.landing.errors import LandingError, storage_error
+from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError
 from airflow_provider_agenty.landing.progress import readable_size
 
 SUFFIX = ".agenty-part"
@@ -33,17 +33,35 @@ _LONGEST_STEM = 100  # bytes
 _PRIVATE = 0o600  # until it is published: the folder is often open to everyone
 _NEW_FILE = 0o666  # less the umask, as for any new file
 _CAN_NOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EROFS}
+_MAY_PASS = {
+    errno.ENOSPC: "The disk is full: free space there or land somewhere else.",
+    errno.EDQUOT: "The disk quota is used up: free space there or land somewhere else.",
+}
+_IS_FINAL = {
+    errno.EACCES: "The user that runs Airflow's tasks has no permission: grant it or land somewhere else.",
+    errno.EPERM: "The user that runs Airflow's tasks has no permission: grant it or land somewhere else.",
+    errno.EROFS: "The file system is read-only: land somewhere else.",
+    errno.ENAMETOOLONG: "The name is too long for the file system: choose a shorter one.",
+    errno.ELOOP: "Its symbolic links lead in a circle: correct them or choose another path.",
+    errno.ENOTDIR: "A part of it is a file, not a folder: choose another path.",
+    errno.EINVAL: "The file system does not take such a name: choose another path.",
+    errno.EILSEQ: "The file system does not take such a name: choose another path.",
+    **dict.fromkeys((errno.EEXIST, errno.EISDIR, errno.ENXIO, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP), ""),
+}
 _log = logging.getLogger(__name__)
 
 
-class StagedFile:
-    """
-    An open temporary file.
+def disk_error(error: OSError, doing: str, path: str | os.PathLike[str]) -> AgentyExportError:
+    """Return the error that says what the system refused to do with a file or folder, and what to do about it."""
+    number = error.errno or 0
+    reason = os.strerror(number) if number else str(error)
+    what_to_do = _IS_FINAL.get(number) or _MAY_PASS.get(number, "")
+    message = f"Could not {doing} {os.fspath(path)}: {reason}. {what_to_do}".rstrip()
+    return (AgentyDestinationError if number in _IS_FINAL else AgentyExportError)(message)
 
-    :param path: where it is.
-    :param file: the file, unbuffered, open for writing.
-    :param final_path: where it will be, for messages.
-    """
+
+class StagedFile:
+    """An open temporary file, unbuffered; messages name its final path."""
 
     def __init__(self, path: Path, file: io.FileIO, *, final_path: Path) -> None:
         self.path = path
@@ -51,18 +69,13 @@ class StagedFile:
         self._final_path = final_path
 
     def write(self, data: bytes) -> None:
-        """
-        Append all of some bytes.
-
-        :param data: the bytes.
-        :raises LandingError: if the disk is full or fails.
-        """
+        """Append all of some bytes."""
         rest = memoryview(data)
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise storage_error(error, "write", self._final_path) from error
+            raise disk_error(error, "write", self._final_path) from error
 
     def restart(self) -> None:
         """Throw away what was written so far."""
@@ -70,11 +83,7 @@ class StagedFile:
         self._file.truncate()
 
     def set_mode(self, mode: int) -> None:
-        """
-        Give it permission bits, the umask not applied. Where the file system refuses them, that is a warning.
-
-        :param mode: the bits.
-        """
+        """Give it permission bits, the umask not applied. Where the file system refuses them, that is a warning."""
         try:
             if stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) != mode:
                 os.fchmod(self._file.fileno(), mode)
@@ -82,16 +91,12 @@ class StagedFile:
             _log.warning("%s does not get the permission bits %o: %s", self._final_path, mode, error)
 
     def sync(self) -> None:
-        """
-        Bring all of it to the disk.
-
-        :raises LandingError: if the disk is full or fails, which some file systems find out only now.
-        """
+        """Bring all of it to the disk: some file systems find out only now that they are full."""
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
             if error.errno not in _CAN_NOT_SYNC:
-                raise storage_error(error, "write", self._final_path) from error
+                raise disk_error(error, "write", self._final_path) from error
             _log.warning("The file system of %s can't bring a file to the disk: %s", self._final_path, error)
 
     @property
@@ -104,23 +109,19 @@ class StagedFile:
         try:
             self._file.close()
         except OSError as error:
-            raise storage_error(error, "write", self._final_path) from error
+            raise disk_error(error, "write", self._final_path) from error
 
 
 @contextlib.contextmanager
 def staged_file(folder: Path, stem: str) -> Iterator[StagedFile]:
-    """
-    Open a temporary file, for its user only, and remove it in the end, unless it was moved away.
-
-    :param folder: the existing folder to make it in.
-    :param stem: what its name begins with after the dot, for people who find it.
-    :return: a context manager giving the file.
-    :raises LandingError: if it can't be made.
-    """
+    """Open a temporary file in a folder, for its user only, and remove it in the end, unless it was moved away."""
     _remove_abandoned(folder)
-    path, file = _create(folder, stem)
+    short = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    path = folder / f".{short}.{secrets.token_hex(8)}{SUFFIX}"
+    file = io.FileIO(_create(path, _PRIVATE), "wb")
     with contextlib.closing(StagedFile(path, file, final_path=folder / stem)) as staged:
         try:
+            _lock(file.fileno())
             yield staged
         finally:
             # Before it is closed: that may wait for the disk, and a process that ends gets little time.
@@ -131,16 +132,9 @@ def staged_file(folder: Path, stem: str) -> Iterator[StagedFile]:
 
 
 def mode_of_new_file(folder: Path) -> int:
-    """
-    Find out which permission bits a new file gets in a folder: umask, access lists and the mount have a say in it.
-
-    :param folder: the existing folder.
-    """
+    """Find out which permission bits a new file gets in a folder: umask, access lists and the mount have a say."""
     probe = folder / f".{secrets.token_hex(8)}{SUFFIX}"
-    try:
-        descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _NEW_FILE)
-    except OSError as error:
-        raise storage_error(error, "make a file in", folder) from error
+    descriptor = _create(probe, _NEW_FILE)
     try:
         return stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o777
     finally:
@@ -150,58 +144,33 @@ def mode_of_new_file(folder: Path) -> int:
 
 
 def spool_place(folder: str | None) -> Path:
-    """
-    Find the local folder for what is not at its place yet.
-
-    :param folder: the folder, which may begin with ``~``; default: the system's folder for temporary files.
-    """
+    """Return the local folder for what is not at its place yet; by default the system's for temporary files."""
     return Path(folder or tempfile.gettempdir()).expanduser()
 
 
 def make_room(folder: Path, length: int | None) -> None:
-    """
-    Make a folder and check that there is room in it.
-
-    :param folder: the folder.
-    :param length: how many bytes will be written, ``None`` if that is not known.
-    :raises LandingError: if it can't be made, or if there is not enough room.
-    """
+    """Make a folder and check that there is room in it for so many bytes."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise storage_error(error, "make the folder", folder) from error
-    free = _free_bytes(folder)
-    if length is not None and free is not None and length > free:
-        raise LandingError(
-            f"There is not enough room in {folder}: the file has {readable_size(length)}, {readable_size(free)} are "
-            "free. Free space there or choose another folder.",
-            retryable=True,
-        )
-
-
-def _free_bytes(folder: Path) -> int | None:
-    """Tell how much room there is; ``None`` where the file system does not say, as some mounts of object stores."""
+        raise disk_error(error, "make the folder", folder) from error
     try:
         usage = shutil.disk_usage(folder)
     except OSError:
-        return None
-    return usage.free if usage.total else None
+        return
+    # Some mounts of object stores say that they have no room at all.
+    if length is not None and usage.total and length > usage.free:
+        raise AgentyExportError(
+            f"There is not enough room in {folder}: the file has {readable_size(length)}, {readable_size(usage.free)} "
+            "are free. Free space there or choose another folder."
+        )
 
 
-def _create(folder: Path, stem: str) -> tuple[Path, io.FileIO]:
-    short = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
-    while True:
-        path = folder / f".{short}.{secrets.token_hex(8)}{SUFFIX}"
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _PRIVATE)
-        except OSError as error:
-            raise storage_error(error, "make a file in", folder) from error
-        file = io.FileIO(descriptor, "wb")
-        _lock(descriptor)
-        # Another landing may have taken it for abandoned in the moment before it was locked.
-        if os.path.lexists(path):
-            return path, file
-        file.close()
+def _create(path: Path, mode: int) -> int:
+    try:
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+    except OSError as error:
+        raise disk_error(error, "make a file in", path.parent) from error
 
 
 def _lock(descriptor: int) -> bool:

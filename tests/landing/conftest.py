@@ -16,9 +16,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_agenty.landing import HttpDownload, download
+from airflow_provider_agenty.landing import download
+from airflow_provider_agenty.landing.download import HttpDownload
+from airflow_provider_agenty.landing.land import ExportedFile, LandingOptions, land
 from tests.loopback import LoopbackServer, read_head
 
+LOG = logging.getLogger("landing-test")
 SIGNATURE = "s3cr3t-signature"
 
 
@@ -140,7 +143,7 @@ def make_download(host, session, secrets, monkeypatch) -> Callable[..., HttpDown
             "session": session,
             "expected": "The result of job 7",
             "secret": secrets.append,
-            "log": logging.getLogger("landing-test"),
+            "log": LOG,
             "timeout": (5.0, 5.0),
             "schemes_to_this_machine": ("https", "http"),
             **options,
@@ -148,6 +151,13 @@ def make_download(host, session, secrets, monkeypatch) -> Callable[..., HttpDown
         return HttpDownload(settings.pop("get_link"), settings.pop("session"), **settings)
 
     return make
+
+
+def land_source(source, destination, *, collection=1, count_rows=True, expected_rows=None, **options) -> ExportedFile:
+    """Land content that comes from no job."""
+    writes = "csv" if count_rows else "log" if collection is None else "jsonl"
+    given = LandingOptions(7, destination.path, writes, collection=collection, **options)
+    return land(source, destination, given, expected_rows=expected_rows, log=LOG)
 
 
 def files_in(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_agenty.landing import RecordCounter
+from airflow_provider_agenty.landing.count_records import RecordCounter
 
 CONTENT = st.one_of(
     st.text(alphabet='",\r\n a', max_size=60),

@@ -15,8 +15,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from airflow_provider_agenty.landing import LandingError, StartOver, download
-from airflow_provider_agenty.landing.content_encoding import decoder_for
+from airflow_provider_agenty.exceptions import AgentyExportError
+from airflow_provider_agenty.landing import download
+from airflow_provider_agenty.landing.content_encoding import Decoder
 from airflow_provider_agenty.landing.links import read_link, secrets_in
 from tests.landing.conftest import SIGNATURE, Answer, DownloadHost, everything_said
 
@@ -27,20 +28,16 @@ NOW = format_datetime(datetime.datetime.now(datetime.UTC), usegmt=True)
 
 
 def read(source) -> bytes:
-    """Read a source as a landing does, anew where it asks for it."""
-    while True:
-        taken = b""
-        try:
-            for chunk in source:
-                assert chunk
-                taken += chunk
-        except StartOver:
-            continue
-        return taken
+    """Read a source as a landing does: ``None`` says that it begins anew."""
+    taken = b""
+    for chunk in source:
+        assert chunk is None or chunk
+        taken = b"" if chunk is None else taken + chunk
+    return taken
 
 
-def refused(source) -> LandingError:
-    with pytest.raises(LandingError) as caught:
+def refused(source) -> AgentyExportError:
+    with pytest.raises(AgentyExportError) as caught:
         read(source)
     assert SIGNATURE not in everything_said(caught.value)
     return caught.value
@@ -110,10 +107,8 @@ class TestCut:
     )
     def test_begins_anew_where_the_body_can_not_be_told_from_another(self, host, make_download, headers):
         host.answers = [Answer(CSV, headers=headers, cut_after=300_000), Answer(CSV, headers=headers, ranges=True)]
-        source = make_download()
-        with pytest.raises(StartOver):
-            list(source)
-        assert b"".join(source) == CSV
+        chunks = list(make_download())
+        assert b"".join(chunks[chunks.index(None) + 1 :]) == CSV
         assert "range" not in host.requests[1].headers
 
     @pytest.mark.parametrize(
@@ -124,13 +119,10 @@ class TestCut:
         ],
         ids=["no ranges", "changed"],
     )
-    def test_an_answer_with_the_whole_body_is_taken_from_its_beginning(self, host, make_download, second):
+    def test_an_answer_with_a_whole_body_is_not_glued_on(self, host, make_download, second):
         host.answers = [Answer(CSV, headers=TAG, cut_after=300_000), second]
-        source = make_download()
-        with pytest.raises(StartOver):
-            list(source)
-        assert b"".join(source) == second.body
-        assert len(host.requests) == 2
+        chunks = list(make_download())
+        assert b"".join(chunks[chunks.index(None) + 1 :]) == second.body
 
     @pytest.mark.parametrize(
         "wrong",
@@ -195,7 +187,7 @@ class TestCut:
         host.answers = [wrong, Answer(CSV)]
         assert read(make_download()) == CSV
         host.answers = [wrong]
-        assert refused(make_download(attempts=2)).retryable
+        refused(make_download(attempts=2))
 
     def test_a_whole_that_is_named_as_a_range_is_taken(self, host, make_download):
         host.answers = [Answer(CSV, headers={"Content-Range": f"bytes 0-{len(CSV) - 1}/{len(CSV)}"}, length=None)]
@@ -279,21 +271,18 @@ class TestCut:
     def test_again_and_again_at_the_same_place_ends(self, host, make_download):
         host.answers = [Answer(CSV, headers=TAG, cut_after=300_000), Answer(CSV, headers=TAG, ranges=True, cut_after=0)]
         error = refused(make_download(attempts=4))
-        assert error.retryable
         assert f"300000 of {len(CSV)} bytes" in str(error)
         assert "127.0.0.1" in str(error)
         assert len(host.requests) == 4
 
     def test_again_and_again_without_ranges_ends(self, host, make_download):
         host.answers = [Answer(CSV, headers=TAG, cut_after=300_000)]
-        error = refused(make_download(attempts=3))
-        assert error.retryable
+        refused(make_download(attempts=3))
         assert len(host.requests) <= 6
 
     def test_a_length_that_lies_is_no_whole_body(self, host, make_download):
         host.answers = [Answer(CSV, length=len(CSV) + 10)]
         error = refused(make_download(attempts=2))
-        assert error.retryable
         assert f"{len(CSV)} of {len(CSV) + 10} bytes" in str(error)
 
 
@@ -343,8 +332,7 @@ class TestEncodings:
     )
     def test_that_are_damaged_are_asked_for_again_and_refused(self, host, make_download, name, body):
         host.answers = [Answer(body, headers={"Content-Encoding": name})]
-        error = refused(make_download(attempts=3))
-        assert error.retryable
+        refused(make_download(attempts=3))
         assert len(host.requests) == 3
 
     @pytest.mark.parametrize(
@@ -391,18 +379,18 @@ class TestEncodings:
     def test_of_very_many_members_take_linear_time(self, content):
         # Each member used to copy all that stands behind it: minutes, where this takes less than a second.
         body = gzip.compress(content) * 200_000
-        decoder = decoder_for("gzip")
+        decoder = Decoder("gzip")
         began = time.monotonic()
         assert b"".join(decoder.decode(body)) == content * 200_000
-        decoder.finish()
+        assert not decoder.damage
         assert time.monotonic() - began < 20
 
     @pytest.mark.parametrize("size", [1, 2, 3, 19, 4096])
     def test_come_cut_anywhere(self, size):
-        decoder = decoder_for("gzip")
+        decoder = Decoder("gzip")
         body = gzip.compress(b"ab") + gzip.compress(b"") + b"\0\0" + gzip.compress(b"cd" * 5000)
         pieces = [piece for at in range(0, len(body), size) for piece in decoder.decode(body[at : at + size])]
-        decoder.finish()
+        assert not decoder.damage
         assert b"".join(pieces) == b"ab" + b"cd" * 5000
         assert not decoder.surplus
 
@@ -412,10 +400,6 @@ class TestEncodings:
         error = refused(make_download())
         assert "is not understood" in str(error)
         assert len(str(error)) < 400
-
-    def test_that_are_unknown_are_refused(self, host, make_download):
-        host.answers = [Answer(CSV, headers={"Content-Encoding": "br"})]
-        assert "'br'" in str(refused(make_download()))
 
     def test_a_bomb_comes_in_bounded_pieces(self, host, make_download):
         host.answers = [Answer(gzip.compress(bytes(50_000_000)), headers={"Content-Encoding": "gzip"})]
@@ -460,7 +444,6 @@ class TestLinks:
     def test_any_other_4xx_is_final(self, host, make_download):
         host.answers = [Answer(status=451)]
         error = refused(make_download())
-        assert not error.retryable
         assert "HTTP 451" in str(error)
         assert len(host.requests) == 1
 
@@ -577,7 +560,6 @@ class TestRedirects:
         host.answers = [Answer(status=302, headers={"Location": f"http://files.example/x?y={SIGNATURE}"})]
         error = refused(make_download())
         assert "files.example" in str(error)
-        assert not error.retryable
 
     def test_without_end_are_refused(self, host, make_download):
         host.answers = [Answer(status=302, headers={"Location": f"/again?{SIGNATURE}"})]
@@ -694,7 +676,6 @@ class TestWaiting:
     def test_a_file_that_is_never_ready_is_given_up(self, host, make_download, pauses):
         host.answers = [Answer(status=202)]
         error = refused(make_download(attempts=3))
-        assert error.retryable
         assert "HTTP 202" in str(error)
         assert len(host.requests) == 3
 
@@ -734,7 +715,6 @@ class TestWaiting:
         link = host.link()
         host.close()
         error = refused(make_download(get_link=lambda: link, attempts=2))
-        assert error.retryable
         assert "the connection was refused" in str(error)
 
 
@@ -788,7 +768,6 @@ class TestNoFile:
         host.answers = [answer]
         error = refused(make_download())
         assert "without a single byte" in str(error)
-        assert error.retryable
 
     def test_nothing_at_all_where_that_is_fine(self, host, make_download):
         host.answers = [Answer(b"")]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_agenty.landing import DestinationError, LandingError, land, open_destination
-from airflow_provider_agenty.landing.destinations.upload import upload
+from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError
+from airflow_provider_agenty.landing.destinations import open_destination
+from airflow_provider_agenty.landing.destinations.object_store import upload
 from airflow_provider_agenty.landing.temporary_file import SUFFIX
-from tests.landing.conftest import files_in
+from tests.landing.conftest import files_in, land_source
 
 CSV = b"name,price\n" + b"Book,1.50\n" * 1000
-LOG = logging.getLogger("landing-test")
 
 
 def attach(scheme, files):
@@ -39,22 +38,12 @@ def files(monkeypatch):
 
 
 def opened(path, *, storage_conn_id="mine", **options):
-    return open_destination(path, default_name="agent-7-1.csv", storage_conn_id=storage_conn_id, **options)
+    return open_destination(path, default_name=lambda: "agent-7-1.csv", storage_conn_id=storage_conn_id, **options)
 
 
 def land_at(path, tmp_path, *, overwrite=True, **options):
     destination = opened(path, overwrite=overwrite)
-    return land(
-        [CSV],
-        destination,
-        job_id=7,
-        collection=1,
-        count_rows=True,
-        expected_rows=1000,
-        log=LOG,
-        spool_folder=str(tmp_path / "spool"),
-        **options,
-    )
+    return land_source([CSV], destination, expected_rows=1000, spool_folder=str(tmp_path / "spool"), **options)
 
 
 def test_a_file_is_uploaded_under_another_name_and_renamed(files, tmp_path, monkeypatch):
@@ -113,7 +102,7 @@ def test_the_name_is_what_the_url_says(files, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["a/../b.csv", "../b.csv", "./b.csv", "a/./b.csv", "a/.."])
 def test_a_name_with_dots_between_slashes_is_refused(files, name):
-    with pytest.raises(DestinationError, match="between two slashes"):
+    with pytest.raises(AgentyDestinationError, match="between two slashes"):
         opened(f"memory://lake/{name}")
 
 
@@ -127,7 +116,7 @@ def test_a_file_system_that_takes_a_path_for_another_one_is_refused(files):
             return super()._strip_protocol(path.removeprefix("queries://").partition("?")[0])
 
     attach("queries", WithQueries())
-    with pytest.raises(DestinationError, match="WithQueries takes a part of it for something else"):
+    with pytest.raises(AgentyDestinationError, match="WithQueries takes a part of it for something else"):
         opened("queries://lake/books.csv?versionId=3")
     assert opened("queries://lake/books.csv").path == "queries://lake/books.csv"
 
@@ -147,20 +136,22 @@ def test_a_machine_is_the_one_that_the_connection_leads_to(files, tmp_path):
     attach("sftp", OnAMachine(host="files.example"))
     assert land_at("sftp://files.example:22/data/books.csv", tmp_path).size == len(CSV)
     assert files.cat_file("/data/books.csv") == CSV
-    with pytest.raises(DestinationError, match=r"host other\.example, but the connection leads to files\.example"):
+    with pytest.raises(
+        AgentyDestinationError, match=r"host other\.example, but the connection leads to files\.example"
+    ):
         opened("sftp://other.example/data/books.csv")
 
 
 @pytest.mark.parametrize("path", ["sftp://me:hunter2@host/x.csv", "s3://AKIA:hunter2@lake/x.csv"])
 def test_a_password_in_a_url_is_refused_and_not_said(files, path):
-    with pytest.raises(DestinationError, match="belongs") as caught:
+    with pytest.raises(AgentyDestinationError, match="belongs") as caught:
         opened(path)
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["abfs", "abfss"])
 def test_the_form_with_an_azure_account_is_refused_with_the_one_that_works(files, scheme):
-    with pytest.raises(DestinationError, match=f"write {scheme}://container/a/b.csv"):
+    with pytest.raises(AgentyDestinationError, match=f"write {scheme}://container/a/b.csv"):
         opened(f"{scheme}://container@account.dfs.core.windows.net/a/b.csv")
 
 
@@ -237,7 +228,7 @@ def test_a_right_that_is_missing_is_nothing_that_a_retry_mends(limited, tmp_path
     limited.store["new/books.csv"] = old = limited.open("new/books.csv", "wb")
     if refusal:
         monkeypatch.setattr(type(limited), "refusal", staticmethod(refusal))
-    with pytest.raises(DestinationError, match="permission denied"):
+    with pytest.raises(AgentyDestinationError, match="permission denied"):
         land_at("gs://new/books.csv", tmp_path)
     assert limited.store["new/books.csv"] is old
 
@@ -245,13 +236,13 @@ def test_a_right_that_is_missing_is_nothing_that_a_retry_mends(limited, tmp_path
 def test_a_key_that_may_not_be_replaced_is_left_by_the_store_itself(limited, tmp_path):
     limited.rights = {"create"}
     land_at("gs://new/books.csv", tmp_path, overwrite=False)
-    with pytest.raises(DestinationError, match="exists already"):
+    with pytest.raises(AgentyDestinationError, match="exists already"):
         land_at("gs://new/books.csv", tmp_path, overwrite=False)
 
 
 def test_an_existing_file_is_replaced_or_not(files, tmp_path):
     files.pipe_file("/lake/books.csv", b"old")
-    with pytest.raises(LandingError, match="exists already"):
+    with pytest.raises(AgentyExportError, match="exists already"):
         land_at("memory://lake/books.csv", tmp_path, overwrite=False)
     assert files.cat_file("/lake/books.csv") == b"old"
     land_at("memory://lake/books.csv", tmp_path)
@@ -259,7 +250,7 @@ def test_an_existing_file_is_replaced_or_not(files, tmp_path):
 
 
 def test_a_file_that_appears_meanwhile_stays(files, tmp_path):
-    with pytest.raises(LandingError, match="exists already"):
+    with pytest.raises(AgentyExportError, match="exists already"):
         land_at(
             "memory://lake/books.csv",
             tmp_path,
@@ -271,14 +262,14 @@ def test_a_file_that_appears_meanwhile_stays(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "words", "retryable"),
+    ("error", "words", "kind"),
     [
-        (OSError("the line is dead"), "OSError: the line is dead", True),
-        (PermissionError("not you"), "permission denied", False),
-        (type("NoCredentialsError", (Exception,), {})("none"), "no usable credentials", False),
+        (OSError("the line is dead"), "OSError: the line is dead", AgentyExportError),
+        (PermissionError("not you"), "permission denied", AgentyDestinationError),
+        (type("NoCredentialsError", (Exception,), {})("none"), "no usable credentials", AgentyDestinationError),
     ],
 )
-def test_an_upload_that_fails_leaves_what_was_there(files, tmp_path, monkeypatch, error, words, retryable):
+def test_an_upload_that_fails_leaves_what_was_there(files, tmp_path, monkeypatch, error, words, kind):
     files.pipe_file("/lake/books.csv", b"old")
 
     def put_file(self, local, key, **options):
@@ -286,9 +277,9 @@ def test_an_upload_that_fails_leaves_what_was_there(files, tmp_path, monkeypatch
         raise error
 
     monkeypatch.setattr(type(files), "put_file", put_file)
-    with pytest.raises(LandingError, match=words) as caught:
+    with pytest.raises(AgentyExportError, match=words) as caught:
         land_at("memory://lake/books.csv", tmp_path)
-    assert caught.value.retryable is retryable
+    assert type(caught.value) is kind
     assert files.cat_file("/lake/books.csv") == b"old"
     assert files.find("/lake") == ["/lake/books.csv"]
     assert files_in(tmp_path) == []
@@ -296,7 +287,7 @@ def test_an_upload_that_fails_leaves_what_was_there(files, tmp_path, monkeypatch
 
 def test_an_upload_that_arrives_short_is_not_published(files, tmp_path, monkeypatch):
     monkeypatch.setattr(type(files), "put_file", lambda self, local, key, **_: self.pipe_file(key, CSV[:100]))
-    with pytest.raises(LandingError, match="100 bytes arrived"):
+    with pytest.raises(AgentyExportError, match="100 bytes arrived"):
         land_at("memory://lake/books.csv", tmp_path)
     assert files.find("/lake") == []
 
@@ -313,10 +304,10 @@ def test_an_upload_that_arrives_short_is_not_published(files, tmp_path, monkeypa
     ],
 )
 def test_what_can_not_be_reached_is_refused_at_once(files, path, words):
-    with pytest.raises(LandingError, match=words):
+    with pytest.raises(AgentyExportError, match=words):
         opened(path, storage_conn_id=None)
 
 
 def test_an_unknown_connection_is_refused_at_once(files):
-    with pytest.raises(LandingError, match="`nowhere` isn't defined"):
+    with pytest.raises(AgentyExportError, match="`nowhere` isn't defined"):
         opened("memory://lake/books.csv", storage_conn_id="nowhere")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 
 import pytest
 
-from airflow_provider_agenty.landing import LandingError, land, open_destination
-from tests.landing.conftest import SIGNATURE, Answer, everything_said, files_in
+from airflow_provider_agenty.exceptions import AgentyExportError
+from airflow_provider_agenty.landing.destinations import open_destination
+from tests.landing.conftest import SIGNATURE, Answer, everything_said, files_in, land_source
 from tests.landing.test_download import read
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -32,11 +32,10 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 def test_a_drip_is_given_up(host, make_download, answer):
     host.answers = [answer]
     began = time.monotonic()
-    with pytest.raises(LandingError) as caught:
+    with pytest.raises(AgentyExportError) as caught:
         read(make_download(attempts=2, timeout=(1.0, 0.2)))
     assert time.monotonic() - began < 10
     assert "less than 64 KiB came in four times the read timeout" in str(caught.value)
-    assert caught.value.retryable
     assert SIGNATURE not in everything_said(caught.value)
 
 
@@ -71,13 +70,9 @@ def test_the_end_of_a_task_ends_it_at_once(host, make_download, tmp_path):
     began = time.monotonic()
     try:
         with pytest.raises(TaskTimeout):
-            land(
+            land_source(
                 make_download(timeout=(5.0, 60.0)),
                 open_destination(f"{tmp_path}/books.csv", default_name=lambda: "x"),
-                job_id=7,
-                collection=1,
-                count_rows=True,
-                log=logging.getLogger("landing-test"),
             )
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -16,7 +16,8 @@ import pytest
 from airflow_provider_agenty.airflow_compat import HookLineage, asset_class
 from airflow_provider_agenty.assets import agenty
 from airflow_provider_agenty.hooks.agenty import AgentyHook
-from airflow_provider_agenty.landing import ExportedFile, lineage
+from airflow_provider_agenty.landing import lineage
+from airflow_provider_agenty.landing.land import ExportedFile
 from tests.features import IS_AIRFLOW_3, has
 
 EXPORTED = ExportedFile("/data/books.csv", 30, 2, "ab" * 32, 7, 1)

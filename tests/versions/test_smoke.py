@@ -94,7 +94,7 @@ try:
 except ImportError:
     from airflow.io.store import attach
 from fsspec.implementations.memory import MemoryFileSystem
-from airflow_provider_agenty.landing import open_destination
+from airflow_provider_agenty.landing.destinations import open_destination
 
 class Store(MemoryFileSystem):
     cachable = False

@@ -9,57 +9,42 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from airflow_provider_agenty.landing.destinations.destination import Destination, in_folder
-from airflow_provider_agenty.landing.errors import DestinationError, LandingError, storage_error
-from airflow_provider_agenty.landing.temporary_file import StagedFile, make_room, mode_of_new_file, staged_file
+from airflow_provider_agenty.exceptions import AgentyDestinationError
+from airflow_provider_agenty.landing.destinations import Destination, in_folder
+from airflow_provider_agenty.landing.temporary_file import (
+    StagedFile,
+    disk_error,
+    make_room,
+    mode_of_new_file,
+    staged_file,
+)
 
 _LINKS_FOLLOWED = 40  # as Linux
 
 
-def open_local(local: str, *, default_name: Callable[[], str] | str, overwrite: bool) -> Destination:
-    """
-    Check a place on a local disk.
-
-    :param local: the path; one that ends in ``/`` stands for a folder, in which the file gets its default name.
-    :param default_name: the file's name in a folder, or what finds it out.
-    :param overwrite: whether a file that is there already may be replaced.
-    :return: the destination.
-    :raises LandingError: if nothing can be landed there.
-    """
+def open_local(local: str, *, default_name: Callable[[], str], overwrite: bool) -> Destination:
+    """Check a place on a local disk; a path that ends in ``/`` is a folder."""
     path = os.path.expanduser(local)  # noqa: PTH111 - a Path drops what is needed
     if path.startswith("~"):
-        raise DestinationError(f"{local} begins with the home folder of a user that this machine does not know.")
+        raise AgentyDestinationError(f"{local} begins with the home folder of a user that this machine does not know.")
     path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
     try:
         _check_folder(path)
         if path.endswith("/"):
-            path = in_folder(path, default_name)
+            path = in_folder(path, default_name())
         destination = LocalDestination(os.path.abspath(path), overwrite=overwrite)  # noqa: PTH100
         destination.check()
-    except (OSError, UnicodeEncodeError) as error:
-        problem = _unfit(error, path)
-    else:
-        return destination
-    raise problem
-
-
-def _unfit(error: OSError | UnicodeEncodeError, path: str) -> LandingError:
-    if isinstance(error, OSError):
-        return storage_error(error, "look at", path)
-    return DestinationError(f"{path!r} can't be written in {error.encoding}, as names of files are on this machine.")
+    except OSError as error:
+        raise disk_error(error, "look at", path) from error
+    return destination
 
 
 def local_path_of_url(url: str) -> str:
-    """
-    Return the path in a ``file://`` URL.
-
-    :param url: the URL.
-    :raises LandingError: if it names a file on another host.
-    """
+    """Return the path in a ``file://`` URL."""
     place, slash, local = url.partition("://")[2].partition("/")
     host = place.rpartition("@")[2]  # an ObjectStoragePath has its connection before it
     if host not in ("", "localhost") or not slash:
-        raise DestinationError(
+        raise AgentyDestinationError(
             f"{url} names a file on another host ({host or 'none'}): a file URL has three slashes, "
             "as in file:///folder/name.csv."
         )
@@ -69,16 +54,13 @@ def local_path_of_url(url: str) -> str:
 def _check_folder(local: str) -> None:
     """Check, before the name of the file is known, whether a file can be made in its folder."""
     path = Path(os.path.abspath(local))  # noqa: PTH100
-    names_a_folder = local.endswith("/")
-    if not names_a_folder and (mode := _mode(path)) is not None and stat.S_ISDIR(mode):
-        raise DestinationError(f"{path} is a folder: add a / to land a file in it, or a file name.")
     _refuse_foreign_links(path)
-    folder = path if names_a_folder else Path(os.path.realpath(path)).parent
+    folder = path if local.endswith("/") else Path(os.path.realpath(path)).parent
     nearest = _nearest(folder)
     if not nearest.is_dir():
-        raise DestinationError(f"{folder} can't be a folder, because {nearest} is a file: choose another path.")
+        raise AgentyDestinationError(f"{folder} can't be a folder, because {nearest} is a file: choose another path.")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise DestinationError(
+        raise AgentyDestinationError(
             f"{nearest} is not writable for the user that runs Airflow's tasks: grant it or choose another path."
         )
 
@@ -102,17 +84,12 @@ def _mode(path: Path) -> int | None:
 
 
 def _refuse_foreign_links(path: Path) -> None:
-    """
-    Refuse a path with a symbolic link in it that anybody may have put there, as Linux' ``protected_symlinks`` does.
-
-    :param path: the absolute path.
-    :raises LandingError: naming the link, which somebody else made in a folder in which everybody may make files.
-    """
+    """Refuse symbolic links that another user made in a folder open to everyone, as ``protected_symlinks`` does."""
     for link in _links_on(path):
         folder, owner = link.parent.stat(), link.lstat().st_uid
         everybody_writes = stat.S_ISVTX | stat.S_IWOTH
         if folder.st_mode & everybody_writes == everybody_writes and owner not in {os.geteuid(), folder.st_uid}:
-            raise DestinationError(
+            raise AgentyDestinationError(
                 f"{link} is a symbolic link that another user made in a folder open to everyone, so it is not "
                 "followed. Remove it or choose another path."
             )
@@ -138,42 +115,26 @@ def _links_on(path: Path) -> Iterator[Path]:
 
 
 class LocalDestination(Destination):
-    """
-    A place on a local disk.
-
-    A symbolic link is followed: the file it leads to is replaced, the link stays. One that another user made in a
-    folder open to everyone is refused.
-
-    :param path: the absolute path.
-    :param overwrite: whether a file that is there already may be replaced.
-    """
+    """A place on a local disk. A symbolic link is followed: the file it leads to is replaced, the link stays."""
 
     def __init__(self, path: str, *, overwrite: bool) -> None:
-        super().__init__(path)
-        self._overwrite = overwrite
+        super().__init__(path, overwrite=overwrite)
         self._target = Path(os.path.realpath(path))
         self._final_mode = 0o600
 
     def check(self) -> None:
-        """
-        Check that the place is free or may be replaced.
-
-        :raises LandingError: if not.
-        """
+        """Check that the place is free or may be replaced."""
         _refuse_foreign_links(Path(self.path))
         mode = _mode(self._target)
         if mode is None:
             _nearest(self._target)
             return
         if stat.S_ISDIR(mode):
-            raise DestinationError(f"{self.path} is a folder: add a / to land a file in it, or a file name.")
+            raise self._is_folder()
         if not stat.S_ISREG(mode):
-            raise DestinationError(f"{self.path} is not a regular file: choose another path.")
+            raise AgentyDestinationError(f"{self.path} is not a regular file: choose another path.")
         if not self._overwrite:
             raise self._exists_already()
-
-    def _exists_already(self) -> LandingError:
-        return DestinationError(f"{self.path} exists already and overwrite is False: remove it or choose another path.")
 
     @contextlib.contextmanager
     def stage(self, *, length: int | None, spool_folder: str | None) -> Iterator[StagedFile]:  # noqa: ARG002
@@ -185,6 +146,14 @@ class LocalDestination(Destination):
         with staged_file(folder, self._target.name) as staged:
             yield staged
 
+    def _mode_to_give(self) -> int:
+        """Tell the permission bits for the file: those of one's own that it replaces, else those of a new file."""
+        with contextlib.suppress(OSError):
+            old = self._target.lstat()
+            if stat.S_ISREG(old.st_mode) and old.st_uid == os.geteuid():
+                return stat.S_IMODE(old.st_mode) & 0o777
+        return mode_of_new_file(self._target.parent)
+
     def publish(self, staged: StagedFile) -> None:
         """Rename the temporary file to its final name, after bringing it to the disk."""
         try:
@@ -195,21 +164,10 @@ class LocalDestination(Destination):
             else:
                 self._publish_if_absent(staged.path)
         except FileExistsError:
-            pass
+            raise self._exists_already() from None
         except OSError as error:
-            raise storage_error(error, "publish", self.path) from error
-        else:
-            _sync_folder(self._target.parent)
-            return
-        raise self._exists_already()
-
-    def _mode_to_give(self) -> int:
-        """Tell the permission bits for the file: those of one's own that it replaces, else those of a new file."""
-        with contextlib.suppress(OSError):
-            old = self._target.lstat()
-            if stat.S_ISREG(old.st_mode) and old.st_uid == os.geteuid():
-                return stat.S_IMODE(old.st_mode) & 0o777
-        return mode_of_new_file(self._target.parent)
+            raise disk_error(error, "publish", self.path) from error
+        _sync_folder(self._target.parent)
 
     def _publish_if_absent(self, staged: Path) -> None:
         try:

@@ -6,22 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_agenty.landing.errors import DestinationError
+from airflow_provider_agenty.exceptions import AgentyDestinationError
 
 _AZURE_ACCOUNT = re.compile(r"[^/@]+\.(?:dfs|blob)\.[^/@]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ObjectPlace:
-    """
-    A place in an object store, as its URL says.
-
-    :param url: the URL.
-    :param scheme: its scheme, in lower case.
-    :param conn_id: the Airflow connection in it, as in ``s3://my_conn@bucket/key``; ``None`` if there is none.
-    :param bucket: the bucket, the container or the machine in it; empty where the connection names the machine.
-    :param key: what follows after the next ``/``, as it stands there.
-    """
+    """A place in an object store, as its URL says; the bucket may be a container, or a machine."""
 
     url: str
     scheme: str
@@ -31,42 +23,32 @@ class ObjectPlace:
 
     @classmethod
     def of(cls, url: str) -> ObjectPlace:
-        """
-        Take a URL apart.
-
-        :raises LandingError: if it names no place for a file.
-        """
+        """Take a URL apart."""
         scheme, _, rest = url.partition("://")
         first, slash, key = rest.partition("/")
         conn_id, _, bucket = first.rpartition("@")
         if ":" in conn_id:
-            raise DestinationError(
+            raise AgentyDestinationError(
                 f"A {scheme}:// path has a user and a password before the @, where the id of an Airflow connection "
                 "belongs: keep them in that connection."
             )
         if conn_id and _AZURE_ACCOUNT.fullmatch(bucket):
-            raise DestinationError(
+            raise AgentyDestinationError(
                 f"{url} names a storage account: write {scheme}://{conn_id}/{key or 'key'}, and name the Airflow "
                 "connection that leads to the account as storage_conn_id, or before the container and an @."
             )
         if not bucket and not conn_id:
-            raise DestinationError(f"{url} names no bucket: write it as {scheme}://bucket/key.")
+            raise AgentyDestinationError(f"{url} names no bucket: write it as {scheme}://bucket/key.")
         if not slash:
-            raise DestinationError(f"{url} names a bucket and no key: add a / to land a file in it, or a key.")
+            raise _no_key(url)
         if {".", ".."} & set(key.split("/")):
-            raise DestinationError(
+            raise AgentyDestinationError(
                 f"{url} has . or .. between two slashes, which stores take differently: write out which key is meant."
             )
         return cls(url=url, scheme=scheme.lower(), conn_id=conn_id or None, bucket=bucket, key=key)
 
     def name_in(self, files: Any, *, has_buckets: bool) -> str:
-        """
-        Return what the file system calls this place, if that is what the URL says, to the letter.
-
-        :param files: the file system.
-        :param has_buckets: whether it surely is one with buckets. Another one may have paths on a machine.
-        :raises LandingError: if it would write to another place.
-        """
+        """Return what the file system calls this place, if that is what the URL says, to the letter."""
         asked = f"{self.bucket}/{self.key}"
         name = str(files._strip_protocol(files.unstrip_protocol(asked)))
         on_a_machine = name == f"/{self.key}" and not has_buckets
@@ -74,24 +56,28 @@ class ObjectPlace:
         if hasattr(files, "split_path"):
             bucket, key, *_ = files.split_path(name)
             if not key:
-                raise DestinationError(f"{self.url} names a bucket and no key: add a / to land a file in it, or a key.")
+                raise _no_key(self.url)
             as_asked = as_asked and f"{bucket}/{key}" == asked
         if not as_asked or files._strip_protocol(name) != name:
-            raise DestinationError(
+            raise AgentyDestinationError(
                 f"{self.url} can't be landed at: {type(files).__name__} takes a part of it for something else than "
                 "the name of a file. Choose a path without ::, ?, # and //."
             )
         if on_a_machine:
             self._check_host(files)
         elif not self.bucket:
-            raise DestinationError(f"{self.url} names no bucket: write it as {self.scheme}://bucket/key.")
+            raise AgentyDestinationError(f"{self.url} names no bucket: write it as {self.scheme}://bucket/key.")
         return name
 
     def _check_host(self, files: Any) -> None:
         wanted = self.bucket.partition(":")[0].lower()
         host = next(iter(files.storage_args), files.storage_options.get("host"))
         if wanted and isinstance(host, str) and host.lower() != wanted:
-            raise DestinationError(
+            raise AgentyDestinationError(
                 f"{self.url} names the host {wanted}, but the connection leads to {host}: write "
                 f"{self.scheme}://connection@/{self.key}, or correct one of them."
             )
+
+
+def _no_key(url: str) -> AgentyDestinationError:
+    return AgentyDestinationError(f"{url} names a bucket and no key: add a / to land a file in it, or a key.")

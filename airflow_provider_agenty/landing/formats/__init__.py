@@ -2,76 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
 
-from airflow_provider_agenty.landing.formats.csv_rows import CsvRows
-from airflow_provider_agenty.landing.formats.json_lines import JsonLines
-from airflow_provider_agenty.landing.formats.parquet import ParquetRows
+from airflow_provider_agenty.exceptions import AgentyInputError
+from airflow_provider_agenty.landing.formats.csv_rows import csv_rows
+from airflow_provider_agenty.landing.formats.json_lines import Page, json_lines
+from airflow_provider_agenty.landing.formats.parquet import parquet_rows
 from airflow_provider_agenty.log import Log
 
 
-class FormatError(ValueError):
-    """Rows can't be landed in a format on this machine; nothing was asked for."""
-
-
-class Encoded(Protocol):
-    """Rows as the bytes of a file."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows are in what was given so far."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Give the bytes, once."""
-
-
 def check_format(name: str) -> None:
-    """
-    Check that rows can be landed in a format on this machine.
-
-    :param name: ``jsonl``, ``csv`` or ``parquet``.
-    :raises FormatError: if not, saying what to do.
-    """
+    """Refuse a format that rows can't be landed in on this machine."""
     if name != "parquet":
         return
-    trouble = None
     try:
         import pyarrow.parquet  # type: ignore[import-untyped] # noqa: F401
     except ImportError as error:
-        trouble = error
-    if trouble:
-        raise FormatError(
+        raise AgentyInputError(
             "format 'parquet' needs pyarrow, which can't be imported here: install it where tasks run, with "
-            f"pip install 'airflow-provider-agenty[parquet]'. ({trouble})"
-        )
+            f"pip install 'airflow-provider-agenty[parquet]'. ({error})"
+        ) from None
 
 
-def encode_pages(
-    pages: Iterable[Sequence[Mapping[str, Any]]],
-    name: str,
-    *,
-    column_types: str = "infer",
-    log: Log,
-    spool_folder: str | None = None,
-) -> Encoded:
+class EncodedRows:
     """
-    Turn rows into the bytes of a file, with memory for some pages of them only.
+    Rows as the bytes of a file, given once, with memory for some pages of them only.
 
-    CSV and Parquet begin with what the last row may change, the columns and their types. They keep the rows on disk
-    until the last one is there.
-
-    :param pages: the rows, page by page, gone through once. A number may be a
-        :class:`~airflow_provider_agenty.api.json_rows.NumberText`; no text has a lone surrogate.
-    :param name: a format that :func:`check_format` accepts.
+    :param pages: The rows, page by page. A number may be a :class:`~airflow_provider_agenty.api.json_rows.NumberText`;
+        no text has a lone surrogate.
+    :param name: A format that :func:`check_format` accepts.
     :param column_types: ``text`` makes each value a text, as CSV has it anyway.
-    :param log: where progress goes.
-    :param spool_folder: the local folder to keep rows in; default: the system's folder for temporary files.
-    :return: the bytes, an iterable for :func:`~airflow_provider_agenty.landing.land_file.land`.
+    :param spool_folder: The local folder to keep rows in. Default: the system's folder for temporary files.
     """
-    as_text = column_types == "text"
-    if name == "jsonl":
-        return JsonLines(pages, as_text=as_text)
-    if name == "csv":
-        return CsvRows(pages, log=log, spool_folder=spool_folder)
-    return ParquetRows(pages, as_text=as_text, log=log, spool_folder=spool_folder)
+
+    def __init__(
+        self,
+        pages: Iterable[Page],
+        name: str,
+        *,
+        column_types: str = "infer",
+        log: Log,
+        spool_folder: str | None = None,
+    ) -> None:
+        self.rows = 0
+        as_text = column_types == "text"
+        pages = self._counted(pages)
+        if name == "jsonl":
+            self._content = json_lines(pages, as_text=as_text)
+        elif name == "csv":
+            self._content = csv_rows(pages, log, spool_folder)
+        else:
+            self._content = parquet_rows(pages, log, spool_folder, as_text=as_text)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the bytes; ``rows`` is how many rows there were, once all of them are given."""
+        return self._content
+
+    def _counted(self, pages: Iterable[Page]) -> Iterator[Page]:
+        for page in pages:
+            self.rows += len(page)
+            yield page

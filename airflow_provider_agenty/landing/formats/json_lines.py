@@ -12,44 +12,25 @@ _MARK = "\udc00"
 """Stands around the text of a number until it is written: half of a surrogate pair, which no text of a row holds."""
 
 
-class JsonLines:
-    """
-    Rows as UTF-8, each followed by a line feed, its keys in their order.
-
-    :param pages: the rows, page by page.
-    :param as_text: whether each value but null is written as text.
-    """
-
-    def __init__(self, pages: Iterable[Sequence[Mapping[str, Any]]], *, as_text: bool) -> None:
-        self._pages = pages
-        self._as_text = as_text
-        self.rows = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Give a line for each row, a page at a time."""
-        for page in self._pages:
-            self.rows += len(page)
-            rows: Iterable[Mapping[str, Any]] = page
-            if self._as_text:
-                rows = ({name: text_of(value) for name, value in row.items()} for row in page)
-            yield b"".join(map(json_line, rows))
+Page = Sequence[Mapping[str, Any]]
 
 
-def json_line(value: Any) -> bytes:
-    """
-    Write a value as a line.
+def json_lines(pages: Iterable[Page], *, as_text: bool) -> Iterator[bytes]:
+    """Give rows as UTF-8, each on a line, its keys in their order; as text: each value but null is one."""
+    for page in pages:
+        rows: Iterable[Mapping[str, Any]] = page
+        if as_text:
+            rows = ({name: text_of(value) for name, value in row.items()} for row in page)
+        yield b"".join(map(json_line, rows))
 
-    :param value: a row, or anything else that JSON can hold.
-    """
-    return f"{_json_of(value)}\n".encode()
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """Return a row as a line."""
+    return f"{_json_of(row)}\n".encode()
 
 
 def text_of(value: Any) -> str | None:
-    """
-    Return a value as text, for formats that have nothing else to put it in.
-
-    :param value: a value out of JSON: text and ``None`` stay as they are, anything else becomes JSON.
-    """
+    """Return a value as text: text and ``None`` stay as they are, anything else becomes JSON."""
     return value if value is None or isinstance(value, str) else _json_of(value)
 
 
