@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_agenty import parameters, templates
 from airflow_provider_agenty.airflow_compat import AirflowSkipException, BaseOperator, conf, current_task_state
-from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import (
     AgentyExportError,
     AgentyInputError,
@@ -58,7 +57,7 @@ class AgentyTask(BaseOperator):
     _pushed: tuple[Context | None, list[tuple[str, Any]]] = (None, [])
     """The context of this execution of the task, and the XComs that were pushed in it."""
 
-    def __init__(self, *, agenty_conn_id: str = DEFAULT_CONNECTION, **kwargs: Any) -> None:
+    def __init__(self, *, agenty_conn_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.agenty_conn_id = agenty_conn_id
 
@@ -120,11 +119,11 @@ class AgentyWaitingTask(AgentyTask):
     def __init__(
         self,
         *,
-        deferrable: bool | None = None,
-        max_failed_ratio: float | None = None,
-        on_stopped: str = "fail",
+        deferrable: bool | None,
+        max_failed_ratio: float | None,
+        on_stopped: str,
         cancel_on_kill: bool,
-        stream_logs: bool = False,
+        stream_logs: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -270,14 +269,14 @@ class AgentyLandingTask(AgentyTask):
         *,
         job_id: Any,
         path: str | os.PathLike[str],
-        storage_conn_id: str | None = None,
-        collection: Any = 1,
-        modified: bool = True,
-        overwrite: bool = True,
-        verify_rows: bool = True,
-        min_rows: int = 0,
-        on_empty: str = "land",
-        spool_folder: str | os.PathLike[str] | None = None,
+        storage_conn_id: str | None,
+        collection: Any,
+        modified: bool,
+        overwrite: bool,
+        verify_rows: bool,
+        min_rows: int,
+        on_empty: str,
+        spool_folder: str | os.PathLike[str] | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

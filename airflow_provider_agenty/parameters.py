@@ -147,6 +147,11 @@ def seconds(name: str, value: Any, *, may_be_zero: bool = False) -> float:
     return number
 
 
+def optional_seconds(name: str, value: Any) -> float | None:
+    """Return a time in seconds, which may be a timedelta; ``None``: no limit."""
+    return None if value is None else seconds(name, value)
+
+
 def share(name: str, value: Any) -> float | None:
     """Return a share of something; ``None``: any."""
     what = "is not a share: it is a number from 0 (no page may fail) to 1, or None."

@@ -39,9 +39,7 @@ IMPORT_EXCEPTIONS = {
 }
 LONG_MODULES = {
     "hooks/agenty",
-    "landing/download",
     "operators/agenty",
-    "waiting/job_watch",
 }
 LONG_FUNCTIONS: set[str] = set()
 

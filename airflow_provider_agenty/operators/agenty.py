@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty import parameters
-from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout, ResumableJobMixin, class_of
+from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout, ResumableJobMixin
 from airflow_provider_agenty.base_operators import AgentyLandingTask, AgentyTask, AgentyWaitingTask
+from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import (
-    AgentyAmbiguousStartError,
+    AgentyInputError,
     AgentyNotFoundError,
     AgentyTimeoutError,
-    AgentyUnavailableError,
 )
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
+from airflow_provider_agenty.parameters import JOIN, START
 from airflow_provider_agenty.waiting.task_state import (
+    JOB_ID_XCOM,
     JOB_KEY,
     StartMemory,
     VariableState,
     forget_when_it_ends,
-    is_retry,
     open_task_state,
 )
 
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.waiting.outcome import Outcome
 
 WEEK = 7 * 24 * 3600
-
-JOB_ID_XCOM = "job_id"
-"""The XCom with the id of the job, there as soon as it is known: a task that fails returns nothing."""
 
 GONE = "gone"
 """Stands for the state of a job that a retry does not go on with, whatever its state."""
@@ -66,7 +65,13 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         failed. Default: any share will do.
     :param on_stopped: What becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
     :param stream_logs: Whether the job's log is copied into the task's while it waits. Default false.
+    :param if_running: What to do if the agent has a job that goes on, whoever started it: ``start`` another one
+        (default), ``join`` it, ``skip`` the task, ``fail`` the task, or ``stop`` it, wait a minute at most until it is
+        over, and start one.
+    :param reuse_completed_within: How many seconds, or which ``timedelta``, ago a job of the agent may have completed
+        to be taken in place of a new one. Default: none is taken.
     :return: The job's id.
+    :raises AgentyAlreadyRunningError: if the agent has a job that goes on, and ``if_running`` is ``fail``.
     :raises AgentyAmbiguousStartError: if it can't be told whether there is a job, or which one it is.
     :raises AgentyNotFoundError: if there is no such agent.
     :raises AgentyJobFailedError: if the job was aborted, or too many of its pages failed.
@@ -82,15 +87,31 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         *,
         agent_id: Any,
         urls: Any = None,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
         wait_for_completion: bool = False,
+        deferrable: bool | None = None,
         poll_interval: float | timedelta = 10.0,
         timeout: float | timedelta = WEEK,
         durable: bool = True,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
+        max_failed_ratio: float | None = None,
+        on_stopped: str = "fail",
+        stream_logs: bool = False,
+        if_running: str = START,
+        reuse_completed_within: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(durable=parameters.boolean("durable", durable), cancel_on_kill=cancel_on_kill, **kwargs)
+        super().__init__(
+            agenty_conn_id=agenty_conn_id,
+            deferrable=deferrable,
+            durable=parameters.boolean("durable", durable),
+            cancel_on_kill=cancel_on_kill,
+            max_failed_ratio=max_failed_ratio,
+            on_stopped=on_stopped,
+            stream_logs=stream_logs,
+            **kwargs,
+        )
         self.agent_id = agent_id
         self.urls = urls
         self.check_templated_parameters()
@@ -98,8 +119,20 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         self.poll_interval = parameters.seconds("poll_interval", poll_interval)
         self.timeout = parameters.seconds("timeout", timeout)
         self.cancel_on_timeout = parameters.boolean("cancel_on_timeout", cancel_on_timeout)
+        self.if_running = parameters.choice("if_running", if_running, parameters.IF_RUNNING)
+        self.reuse_completed_within = parameters.optional_seconds("reuse_completed_within", reuse_completed_within)
+        self._refuse_urls_of_another_job()
         self._submitted: Job | None = None
         self._outcome: Outcome | None = None
+
+    def _refuse_urls_of_another_job(self) -> None:
+        for name, given in (("join", self.if_running == JOIN), ("", self.reuse_completed_within is not None)):
+            if given and self.urls is not None:
+                what = f"if_running={name!r}" if name else "reuse_completed_within"
+                raise AgentyInputError(
+                    f"{what} can't be combined with urls: the job that is taken may have scraped others. Leave one of "
+                    "them out."
+                )
 
     def execute(self, context: Context) -> int:
         """
@@ -128,60 +161,11 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         :param context: The context of the task.
         :return: What is stored of the job.
         """
+        from airflow_provider_agenty.operators.job_start import find_or_start_job
+
         memory = StartMemory(context, self.agent_id)
-        try:
-            job = self._find_unremembered_job(memory, context) if self.durable else None
-            if job is None:
-                job = self._start(memory)
-        except AgentyAmbiguousStartError as error:
-            if not (error.may_clear_up and self.durable and memory.is_there):
-                raise
-            unknown = str(error)
-        else:
-            self._submitted = job
-            return memory.describe_job(job.job_id)
-        raise AgentyUnavailableError(f"{unknown} A retry of this task looks for it before it starts anything.")
-
-    def _find_unremembered_job(self, memory: StartMemory, context: Context) -> Job | None:
-        intent = memory.read_intent()
-        if intent is not None:
-            self.log.info("An earlier try was about to start agent %s. Looking for its job", self.agent_id)
-            return self.hook.find_started_job(
-                self.agent_id,
-                newer_than=intent.newest_job_id,
-                patience=max(self.hook.settings.read_timeout - intent.age, 0.0),
-            )
-        run_began = context["dag_run"].start_date
-        if memory.is_there or not is_retry(context) or run_began is None:
-            return None
-        return self._find_job_of_this_run(run_began, context)
-
-    def _find_job_of_this_run(self, run_began: datetime, context: Context) -> Job | None:
-        from airflow_provider_agenty.operators.existing_job import find_job_of_run
-
-        urls = self.rendered("urls")
-        return find_job_of_run(
-            self.hook,
-            self.agent_id,
-            run_began=run_began,
-            of_other_tasks=self._jobs_of_other_tasks(context),
-            urls=None if urls is None else parameters.urls(urls),
-            max_failed_ratio=self.max_failed_ratio if self.wait_for_completion else None,
-        )
-
-    def _jobs_of_other_tasks(self, context: Context) -> set[int]:
-        """Return the jobs that other start tasks of this run hold: a run may start an agent twice on purpose."""
-        dag = context["task"].dag if context["task"].has_dag() else None
-        starts = [
-            task.task_id for task in (dag.tasks if dag else []) if issubclass(class_of(task), AgentyStartJobOperator)
-        ]
-        held = context["ti"].xcom_pull(task_ids=starts, key=JOB_ID_XCOM) if starts else []
-        return {job_id for job_id in held or [] if isinstance(job_id, int)}
-
-    def _start(self, memory: StartMemory) -> Job:
-        return self.hook.start_job(
-            self.agent_id, urls=self.rendered("urls"), prepare=memory.keep_intent if self.durable else None
-        )
+        self._submitted = find_or_start_job(self, context, memory)
+        return memory.describe_job(self._submitted.job_id)
 
     def get_job_status(self, external_id: Any, context: Context) -> str:
         """
@@ -305,8 +289,8 @@ class AgentyStopJobOperator(AgentyTask):
 
     template_fields: Sequence[str] = ("job_id", "agenty_conn_id")
 
-    def __init__(self, *, job_id: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, job_id: Any, agenty_conn_id: str = DEFAULT_CONNECTION, **kwargs: Any) -> None:
+        super().__init__(agenty_conn_id=agenty_conn_id, **kwargs)
         self.job_id = job_id
         self.check_templated_parameters()
 
@@ -360,8 +344,38 @@ class AgentyExportOperator(AgentyLandingTask):
         "filename",
     )
 
-    def __init__(self, *, file_type: str = "result", filename: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        job_id: Any,
+        path: str | os.PathLike[str],
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        storage_conn_id: str | None = None,
+        file_type: str = "result",
+        collection: Any = 1,
+        modified: bool = True,
+        filename: str | None = None,
+        overwrite: bool = True,
+        verify_rows: bool = True,
+        min_rows: int = 0,
+        on_empty: str = "land",
+        spool_folder: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            job_id=job_id,
+            path=path,
+            agenty_conn_id=agenty_conn_id,
+            storage_conn_id=storage_conn_id,
+            collection=collection,
+            modified=modified,
+            overwrite=overwrite,
+            verify_rows=verify_rows,
+            min_rows=min_rows,
+            on_empty=on_empty,
+            spool_folder=spool_folder,
+            **kwargs,
+        )
         self.file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
         self.filename = filename
         self.check_templated_parameters()
@@ -400,8 +414,38 @@ class AgentyResultOperator(AgentyLandingTask):
 
     template_fields: Sequence[str] = ("job_id", "path", "agenty_conn_id", "storage_conn_id", "collection")
 
-    def __init__(self, *, format: str = "jsonl", column_types: str = "infer", **kwargs: Any) -> None:  # noqa: A002 - what users call it
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        job_id: Any,
+        path: str | os.PathLike[str],
+        format: str = "jsonl",  # noqa: A002 - what users call it
+        column_types: str = "infer",
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        storage_conn_id: str | None = None,
+        collection: Any = 1,
+        modified: bool = True,
+        overwrite: bool = True,
+        verify_rows: bool = True,
+        min_rows: int = 0,
+        on_empty: str = "land",
+        spool_folder: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            job_id=job_id,
+            path=path,
+            agenty_conn_id=agenty_conn_id,
+            storage_conn_id=storage_conn_id,
+            collection=collection,
+            modified=modified,
+            overwrite=overwrite,
+            verify_rows=verify_rows,
+            min_rows=min_rows,
+            on_empty=on_empty,
+            spool_folder=spool_folder,
+            **kwargs,
+        )
         self.format = parameters.choice("format", format, parameters.FORMATS)
         self.column_types = parameters.choice("column_types", column_types, parameters.COLUMN_TYPES)
         self.check_templated_parameters()

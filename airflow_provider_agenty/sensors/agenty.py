@@ -16,6 +16,7 @@ from airflow_provider_agenty.airflow_compat import (
     triggerer_template_of,
 )
 from airflow_provider_agenty.base_operators import AgentyWaitingTask
+from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.waiting.task_state import LogMemory
@@ -61,12 +62,25 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         self,
         *,
         job_id: Any,
+        agenty_conn_id: str = DEFAULT_CONNECTION,
+        deferrable: bool | None = None,
+        max_failed_ratio: float | None = None,
+        on_stopped: str = "fail",
         cancel_on_kill: bool = False,
+        stream_logs: bool = False,
         start_from_trigger: bool = False,
         end_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(cancel_on_kill=cancel_on_kill, **kwargs)
+        super().__init__(
+            agenty_conn_id=agenty_conn_id,
+            deferrable=deferrable,
+            max_failed_ratio=max_failed_ratio,
+            on_stopped=on_stopped,
+            cancel_on_kill=cancel_on_kill,
+            stream_logs=stream_logs,
+            **kwargs,
+        )
         self.job_id = job_id
         self.check_templated_parameters()
         self.end_from_trigger = parameters.boolean("end_from_trigger", end_from_trigger)

@@ -22,6 +22,9 @@ from airflow_provider_agenty.exceptions import AgentyInputError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+JOB_ID_XCOM = "job_id"
+"""The XCom with the id of the job, there as soon as it is known: a task that fails returns nothing."""
+
 JOB_KEY = "agenty_job"
 INTENT_KEY = "agenty_start"
 LOG_KEY = "agenty_log"

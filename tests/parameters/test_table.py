@@ -58,6 +58,8 @@ BY_NAME = {
     "format": "other choice",
     "column_types": "other choice",
     "on_empty": "other choice",
+    "if_running": "other choice",
+    "reuse_completed_within": "seconds or None",
     "on_stopped": "other choice",
     "filename": "filename",
     "path": "path",

@@ -1,0 +1,94 @@
+"""How a start task gets its job: from an earlier try, from what the agent has already, or by a start."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from airflow_provider_agenty import parameters
+from airflow_provider_agenty.airflow_compat import class_of
+from airflow_provider_agenty.exceptions import AgentyAmbiguousStartError, AgentyUnavailableError
+from airflow_provider_agenty.operators.existing_job import find_job_of_run, take_existing_job
+from airflow_provider_agenty.waiting.task_state import JOB_ID_XCOM, StartMemory, is_retry
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_agenty.api.models import Job
+    from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
+
+
+def find_or_start_job(task: AgentyStartJobOperator, context: Context, memory: StartMemory) -> Job:
+    """
+    Return the task's job.
+
+    First comes the job of an earlier try, whose id nobody stored. Then ``reuse_completed_within`` decides, then
+    ``if_running``. Else a job is started.
+
+    :param task: The task, rendered.
+    :param context: Its context.
+    :param memory: What its tries know of the start.
+    """
+    try:
+        job = _find_unremembered_job(task, context, memory) if task.durable else None
+        return job or _take_existing_job(task) or _start(task, memory)
+    except AgentyAmbiguousStartError as error:
+        if not (error.may_clear_up and task.durable and memory.is_there):
+            raise
+        unknown = str(error)
+    raise AgentyUnavailableError(f"{unknown} A retry of this task looks for it before it starts anything.")
+
+
+def _find_unremembered_job(task: AgentyStartJobOperator, context: Context, memory: StartMemory) -> Job | None:
+    intent = memory.read_intent()
+    if intent is not None:
+        task.log.info("An earlier try was about to start agent %s. Looking for its job", task.agent_id)
+        return task.hook.find_started_job(
+            task.agent_id,
+            newer_than=intent.newest_job_id,
+            patience=max(task.hook.settings.read_timeout - intent.age, 0.0),
+        )
+    run_began: datetime | None = context["dag_run"].start_date
+    if memory.is_there or not is_retry(context) or run_began is None:
+        return None
+    urls = task.rendered("urls")
+    return find_job_of_run(
+        task.hook,
+        task.agent_id,
+        run_began=run_began,
+        of_other_tasks=_jobs_of_other_tasks(context),
+        urls=None if urls is None else parameters.urls(urls),
+        max_failed_ratio=_accepted_ratio(task),
+    )
+
+
+def _jobs_of_other_tasks(context: Context) -> set[int]:
+    """Return the jobs that other start tasks of this run hold: a run may start an agent twice on purpose."""
+    from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
+
+    dag = context["task"].dag if context["task"].has_dag() else None
+    tasks = dag.tasks if dag else []
+    starts = [each.task_id for each in tasks if issubclass(class_of(each), AgentyStartJobOperator)]
+    held = context["ti"].xcom_pull(task_ids=starts, key=JOB_ID_XCOM) if starts else []
+    return {job_id for job_id in held or [] if isinstance(job_id, int)}
+
+
+def _take_existing_job(task: AgentyStartJobOperator) -> Job | None:
+    return take_existing_job(
+        task.hook,
+        task.agent_id,
+        if_running=task.if_running,
+        reuse_completed_within=task.reuse_completed_within,
+        max_failed_ratio=_accepted_ratio(task),
+    )
+
+
+def _start(task: AgentyStartJobOperator, memory: StartMemory) -> Job:
+    return task.hook.start_job(
+        task.agent_id, urls=task.rendered("urls"), prepare=memory.keep_intent if task.durable else None
+    )
+
+
+def _accepted_ratio(task: AgentyStartJobOperator) -> float | None:
+    """Return the share of failed pages that a job may have: a task that does not wait takes any."""
+    return task.max_failed_ratio if task.wait_for_completion else None
