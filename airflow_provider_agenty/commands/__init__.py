@@ -49,6 +49,15 @@ _JOB = _argument("job_id", metavar="ID", help="the id of the job")
 
 COMMANDS = (
     Command(
+        "doctor",
+        "doctor.doctor",
+        "check the connection, this Airflow and, if named, a place for files; exit status 1 if something is wrong",
+        _argument("--path", metavar="PATH", help="a place for files, such as s3://bucket/folder/"),
+        _argument("--write", action="store_true", help="write a small file there, read it back and remove it"),
+        _CONNECTION,
+        _JSON,
+    ),
+    Command(
         "jobs",
         "jobs.list_jobs",
         "list the newest jobs",

@@ -7,7 +7,17 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
+
+OK, WARNING, ERROR = "ok", "warning", "error"
+
+
+class Finding(NamedTuple):
+    """What a check of ``doctor`` found, and what to do about it."""
+
+    check: str
+    status: str
+    message: str
 
 
 @contextlib.contextmanager

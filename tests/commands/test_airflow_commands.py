@@ -82,7 +82,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(airflow, sandbox):
 def test_airflow_has_a_group_with_each_command():
     from airflow.cli.cli_parser import get_parser
 
-    for arguments in (["jobs", "--active"], ["land", "7", "a.csv"]):
+    for arguments in (["doctor", "--write", "--path", "s3://lake/"], ["jobs", "--active"], ["land", "7", "a.csv"]):
         options = get_parser().parse_args(["agenty", *arguments])
         assert options.subcommand == arguments[0]
         assert options.conn_id == "agenty_default"
