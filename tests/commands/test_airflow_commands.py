@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -10,6 +11,7 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 
 from airflow_provider_agenty import commands
+from tests.docs.pages import ROOT, rows, section
 
 takes_commands = pytest.mark.skipif(
     not hasattr(ProvidersManager, "cli_command_functions"),
@@ -88,3 +90,18 @@ def test_airflow_has_a_group_with_each_command():
         assert options.conn_id == "agenty_default"
     [group] = commands.airflow_commands()
     assert [command.name for command in group.subcommands] == [command.name for command in commands.COMMANDS]
+
+
+def test_the_page_has_each_command_with_its_options():
+    described = rows(section(ROOT / "docs" / "commands.md", "All commands"))[1:]
+    on_the_page = {
+        (names := re.findall(r"[\w-]+", name))[0]: (names[1:], set(re.findall(r"`(--[\w-]+)", options)))
+        for name, _, options in described
+    }
+    assert on_the_page == {
+        command.name: (
+            [options["metavar"] for name, options in command.arguments if not name.startswith("-")],
+            {name for name, _ in command.arguments if name.startswith("-")},
+        )
+        for command in commands.COMMANDS
+    }

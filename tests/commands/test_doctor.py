@@ -276,21 +276,23 @@ class TestPlaces:
         assert command("doctor", "--write")[:2] == (1, "")
 
 
-class TestStore:
-    @pytest.fixture(scope="class")
-    def endpoint(self):
-        pytest.importorskip("s3fs")
-        pytest.importorskip("airflow.providers.amazon")
-        server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        yield "http://{}:{}".format(*server.get_host_and_port())
-        server.stop()
+@pytest.fixture(scope="module")
+def s3():
+    """Give the address of an S3 on this machine."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("airflow.providers.amazon")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
 
+
+class TestStore:
     @pytest.fixture
-    def lake(self, endpoint, monkeypatch, tmp_path):
+    def lake(self, s3, monkeypatch, tmp_path):
         """Give a client of an S3 with the bucket ``lake``."""
         for name, value in {
-            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ENDPOINT_URL": s3,
             "AWS_ACCESS_KEY_ID": "access-key",
             "AWS_SECRET_ACCESS_KEY": "secret-key",
             "AWS_DEFAULT_REGION": "us-east-1",
