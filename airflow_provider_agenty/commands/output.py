@@ -25,17 +25,19 @@ def data_output() -> Iterator[TextIO]:
     """Give what data is written to. What else this process prints, such as Airflow's log, goes to stderr meanwhile."""
     stdout = sys.__stdout__
     if stdout is None or stdout is not sys.stdout:
-        yield sys.stdout  # somebody collects the output already
+        data = sys.stdout  # somebody collects the output
+        with contextlib.redirect_stdout(sys.stderr):
+            yield data
         return
     stdout.flush()
     # Airflow's loggers hold on to sys.stdout, so it is led elsewhere below Python.
-    with os.fdopen(os.dup(1), "w", encoding=stdout.encoding, errors="replace") as data:
+    with os.fdopen(os.dup(1), "w", encoding=stdout.encoding, errors="replace") as file:
         os.dup2(2, 1)
         try:
-            yield data
+            yield file
         finally:
             stdout.flush()
-            os.dup2(data.fileno(), 1)
+            os.dup2(file.fileno(), 1)
 
 
 def write_json(data: TextIO, value: Any) -> None:
