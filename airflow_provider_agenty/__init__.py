@@ -55,5 +55,6 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         },
+        "cli": ["airflow_provider_agenty.commands.airflow_commands"],  # Airflow 3.2 and later
         "extra-links": ["airflow_provider_agenty.links.agenty.AgentyAgentLink"],
     }

@@ -5,66 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from airflow_provider_agenty.waiting.task_state import INTENT_KEY, VARIABLE_PREFIX
 
 TOKEN = "AIRFLOW_API_TOKEN"  # noqa: S105 - the name of an environment variable
 PAGE = 100
 
-_SECONDS_IN = {"m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 
-
-def add_to(commands: Any) -> None:
-    """
-    Add the command to a parser.
-
-    :param commands: The parser's commands.
-    """
-    parser = commands.add_parser(
-        "forget-starts",
-        help="remove the Variables agenty_start_… of tasks that were killed in their last try",
-        description=(
-            "Before Airflow 3.3, with [agenty] start_memory = variables, a start is remembered in an Airflow Variable. "
-            "A task removes its Variable when it ends; one that is killed in its last try can't. This removes what is "
-            "older. By default it uses the database of this Airflow."
-        ),
-    )
-    parser.add_argument(
-        "--older-than",
-        type=_age,
-        default=_age("30d"),
-        metavar="AGE",
-        help="how long ago the job was started, such as 12h, 30d or 4w; at least as long as a task may take. "
-        "Default: 30d",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
-    parser.add_argument(
-        "--api-url",
-        metavar="URL",
-        help=f"use the REST API of this Airflow 3, with the token in the environment variable {TOKEN}",
-    )
-    parser.set_defaults(run=run)
-
-
-def run(options: argparse.Namespace) -> int:
-    """
-    Remove the old ones and say how many.
-
-    :param options: The options of the command line.
-    :return: The exit status.
-    """
+def forget_starts(options: argparse.Namespace, data: TextIO) -> int:
+    """Remove the old ones and say how many."""
     airflow = _RestApi(options.api_url) if options.api_url else _Database()
     began_before = time.time() - options.older_than
     old = [each for each in airflow.read() if _started_at(each.value) < began_before]
     for each in old:
-        sys.stdout.write(f"{each.description or each.key}\n")
+        data.write(f"{each.description or each.key}\n")
         if not options.dry_run:
             airflow.delete(each.key)
-    sys.stdout.write(f"{len(old)} {'would be ' if options.dry_run else ''}removed\n")
+    data.write(f"{len(old)} {'would be ' if options.dry_run else ''}removed\n")
     return 0
 
 
@@ -123,10 +82,3 @@ class _RestApi:
         answer = self._session.request(method, address, timeout=30, params=parameters)
         answer.raise_for_status()
         return answer
-
-
-def _age(text: str) -> float:
-    found = re.fullmatch(r"(\d+)([mhdw])", text.strip())
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age such as 12h, 30d or 4w")
-    return float(int(found[1]) * _SECONDS_IN[found[2]])

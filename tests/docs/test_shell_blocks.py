@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_agenty import commands
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from tests.docs.pages import OTHER_PAGES, PAGES, ROOT, blocks
 
@@ -44,6 +45,8 @@ def check_python(arguments):
         from airflow_provider_agenty.sandbox import __main__ as command
 
         command._parser().parse_args(arguments[2:])
+    elif arguments[:2] == ["-m", "airflow_provider_agenty"]:
+        commands.parser().parse_args(arguments[2:])
     elif arguments[0] != "-m":
         assert (ROOT / arguments[0]).is_file()
 

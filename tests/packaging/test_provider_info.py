@@ -50,6 +50,12 @@ def test_every_function_for_uris_exists_and_both_airflows_read_the_same():
             assert callable(getattr(import_module(module), function))
 
 
+def test_every_function_for_commands_exists():
+    for path in get_provider_info()["cli"]:
+        module, _, function = path.rpartition(".")
+        assert callable(getattr(import_module(module), function))
+
+
 # Airflow 3 also has a newer place for it, which older ones do not.
 @pytest.mark.filterwarnings("ignore:ProvidersManager.hooks is deprecated")
 def test_airflow_finds_the_hook_by_its_connection_type():
