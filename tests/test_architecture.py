@@ -26,7 +26,7 @@ RULES = {
     "base_operators": {"ground", "api", "hooks", "landing.lineage", "triggers", "waiting"},
     "operators": {"ground", "api", "base_operators", "landing.lineage", "waiting"},
     "sensors": {"ground", "api", "base_operators", "waiting"},
-    "commands": {"ground", "api", "hooks", "waiting"},
+    "commands": {"ground", "api", "hooks", "landing", "waiting"},
     "__main__": {"commands"},
     "ground": {"ground"},
 }
