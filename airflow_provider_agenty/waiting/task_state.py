@@ -124,6 +124,10 @@ class VariableState:
     def _try(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
+        except (EOFError, OSError):
+            # The supervisor of this process has ended (Airflow 3.0 and 3.1, if its API server does not answer): nobody
+            # would know of a start, and Airflow has begun the next try.
+            raise
         except Exception as error:
             self.works = False
             log.warning(

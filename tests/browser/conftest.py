@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_agenty.sandbox import Sandbox
+from tests.airflow_harness.airflow_2 import Airflow2
 from tests.airflow_harness.airflow_instance import AirflowInstance
-from tests.browser.airflow_2 import Airflow2, Airflow2Pages
+from tests.browser.airflow_2 import Airflow2Pages
 from tests.browser.airflow_3 import AirflowPages, BrowserError, find_chromium, open_page
 
 DAGS = Path(__file__).with_name("dags")

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from airflow_provider_agenty.airflow_compat import HAS_TASK_STATE_STORE
+from tests.features import IS_AIRFLOW_3_0
 from tests.sandbox_faults import SlowBody
 
 DOCS = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -29,6 +31,15 @@ def before_the_post(on, until):
     on.begin("sync")
     asked.wait()
     on.kill_task()
+    asked.release()
+    on.complete(on.runs_its_job())
+
+
+def its_worker_before_the_post(on, until):
+    asked = on.sandbox.fault("GET", "/jobs", agent_id=on.agent_id, hold="before")
+    on.begin("sync")
+    asked.wait()
+    os.kill(psutil.Process(on.task_process()).ppid(), signal.SIGKILL)
     asked.release()
     on.complete(on.runs_its_job())
 
@@ -98,7 +109,7 @@ def answered_but_not_stored(on, until):
         accepted.release()
         time.sleep(1.5)
         assert not on.stored("agenty_job"), "the task was not held before it could store its job"
-        os.kill(task, signal.SIGKILL)
+        on.kill(task)
     finally:
         for pid in api_server:
             os.kill(pid, signal.SIGCONT)
@@ -110,6 +121,13 @@ def waiting_in_a_worker(on, until):
     job_id = on.runs_its_job()
     on.kill_task()
     on.is_asked_for(job_id)
+    on.complete(job_id)
+
+
+def completed_before_the_retry(on, until):
+    on.begin("sync")
+    job_id = on.runs_its_job()
+    on.kill_task()
     on.complete(job_id)
 
 
@@ -133,7 +151,7 @@ def stored_but_not_deferred(on, until):
     on.begin("deferred")
     pid = on.task_process()
     until(lambda: on.stored("agenty_job"), "the job is not stored")
-    os.kill(pid, signal.SIGKILL)
+    on.kill(pid)
     on.complete(on.runs_its_job())
 
 
@@ -241,6 +259,7 @@ class Point:
 
 POINTS = [
     Point("killed before the start is sent", before_the_post, 1, 0, "success"),
+    Point("its worker killed before that, and the task lives on", its_worker_before_the_post, 1, 0, "success"),
     Point("killed while the start is on its way, and it never arrives", in_flight_and_never_accepted, 1, 0, "success"),
     Point("killed after Agenty accepted, before the answer", accepted_but_not_answered("sync"), 1, 0, "success"),
     Point("the same, deferrable", accepted_but_not_answered("deferred"), 1, 0, "success"),
@@ -249,6 +268,7 @@ POINTS = [
     Point("killed while its `urls` are being set", input_on_its_way, 1, 0, "success"),
     Point("the answer lost, and the input set by another run meanwhile", input_of_another_run, 1, 0, "success"),
     Point("killed while it waits in a worker", waiting_in_a_worker, 1, 0, "success"),
+    Point("the same, and the job completes before the retry", completed_before_the_retry, 1, 0, "success"),
     Point("one of several mapped tasks killed while it waits", one_of_several_mapped_tasks, 1, 0, "success"),
     Point("killed after the job is stored, before it defers", stored_but_not_deferred, 1, 0, "success"),
     Point("deferred, and the triggerer is killed", deferred_and_the_triggerer("kill"), 1, 0, "success"),
@@ -287,6 +307,8 @@ POINTS = [
 def test_a_job_is_never_paid_for_twice(point, scenario, until):
     if point.needs_killed_trigger and not HAS_TASK_STATE_STORE:
         pytest.skip("before 3.3 Airflow does not tell a trigger that a user ended its task")
+    if IS_AIRFLOW_3_0 and point.what == "cleared while it waits in a worker":
+        pytest.skip("Airflow 3.0 leaves a task restarting that is cleared while it runs")
     point.act(scenario, until)
     scenario.reaches(point.ends)
 
@@ -296,6 +318,18 @@ def test_a_job_is_never_paid_for_twice(point, scenario, until):
         if not HAS_TASK_STATE_STORE:
             until(lambda: not scenario.stored("agenty_start"), "what was remembered of the start is left over")
         assert scenario.link() == f"https://cloud.agenty.com/agents/scraping/{scenario.agent_id}"
+
+
+@pytest.mark.skipif(HAS_TASK_STATE_STORE, reason="3.3 and later remember a start without Variables")
+@pytest.mark.parametrize("behaviour", ["raise", "1"])
+def test_a_bad_secrets_backend_loses_no_start(behaviour, secrets_backend, scenario, until):
+    with secrets_backend.behaves(behaviour):
+        waiting_in_a_worker(scenario, until)
+        scenario.reaches("success")
+        until(lambda: not scenario.stored("agenty_start"), "what was remembered of the start is left over")
+
+    assert (scenario.starts, scenario.stops) == (1, 0)
+    assert "can't be used" not in scenario.log
 
 
 def test_the_table_in_the_docs_is_this_one():

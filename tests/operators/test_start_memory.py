@@ -197,6 +197,21 @@ def test_variables_that_cannot_be_used_cost_a_warning(agenty_sandbox, variables,
     assert "hunter2" not in caplog.text
 
 
+@pytest.mark.parametrize("what", ["read_variable", "write_variable"])
+@pytest.mark.parametrize("gone", [EOFError, BrokenPipeError])
+def test_a_process_that_outlives_its_supervisor_starts_nothing(
+    agenty_sandbox, variables, try_it, monkeypatch, what, gone
+):
+    def away(*_):
+        raise gone
+
+    monkeypatch.setattr(airflow_compat, what, away)
+
+    with pytest.raises(gone):
+        try_it()
+    assert agenty_sandbox.starts == 0
+
+
 @pytest.mark.agenty_sandbox(manual=True)
 def test_variables_that_cannot_be_read_leave_the_list_of_jobs_to_a_retry(
     agenty_sandbox, variables, try_it, monkeypatch
