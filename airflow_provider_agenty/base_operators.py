@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_agenty import parameters, templates
+from airflow_provider_agenty import metrics, parameters, templates
 from airflow_provider_agenty.airflow_compat import AirflowSkipException, BaseOperator, conf, current_task_state
 from airflow_provider_agenty.exceptions import (
     AgentyExportError,
@@ -239,6 +239,7 @@ class AgentyWaitingTask(AgentyTask):
             LogMemory(context, outcome.job_id).keep_offset(outcome.log_offset)
         if outcome.job is not None:
             self.push(context, AgentyAgentLink.xcoms(outcome.job))
+            metrics.count_end(outcome.job, self.agenty_conn_id)
             if outcome.job.is_terminal:
                 self.push(context, {JOB_XCOM: outcome.job.to_dict()})
         try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty import parameters
+from airflow_provider_agenty import metrics, parameters
 from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout, ResumableJobMixin
 from airflow_provider_agenty.base_operators import AgentyLandingTask, AgentyTask, AgentyWaitingTask
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
@@ -197,6 +197,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
             if self._outcome is not None and job.is_successful:
                 # It completed between two tries: the rest of its log is still missing.
                 self.follow_log(job, context)
+        if self.is_job_active(job.status) or job.is_successful:
+            metrics.count(metrics.JOBS_REATTACHED, agent_id=self.agent_id, conn_id=self.agenty_conn_id)
         return job.status
 
     def is_job_active(self, status: str) -> bool:
