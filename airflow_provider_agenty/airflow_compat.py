@@ -6,6 +6,8 @@ Each name is resolved separately, so that one missing name does not pull the oth
 
 from __future__ import annotations
 
+import functools
+import sys
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -258,6 +260,28 @@ def asset_types() -> tuple[type, ...]:
         return asset_class(), _first("AssetRef", "airflow.sdk.definitions.asset")
     except ImportError:
         return (asset_class(),)
+
+
+@functools.cache
+def stats() -> Any:
+    """Return what sends Airflow's metrics from this process; ``None`` where they are off."""
+    switches = "statsd_on", "statsd_datadog_enabled", "otel_on"
+    if not any(conf.getboolean("metrics", switch, fallback=False) for switch in switches):
+        return None
+    found = []
+    # From 3.2 on a worker sets up that of the SDK, a triggerer the other. Before it there is one, which sets itself up.
+    for module in ("airflow.sdk.observability.stats", "airflow.observability.stats"):
+        try:
+            found.append(import_module(module).Stats)
+        except ImportError:
+            continue
+    set_up = [each for each in found if _is_set_up(each)]
+    return (set_up or found or [_first("Stats", "airflow.stats")])[0]
+
+
+def _is_set_up(stats: Any) -> bool:
+    """Return whether Airflow has said where a ``Stats`` sends to: in its class (3.2), in its module (3.3)."""
+    return bool(vars(stats).get("factory") or getattr(sys.modules[stats.__module__], "_factory", None))
 
 
 class HookLineage:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_agenty import parameters, templates
+from airflow_provider_agenty import metrics, parameters, templates
 from airflow_provider_agenty.airflow_compat import AirflowSkipException, BaseOperator, conf, current_task_state
 from airflow_provider_agenty.exceptions import (
     AgentyExportError,
@@ -20,9 +20,9 @@ from airflow_provider_agenty.exceptions import (
     AgentyJobFailedError,
     AgentyJobStoppedError,
 )
-from airflow_provider_agenty.links.agenty import AgentyAgentLink
+from airflow_provider_agenty.links.agenty import AgentyAgentLink, agent_url
 from airflow_provider_agenty.paths import check_path
-from airflow_provider_agenty.waiting.task_state import LogMemory
+from airflow_provider_agenty.waiting.task_state import LogMemory, ShownProgress
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -116,6 +116,12 @@ class AgentyWaitingTask(AgentyTask):
     _log_copy: LogCopy | None = None
     """The copy of the job's log, once this process has begun or resumed it."""
 
+    _logged_job_id: int | None = None
+    """The job that this execution has told of in its log."""
+
+    _progress: ShownProgress | None = None
+    """What shows the job's progress, once this process has polled it."""
+
     def __init__(
         self,
         *,
@@ -170,6 +176,37 @@ class AgentyWaitingTask(AgentyTask):
             "stream_logs": self.stream_logs,
             "end_from_trigger": self.end_from_trigger,
         }
+
+    def log_job(self, job: Job, *, timeout: float | None, poll_interval: float) -> None:
+        """Log which job this is and how long it is waited for, ``None``: not at all. It is said once per execution."""
+        if self._logged_job_id == job.job_id:
+            return
+        self._logged_job_id = job.job_id
+        if job.is_terminal:
+            waiting = "over already"
+        elif timeout is None:
+            waiting = "not waited for"
+        else:
+            waiting = f"waiting at most {readable_seconds(timeout)}, polling every {readable_seconds(poll_interval)}"
+        agent = job.agent_id or getattr(self, "agent_id", None) or "unknown"
+        name = getattr(self, "agent_name", None)
+        self.log.info(
+            "Job %d of agent %s: %s%s",
+            job.job_id,
+            f"{name} ({agent})" if name else agent,
+            waiting,
+            f"; {agent_url(job)}" if job.agent_id else "",
+        )
+
+    def follow(self, job: Job, context: Context) -> None:
+        """Show how far the job is, and copy what is new in its log."""
+        self.show_progress(job, context)
+        self.follow_log(job, context)
+
+    def show_progress(self, job: Job, context: Context) -> None:
+        """Show in Airflow's UI how far the job is."""
+        self._progress = self._progress or ShownProgress(context)
+        self._progress.show(job)
 
     def follow_log(self, job: Job, context: Context) -> None:
         """Copy what is new in the job's log, or all that is left if it is over; nothing without ``stream_logs``."""
@@ -239,6 +276,8 @@ class AgentyWaitingTask(AgentyTask):
             LogMemory(context, outcome.job_id).keep_offset(outcome.log_offset)
         if outcome.job is not None:
             self.push(context, AgentyAgentLink.xcoms(outcome.job))
+            metrics.count_end(outcome.job, self.agenty_conn_id)
+            self.show_progress(outcome.job, context)
             if outcome.job.is_terminal:
                 self.push(context, {JOB_XCOM: outcome.job.to_dict()})
         try:
@@ -259,6 +298,15 @@ class AgentyWaitingTask(AgentyTask):
         self.log.info("The end of the log of job %d in Agenty:", error.job.job_id)
         for entry in error.log_entries:
             copy_entry(entry, self.log)
+
+
+def readable_seconds(seconds: float) -> str:
+    """Return a time as people write it: ``7 days``, ``90 s``."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds and seconds % size == 0:
+            number = int(seconds // size)
+            return f"{number} {unit}{'' if number == 1 else 's'}"
+    return f"{seconds:.10g} s"
 
 
 class AgentyLandingTask(AgentyTask):

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_agenty import parameters
+from airflow_provider_agenty import metrics, parameters
 from airflow_provider_agenty.airflow_compat import mask_secret
 from airflow_provider_agenty.api import inputs, logs, pages, result_pages, start_job
 from airflow_provider_agenty.api.deadline import time_limit
@@ -156,7 +156,10 @@ class AgentyHook(ConnectedHook):
         """
         job_id = parameters.job_id(job_id)
         # It is a GET that changes something, and it is documented to answer HTTP 400 with the job.
-        return self._transport.send("GET", f"/jobs/{job_id}/stop", refusal_may_hold_job=True).job(job_id)
+        job = self._transport.send("GET", f"/jobs/{job_id}/stop", refusal_may_hold_job=True).job(job_id)
+        if job.is_stopped or not job.is_terminal:
+            metrics.count(metrics.JOBS_STOPPED, agent_id=job.agent_id, conn_id=self.agenty_conn_id)
+        return job
 
     def get_input(self, agent_id: str) -> AgentInput:
         """

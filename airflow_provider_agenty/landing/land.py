@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_agenty import parameters
-from airflow_provider_agenty.airflow_compat import BaseHook, mask_secret
+from airflow_provider_agenty import metrics, parameters
+from airflow_provider_agenty.airflow_compat import mask_secret
 from airflow_provider_agenty.api import result_pages
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.api.request import Transport
@@ -29,6 +30,9 @@ from airflow_provider_agenty.landing.progress import Progress, readable_size
 from airflow_provider_agenty.landing.temporary_file import StagedFile
 from airflow_provider_agenty.log import Log
 from airflow_provider_agenty.paths import check_path
+
+if TYPE_CHECKING:
+    from airflow_provider_agenty.hooks.connected import ConnectedHook
 
 _GZIP = 31  # zlib's number for a gzip header and trailer; the header it writes carries no time and no name
 
@@ -100,9 +104,10 @@ class LandingOptions:
 
 
 def land_export(
-    hook: BaseHook, transport: Transport, options: LandingOptions, *, get_link: Callable[[], str]
+    hook: ConnectedHook, transport: Transport, options: LandingOptions, *, get_link: Callable[[], str]
 ) -> ExportedFile:
     """Land a file that Agenty makes; the function fetches a link to it."""
+    began = time.monotonic()
     destination, job = _open_destination(transport, options)
     expected_rows = _expected_rows(transport, options)
     settings = transport.settings
@@ -119,12 +124,15 @@ def land_export(
             log=hook.log,
         )
         exported = land(download, destination, options, expected_rows=expected_rows, log=hook.log)
-    _tell_of(hook, exported, job, settings.base_url)
+    _tell_of(hook, exported, job, seconds=time.monotonic() - began)
     return exported
 
 
-def land_result(hook: BaseHook, transport: Transport, options: LandingOptions, *, column_types: str) -> ExportedFile:
+def land_result(
+    hook: ConnectedHook, transport: Transport, options: LandingOptions, *, column_types: str
+) -> ExportedFile:
     """Land the rows of a result in a format of ours; ``column_types`` is ``infer`` or ``text``."""
+    began = time.monotonic()
     destination, job = _open_destination(transport, options)
     expected_rows = _expected_rows(transport, options)
     with closing(_pages(transport, options)) as pages:
@@ -132,7 +140,7 @@ def land_result(hook: BaseHook, transport: Transport, options: LandingOptions, *
             pages, options.writes, column_types=column_types, log=hook.log, spool_folder=options.spool_folder
         )
         exported = land(encoded, destination, options, expected_rows=expected_rows, log=hook.log)
-    _tell_of(hook, exported, job, transport.settings.base_url)
+    _tell_of(hook, exported, job, seconds=time.monotonic() - began)
     return exported
 
 
@@ -196,7 +204,7 @@ def _pages(transport: Transport, options: LandingOptions) -> Generator[list[dict
         raise AgentyExportError(f"{error} Nothing was landed.") from None
 
 
-def _tell_of(hook: BaseHook, exported: ExportedFile, job: Job, base_url: str) -> None:
+def _tell_of(hook: ConnectedHook, exported: ExportedFile, job: Job, *, seconds: float) -> None:
     hook.log.info(
         "Landed %s (%s) at %s, sha256 %s",
         "the log" if exported.rows is None else f"{exported.rows} row{'' if exported.rows == 1 else 's'}",
@@ -204,7 +212,8 @@ def _tell_of(hook: BaseHook, exported: ExportedFile, job: Job, base_url: str) ->
         exported.path,
         exported.sha256,
     )
-    tell_hook_lineage(hook, exported, base_url=base_url, agent_id=job.agent_id, log=hook.log)
+    metrics.count_landed(exported, seconds, agent_id=job.agent_id, conn_id=hook.agenty_conn_id)
+    tell_hook_lineage(hook, exported, base_url=hook.base_url, agent_id=job.agent_id, log=hook.log)
 
 
 def land(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty import parameters
+from airflow_provider_agenty import metrics, parameters
 from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout, ResumableJobMixin
 from airflow_provider_agenty.base_operators import AgentyLandingTask, AgentyTask, AgentyWaitingTask
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
@@ -122,7 +122,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         self.if_running = parameters.choice("if_running", if_running, parameters.IF_RUNNING)
         self.reuse_completed_within = parameters.optional_seconds("reuse_completed_within", reuse_completed_within)
         self._refuse_urls_of_another_job()
-        self._submitted: Job | None = None
+        self._job: Job | None = None
         self._outcome: Outcome | None = None
 
     def _refuse_urls_of_another_job(self) -> None:
@@ -164,8 +164,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         from airflow_provider_agenty.operators.job_start import find_or_start_job
 
         memory = StartMemory(context, self.agent_id)
-        self._submitted = find_or_start_job(self, context, memory)
-        return memory.describe_job(self._submitted.job_id)
+        self._job = find_or_start_job(self, context, memory)
+        return memory.describe_job(self._job.job_id)
 
     def get_job_status(self, external_id: Any, context: Context) -> str:
         """
@@ -183,7 +183,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
             return GONE
         self.push(context, {JOB_ID_XCOM: job_id})
         try:
-            job = self.hook.get_job(job_id)
+            job = self._job = self.hook.get_job(job_id)
         except AgentyNotFoundError:
             self.log.info("An earlier try started job %d, which is no longer there: a new one is started", job_id)
             return GONE
@@ -197,6 +197,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
             if self._outcome is not None and job.is_successful:
                 # It completed between two tries: the rest of its log is still missing.
                 self.follow_log(job, context)
+        if self.is_job_active(job.status) or job.is_successful:
+            metrics.count(metrics.JOBS_REATTACHED, agent_id=self.agent_id, conn_id=self.agenty_conn_id)
         return job.status
 
     def is_job_active(self, status: str) -> bool:
@@ -227,8 +229,10 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         job_id = int(external_id["job_id"])
         # Not earlier: nothing comes between the start and the storing of its job.
         self.push(context, {JOB_ID_XCOM: job_id})
-        if self._submitted is not None:
-            self.push(context, AgentyAgentLink.xcoms(self._submitted))
+        if self._job is not None:
+            self.push(context, AgentyAgentLink.xcoms(self._job))
+            waits = self.timeout if self.wait_for_completion else None
+            self.log_job(self._job, timeout=waits, poll_interval=self.poll_interval)
         if self.wait_for_completion and self.deferrable:
             self.wait_in_triggerer(job_id, context, poll_interval=self.poll_interval, timeout=self.timeout)
         if self.wait_for_completion:
@@ -245,7 +249,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
                 lambda: self.hook.get_job(job_id),
                 watch,
                 poll_interval=self.poll_interval,
-                before_decision=lambda job: self.follow_log(job, context),
+                before_decision=lambda job: self.follow(job, context),
             )
         except AirflowTaskTimeout:
             # Airflow calls on_kill next, which has nothing left to do.

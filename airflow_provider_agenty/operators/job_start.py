@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from airflow_provider_agenty import parameters
+from airflow_provider_agenty import metrics, parameters
 from airflow_provider_agenty.airflow_compat import class_of
 from airflow_provider_agenty.exceptions import AgentyAmbiguousStartError, AgentyUnavailableError
 from airflow_provider_agenty.operators.existing_job import find_job_of_run, take_existing_job
@@ -30,8 +30,14 @@ def find_or_start_job(task: AgentyStartJobOperator, context: Context, memory: St
     :param memory: What its tries know of the start.
     """
     try:
-        job = _find_unremembered_job(task, context, memory) if task.durable else None
-        return job or _take_existing_job(task) or _start(task, memory)
+        job, metric = _find_unremembered_job(task, context, memory) if task.durable else None, metrics.JOBS_REATTACHED
+        if job is None:
+            job = _take_existing_job(task)
+            metric = metrics.JOBS_REUSED if job is not None and job.is_terminal else metrics.JOBS_JOINED
+        if job is None:
+            job, metric = _start(task, memory), metrics.JOBS_STARTED
+        metrics.count(metric, agent_id=task.agent_id, conn_id=task.agenty_conn_id)
+        return job  # noqa: TRY300
     except AgentyAmbiguousStartError as error:
         if not (error.may_clear_up and task.durable and memory.is_there):
             raise

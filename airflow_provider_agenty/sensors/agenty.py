@@ -162,6 +162,8 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             except AgentyError as error:
                 return self._watch.take(error)
             self.push(context, AgentyAgentLink.xcoms(job))
+            self.log_job(job, timeout=self.timeout, poll_interval=self.poke_interval)
+            self.show_progress(job, context)
             if job.is_terminal or self._remembers_the_copy(job, context):
                 self.follow_log(job, context)
         return self._watch.take(job)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from airflow_provider_agenty import parameters
+from airflow_provider_agenty import metrics, parameters
 from airflow_provider_agenty.airflow_compat import event_trigger_base
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
@@ -121,6 +121,9 @@ class AgentyJobTrigger(BaseTrigger):
         if not self.end_from_trigger or outcome.status != SUCCESS or outcome.job is None:
             return TriggerEvent(outcome.to_dict())
         job = outcome.job
+        if self.task_instance is not None:
+            # In dag.test there is none, and the sensor polls the job once more.
+            metrics.count_end(job, self.agenty_conn_id)
         return TaskSuccessEvent(
             xcoms={"return_value": job.job_id, JOB_XCOM: job.to_dict(), **AgentyAgentLink.xcoms(job)}
         )

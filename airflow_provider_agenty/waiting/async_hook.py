@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from asgiref.sync import sync_to_async
 
+from airflow_provider_agenty import metrics
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
 
 if TYPE_CHECKING:
@@ -75,9 +76,10 @@ class AsyncHook:
     async def _call(self, call: Callable[[AgentyHook], T]) -> T:
         try:
             answer = await self._call_with_current_key(call)
-        except AgentyError:
-            raise
         except Exception as error:
+            metrics.count(metrics.POLLER_FAILURES, conn_id=self._agenty_conn_id)
+            if isinstance(error, AgentyError):
+                raise
             # Once: a poller would fill the log with the same trace.
             level = logging.DEBUG if type(error) is self._unexpected else logging.WARNING
             log.log(level, "Agenty could not be asked", exc_info=True)
@@ -97,7 +99,11 @@ class AsyncHook:
         return await self._in_thread(call, await self._hook_other_than(hook))
 
     async def _in_thread(self, call: Callable[[AgentyHook], T], hook: AgentyHook) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call, hook)
+        def counted_call() -> T:
+            metrics.count(metrics.POLLER_REQUESTS, conn_id=self._agenty_conn_id)
+            return call(hook)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, counted_call)
 
     async def _hook_other_than(self, refused: AgentyHook | None) -> AgentyHook:
         async with self._opening:

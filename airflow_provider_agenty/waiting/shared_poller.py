@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 from weakref import WeakKeyDictionary
 
+from airflow_provider_agenty import metrics
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
 from airflow_provider_agenty.waiting.async_hook import AsyncHook
@@ -110,6 +111,19 @@ class SharedPoller(ABC):
             pollers[key] = cls(agenty_conn_id, poll_interval)
         return cast(Self, pollers[key])
 
+    @property
+    @abstractmethod
+    def waiters(self) -> int:
+        """How many triggers it asks for."""
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        return {
+            "conn_id": self._agenty_conn_id,
+            "poll_interval": f"{self._poll_interval:g}",
+            "poller": type(self).__name__,
+        }
+
     @contextlib.contextmanager
     def _in_use(self, *, start: bool = True) -> Iterator[None]:
         """Keep the poller while the block runs, and start it unless it runs already."""
@@ -128,6 +142,7 @@ class SharedPoller(ABC):
         if self._task is not None:
             self._task.cancel()
             self._task = None
+            metrics.gauge(metrics.POLLER_WAITERS, 0, **self._tags)
         pollers = SharedPoller._shared.get(asyncio.get_running_loop(), {})
         key = (type(self), self._agenty_conn_id, self._poll_interval)
         if pollers.get(key) is self:
@@ -144,6 +159,8 @@ class SharedPoller(ABC):
                         await self._poll()
                     except Exception:
                         log.exception("A poll of connection %r broke, the next one follows", self._agenty_conn_id)
+                    # In a thread: the first metric of a process may look up a host or import a backend.
+                    await asyncio.to_thread(metrics.count_poll, self.waiters, **self._tags)
                     await self._sleep(time.monotonic() - began)
 
     @abstractmethod
@@ -204,6 +221,11 @@ class JobPoller(SharedPoller):
         super().__init__(agenty_conn_id, poll_interval)
         self._waiters: dict[int, set[asyncio.Queue[Job | AgentyError]]] = {}
         self._asked_singly: set[int] = set()
+
+    @property
+    def waiters(self) -> int:
+        """How many triggers wait."""
+        return sum(map(len, self._waiters.values()))
 
     async def wait(self, watch: JobWatch) -> Outcome:
         """Wait until a watch says that waiting is over."""

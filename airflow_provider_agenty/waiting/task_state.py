@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,12 +23,18 @@ from airflow_provider_agenty.exceptions import AgentyInputError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_agenty.api.models import Job
+
 JOB_ID_XCOM = "job_id"
 """The XCom with the id of the job, there as soon as it is known: a task that fails returns nothing."""
 
 JOB_KEY = "agenty_job"
 INTENT_KEY = "agenty_start"
 LOG_KEY = "agenty_log"
+PROGRESS_KEY = "agenty_progress"
+
+SECONDS_BETWEEN_PROGRESS = 30.0
+"""How often the progress of a job that goes on is stored at most."""
 
 VARIABLE_PREFIX = "agenty_start_"
 
@@ -307,3 +314,33 @@ class LogMemory:
                 self._store.set(LOG_KEY, {**self._of, "offset": offset})
             except Exception as error:
                 log.warning("How far the job's log was copied could not be stored: %s", error)
+
+
+class ShownProgress:
+    """
+    How far a job is, in the task state store: Airflow's UI shows it there while the task waits (3.3 and later).
+
+    :param context: The context of the task.
+    """
+
+    def __init__(self, context: Context) -> None:
+        store: Any = context.get("task_state_store")
+        self._store = None if isinstance(store, VariableState) else store
+        self._shown = ""
+        self._shown_at = -math.inf
+
+    def show(self, job: Job) -> None:
+        """
+        Store it if it has changed: a job that goes on at most every 30 seconds, its end at once.
+
+        :param job: The job.
+        """
+        now, progress = time.monotonic(), f"Job {job.job_id} is {job.describe()}"
+        is_due = job.is_terminal or now >= self._shown_at + SECONDS_BETWEEN_PROGRESS
+        if self._store is None or not is_due or progress == self._shown:
+            return
+        self._shown, self._shown_at = progress, now
+        try:
+            self._store.set(PROGRESS_KEY, progress)
+        except Exception as error:
+            log.debug("How far job %d is could not be stored: %s", job.job_id, error)

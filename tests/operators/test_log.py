@@ -115,3 +115,51 @@ def test_a_retry_says_which_job_an_earlier_try_started(agenty_sandbox, make_cont
 
     assert status == "gone"
     assert [line for line in said() if line.startswith(f"An earlier try started job {job_id}: it is aborted")]
+
+
+ABOUT_THE_JOB = f" of agent {AGENT}: "
+PAGE = f"https://cloud.agenty.com/agents/scraping/{AGENT}"
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_wait_begins_with_its_job_and_how_long_it_takes_at_most(agenty_sandbox, make_context, said, deferrable):
+    agenty_sandbox.plan(seconds=0.3)
+    job_id = run(lambda: start(deferrable=deferrable), make_context(start()))
+
+    assert [line for line in said() if ABOUT_THE_JOB in line] == [
+        f"Job {job_id} of agent {AGENT}: waiting at most 7 days, polling every 0.05 s; {PAGE}"
+    ]
+    assert agenty_sandbox.key not in str(said())
+
+
+def test_a_start_that_is_not_waited_for_says_so(agenty_sandbox, make_context, said):
+    task = AgentyStartJobOperator(task_id="start", agent_id=AGENT)
+    job_id = task.execute(make_context(task))
+
+    assert said()[-1] == f"Job {job_id} of agent {AGENT}: not waited for; {PAGE}"
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_sensor_says_once_what_it_waits_for(agenty_sandbox, make_context, said, deferrable):
+    job_id = agenty_sandbox.start_job(AGENT)
+
+    def wait():
+        return AgentyJobSensor(task_id="wait", job_id=job_id, deferrable=deferrable, poke_interval=0.05, timeout=5400)
+
+    run(wait, make_context(wait()))
+
+    about_the_job = [line for line in said() if line.startswith("Job ")]
+    assert (
+        about_the_job[0] == f"Job {job_id} of agent {AGENT}: waiting at most 90 minutes, polling every 0.05 s; {PAGE}"
+    )
+    assert len([line for line in said() if ABOUT_THE_JOB in line]) == 1
+
+
+def test_a_job_that_is_over_is_not_said_to_be_waited_for(agenty_sandbox, make_context, said):
+    job_id = agenty_sandbox.start_job(AGENT)
+    agenty_sandbox.set_status(job_id, "completed")
+    task = AgentyJobSensor(task_id="wait", job_id=job_id)
+    task.execute(make_context(task))
+
+    about_the_job = [line for line in said() if line.startswith("Job ")]
+    assert about_the_job[0] == f"Job {job_id} of agent {AGENT}: over already; {PAGE}"
