@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_agenty import metrics, parameters, templates
+from airflow_provider_agenty import landing_guards, metrics, parameters, templates
 from airflow_provider_agenty.airflow_compat import AirflowSkipException, BaseOperator, conf, current_task_state
 from airflow_provider_agenty.exceptions import (
     AgentyExportError,
@@ -325,6 +325,8 @@ class AgentyLandingTask(AgentyTask):
         min_rows: int,
         on_empty: str,
         spool_folder: str | os.PathLike[str] | None,
+        required_fields: Collection[str] | Mapping[str, float] | None,
+        max_row_drop: float | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -339,9 +341,18 @@ class AgentyLandingTask(AgentyTask):
         self.min_rows = parameters.whole_number("min_rows", min_rows)
         self.on_empty = parameters.choice("on_empty", on_empty, parameters.ON_EMPTY)
         self.spool_folder = parameters.folder("spool_folder", spool_folder)
+        self.required_fields = landing_guards.required_fields(required_fields)
+        self.max_row_drop = landing_guards.max_row_drop(max_row_drop)
 
-    def check_unrendered_path(self, *, writes: str) -> None:
-        """Refuse a path that can't take ``csv``, ``jsonl``, ``parquet`` or ``log``, unless it is a template."""
+    def check_what_is_written(self, writes: str) -> None:
+        """
+        Refuse what does not go with ``csv``, ``jsonl``, ``parquet`` or ``log``.
+
+        A path that is a template is left for later.
+        """
+        landing_guards.refuse_for_logs(
+            writes=writes, required_fields=self.required_fields, max_row_drop=self.max_row_drop
+        )
         if not self.is_template(self.path):
             check_path(self.path, writes=writes)
 
@@ -357,6 +368,8 @@ class AgentyLandingTask(AgentyTask):
             "verify_rows": self.verify_rows,
             "check": self.check_rows,
             "spool_folder": self.spool_folder,
+            "required_fields": self.required_fields,
+            "max_row_drop": self.max_row_drop,
             "job_seen": lambda job: self.push(context, AgentyAgentLink.xcoms(job)),
         }
 

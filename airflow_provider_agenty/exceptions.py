@@ -17,7 +17,8 @@ The errors of this provider, all of them.
     ├── AgentyAmbiguousStartError            final
     ├── AgentyAlreadyRunningError            final
     └── AgentyExportError
-        └── AgentyDestinationError           final
+        ├── AgentyDestinationError           final
+        └── AgentyQualityError               final
 
 A final error is an ``AirflowFailException`` too: a retry cannot mend it, so Airflow fails the task without using up its
 retries, whether it comes from an operator or from a hook called in ``@task``. No message holds the API key, a query
@@ -173,3 +174,7 @@ class AgentyExportError(AgentyError):
 
 class AgentyDestinationError(AgentyExportError, AirflowFailException):
     """A file can't be landed there at all."""
+
+
+class AgentyQualityError(AgentyExportError, AirflowFailException):
+    """A result is not as good as ``required_fields`` or ``max_row_drop`` asks. The destination is as it was."""

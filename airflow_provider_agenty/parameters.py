@@ -154,7 +154,7 @@ def optional_seconds(name: str, value: Any) -> float | None:
 
 def share(name: str, value: Any) -> float | None:
     """Return a share of something; ``None``: any."""
-    what = "is not a share: it is a number from 0 (no page may fail) to 1, or None."
+    what = "is not a share: it is a number from 0 to 1, or None."
     return _number_up_to(1, name, value, what)
 
 

@@ -38,12 +38,17 @@ CONTENTS = {  # quoting, columns, line end
 }
 
 
+def column_names(columns: int) -> list[str]:
+    return [f"column {number}" for number in range(columns)]
+
+
 def write_csv(path: Path, size: int, quoting: int, columns: int, line_end: str) -> int:
     """Write a CSV file and return its number of rows."""
     chance = random.Random(1)
     out = io.StringIO(newline="")
     writer = csv.writer(out, quoting=quoting, lineterminator=line_end)
-    rows = 0
+    writer.writerow(column_names(columns))
+    rows = 1
     while out.tell() < 1024 * 1024:
         writer.writerow(["".join(chance.choices("abcdefgh 0123", k=chance.randint(10, 50))) for _ in range(columns)])
         rows += 1
@@ -88,20 +93,27 @@ def with_requests(url: str, target: Path, _rows: int) -> None:
     fsync(target)
 
 
-def with_landing(url: str, target: Path, rows: int | None) -> None:
+def with_landing(url: str, target: Path, rows: int | None, required: tuple[str, ...] = ()) -> None:
     import requests
 
     from airflow_provider_agenty.landing.destinations import open_destination
     from airflow_provider_agenty.landing.download import HttpDownload
     from airflow_provider_agenty.landing.land import LandingOptions, land
+    from airflow_provider_agenty.landing.quality import Quality
 
     log = logging.getLogger("benchmark")
+    options = LandingOptions(
+        1, str(target), "log" if rows is None else "csv", required_fields=dict.fromkeys(required, 0.9)
+    )
+    # It asks Agenty only of the job before, which is not compared here.
+    quality = Quality(None, None, options, log, counts_file=True) if required else None  # type: ignore[arg-type]
     with requests.Session() as session:
         exported = land(
             HttpDownload(lambda: url, session, expected="The file", schemes_to_this_machine=("http", "https"), log=log),
             open_destination(str(target), default_name=lambda: "unused.csv"),
-            LandingOptions(1, str(target), "log" if rows is None else "csv"),
+            options,
             expected_rows=rows,
+            quality=quality,
             log=log,
         )
     if exported.rows != rows:
@@ -110,6 +122,10 @@ def with_landing(url: str, target: Path, rows: int | None) -> None:
 
 def with_landing_uncounted(url: str, target: Path, _rows: int) -> None:
     with_landing(url, target, None)
+
+
+def with_landing_and_a_required_field(url: str, target: Path, rows: int) -> None:
+    with_landing(url, target, rows, required=("column 0",))
 
 
 def fsync(path: Path) -> None:
@@ -132,6 +148,7 @@ SUBJECTS: dict[str, Callable[[str, Path, int], None]] = {
     "requests.iter_content(1 MiB), then fsync": with_requests,
     "ours, all verification": with_landing,
     "ours, rows not counted": with_landing_uncounted,
+    "ours, all verification and required_fields": with_landing_and_a_required_field,
 }
 
 

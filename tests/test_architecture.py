@@ -38,7 +38,6 @@ IMPORT_EXCEPTIONS = {
     "parameters imports api.inputs",
 }
 LONG_MODULES = {
-    "hooks/agenty",
     "operators/agenty",
 }
 LONG_FUNCTIONS: set[str] = set()

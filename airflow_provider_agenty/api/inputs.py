@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_agenty.api.models import unwrap
+from airflow_provider_agenty.api.models import Job, unwrap
 from airflow_provider_agenty.api.request import Answer, Transport
 from airflow_provider_agenty.api.validation import LONGEST_NAME, read_integer, read_name, read_text
+
+log = logging.getLogger(__name__)
 
 OF_URLS = ("manual", "url")
 """The types of input that list the URLs themselves."""
@@ -69,6 +72,17 @@ class AgentInput:
         source = {"id": self.id, "collection": self.collection, "field": self.field}
         present = {name: value for name, value in source.items() if value is not None}
         return {"type": self.type, "data": list(self.data), **present}
+
+
+def warn_of_unread_input(newest: Job | None) -> None:
+    """Tell that an agent's newest job may still read the input that is about to be set."""
+    # It leaves the queue last.
+    if newest is not None and newest.is_waiting:
+        log.warning(
+            "Job %d of agent %s is %s: if it has not read its input yet, it will scrape the URLs that are set now. "
+            "To keep such jobs apart, let one wait for the other",
+            *(newest.job_id, newest.agent_id, newest.status),
+        )
 
 
 def set_input(transport: Transport, agent_id: str, new: AgentInput) -> None:

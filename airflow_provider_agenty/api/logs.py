@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.validation import LONGEST_TEXT, clean_text, read_moment
+from airflow_provider_agenty.exceptions import AgentyError
 
 if TYPE_CHECKING:
     from airflow_provider_agenty.api.request import Transport
 
+log = logging.getLogger(__name__)
+
 LOG_PAGE = 2500
 _TELLING_LINES = 10
+_LAST_ENTRIES_SECONDS = 60.0
 _ENTRY = re.compile(
     r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})?)\s+([A-Za-z]{1,20})(?:\s(.*))?"
 )
@@ -48,6 +55,17 @@ class LogEntry:
 def iter_logs(transport: Transport, job_id: int, *, offset: int) -> Iterator[LogEntry]:
     """Yield the entries of a job's log, from a line on (``GET /jobs/{job_id}/logs``)."""
     return read_entries(_iter_lines(transport, job_id, offset), offset=offset, key=transport.settings.key)
+
+
+def last_entries(transport: Transport, job_id: int, *, count: int) -> list[LogEntry]:
+    """Return the last entries of a job's log, as far as it can be read within a minute; nothing is raised."""
+    entries: deque[LogEntry] = deque(maxlen=count)
+    try:
+        with time_limit(_LAST_ENTRIES_SECONDS):
+            entries.extend(iter_logs(transport, job_id, offset=0))
+    except AgentyError as error:
+        log.warning("The log of job %s could not be read to its end: %s", job_id, error)
+    return list(entries)
 
 
 def _iter_lines(transport: Transport, job_id: int, offset: int) -> Iterator[str]:

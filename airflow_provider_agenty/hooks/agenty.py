@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from airflow_provider_agenty import metrics, parameters
-from airflow_provider_agenty.airflow_compat import mask_secret
 from airflow_provider_agenty.api import inputs, logs, pages, result_pages, start_job
-from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.logs import LogEntry
-from airflow_provider_agenty.api.models import Job, unwrap
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.api.pages import JobPage
-from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.hooks.connected import ConnectedHook
 from airflow_provider_agenty.waiting.job_watch import JobWatch, wait
 from airflow_provider_agenty.waiting.outcome import conclude
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.landing.land import ExportedFile
 
 LAST_LOG_ENTRIES = 50
-LAST_LOG_SECONDS = 60.0
 
 
 class AgentyHook(ConnectedHook):
@@ -81,7 +76,7 @@ class AgentyHook(ConnectedHook):
 
         def prepare_start() -> None:
             if agent_input is not None:
-                self._warn_of_unread_input(newest)
+                inputs.warn_of_unread_input(newest)
                 self._set_input(agent_id, agent_input)
             if prepare is not None:
                 prepare(newer_than)
@@ -89,15 +84,6 @@ class AgentyHook(ConnectedHook):
         job = start_job.start_job(self._transport, agent_id, newer_than=newer_than, prepare=prepare_start)
         self.log.info("Started job %d of agent %s", job.job_id, agent_id)
         return job
-
-    def _warn_of_unread_input(self, newest: Job | None) -> None:
-        # The newest job of an agent leaves the queue last.
-        if newest is not None and newest.is_waiting:
-            self.log.warning(
-                "Job %d of agent %s is %s: if it has not read its input yet, it will scrape the URLs that are set now. "
-                "To keep such jobs apart, let one wait for the other",
-                *(newest.job_id, newest.agent_id, newest.status),
-            )
 
     def newest_job_id(self, agent_id: str) -> int:
         """
@@ -254,13 +240,7 @@ class AgentyHook(ConnectedHook):
         :param count: How many. Default 50.
         """
         job_id, count = parameters.job_id(job_id), parameters.whole_number("count", count)
-        entries: deque[LogEntry] = deque(maxlen=count)
-        try:
-            with time_limit(LAST_LOG_SECONDS):
-                entries.extend(self.iter_logs(job_id))
-        except AgentyError as error:
-            self.log.warning("The log of job %s could not be read to its end: %s", job_id, error)
-        return list(entries)
+        return logs.last_entries(self._transport, job_id, count=count)
 
     def wait_for_job(
         self,
@@ -315,7 +295,7 @@ class AgentyHook(ConnectedHook):
         :param filename: The file's name in the link. Default: Agenty's own.
         :return: The URL, on another host than the API; it takes no API key.
         """
-        from airflow_provider_agenty.landing.links import secrets_in
+        from airflow_provider_agenty.landing.links import link_in
 
         job_id = parameters.job_id(job_id)
         query = {
@@ -325,14 +305,7 @@ class AgentyHook(ConnectedHook):
         }
         if filename is not None:
             query["filename"] = parameters.filename(filename)
-        answer = self._transport.read(f"/jobs/{job_id}/export", query)
-        values = unwrap(answer.json())
-        link = (values.get("downloadlink") or values.get("downloadLink")) if isinstance(values, dict) else None
-        if not isinstance(link, str) or not _is_link(link):
-            raise answer.unexpected("holds no download link")
-        for secret in secrets_in(link):
-            mask_secret(secret)
-        return link
+        return link_in(self._transport.read(f"/jobs/{job_id}/export", query))
 
     def download_export(
         self,
@@ -349,6 +322,8 @@ class AgentyHook(ConnectedHook):
         check: Callable[[ExportedFile], None] | None = None,
         spool_folder: str | os.PathLike[str] | None = None,
         job_seen: Callable[[Job], None] | None = None,
+        required_fields: Collection[str] | Mapping[str, float] | None = None,
+        max_row_drop: float | None = None,
     ) -> ExportedFile:
         """
         Land a file of a job, whole or not at all.
@@ -370,9 +345,14 @@ class AgentyHook(ConnectedHook):
         :param spool_folder: Where the file is kept on this machine until it is verified and in an object store.
             Default: the system's folder for temporary files.
         :param job_seen: Called with the job before anything is downloaded.
+        :param required_fields: Names of columns, each filled in every row; or a mapping of names to the least share of
+            rows, 0 to 1, in which they are filled. Default: none.
+        :param max_row_drop: The largest share of rows, 0 to 1, that may be missing beside the result of the agent's
+            previous completed job. Default: any.
         :return: What was landed.
         :raises AgentyExportError: if the job is not over, or the file can't be landed whole. What was at the path
             before is still there.
+        :raises AgentyQualityError: if the result is not as ``required_fields`` or ``max_row_drop`` asks.
         """
         from airflow_provider_agenty.landing.land import LandingOptions, land_export
 
@@ -389,17 +369,13 @@ class AgentyHook(ConnectedHook):
             check=check,
             spool_folder=spool_folder,
             job_seen=job_seen,
+            required_fields=required_fields,
+            max_row_drop=max_row_drop,
         )
-        filename = parameters.filename(filename)
+        link = partial(self.get_export_link, file_type=file_type, filename=parameters.filename(filename))
 
         def get_link() -> str:
-            return self.get_export_link(
-                options.job_id,
-                file_type=file_type,
-                collection=options.collection,
-                modified=options.modified,
-                filename=filename,
-            )
+            return link(options.job_id, collection=options.collection, modified=options.modified)
 
         return land_export(self, self._transport, options, get_link=get_link)
 
@@ -418,6 +394,8 @@ class AgentyHook(ConnectedHook):
         check: Callable[[ExportedFile], None] | None = None,
         spool_folder: str | os.PathLike[str] | None = None,
         job_seen: Callable[[Job], None] | None = None,
+        required_fields: Collection[str] | Mapping[str, float] | None = None,
+        max_row_drop: float | None = None,
     ) -> ExportedFile:
         """
         Land the rows of a job's result as JSON Lines, CSV or Parquet, whole or not at all.
@@ -454,15 +432,8 @@ class AgentyHook(ConnectedHook):
             check=check,
             spool_folder=spool_folder,
             job_seen=job_seen,
+            required_fields=required_fields,
+            max_row_drop=max_row_drop,
         )
         check_format(format)
         return land_result(self, self._transport, options, column_types=column_types)
-
-
-def _is_link(text: str) -> bool:
-    # Less strict than for a URL of a DAG's: a signed link is Agenty's, and may have a space in it.
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname)
-    except ValueError:
-        return False

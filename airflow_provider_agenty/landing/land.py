@@ -8,12 +8,12 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_agenty import metrics, parameters
+from airflow_provider_agenty import landing_guards, metrics, parameters
 from airflow_provider_agenty.airflow_compat import mask_secret
 from airflow_provider_agenty.api import result_pages
 from airflow_provider_agenty.api.models import Job
@@ -27,6 +27,7 @@ from airflow_provider_agenty.landing.download import HttpDownload
 from airflow_provider_agenty.landing.formats import EncodedRows
 from airflow_provider_agenty.landing.lineage import tell_hook_lineage
 from airflow_provider_agenty.landing.progress import Progress, readable_size
+from airflow_provider_agenty.landing.quality import Quality
 from airflow_provider_agenty.landing.temporary_file import StagedFile
 from airflow_provider_agenty.log import Log
 from airflow_provider_agenty.paths import check_path
@@ -48,6 +49,8 @@ class ExportedFile:
     :param sha256: SHA-256 of its content before compression, in hexadecimal digits.
     :param job_id: The job it came from.
     :param collection: Which of the agent's collections, counted from 1; ``None`` where that means nothing.
+    :param filled: The share of rows in which each required field is filled, ``None`` for each if there are no rows;
+        ``None`` where no field is required.
     """
 
     path: str
@@ -56,10 +59,14 @@ class ExportedFile:
     sha256: str
     job_id: int
     collection: int | None
+    filled: dict[str, float | None] | None = field(default=None, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON primitives, for XCom and asset events."""
-        return asdict(self)
+        """Return it as JSON primitives, for XCom and asset events; ``filled`` only where a field is required."""
+        values = asdict(self)
+        if self.filled is None:
+            del values["filled"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,17 @@ class LandingOptions:
     check: Callable[[ExportedFile], None] | None = None
     spool_folder: str | None = None
     job_seen: Callable[[Job], None] | None = None
+    required_fields: dict[str, float] | None = None
+    max_row_drop: float | None = None
 
     @classmethod
     def checked(cls, *, writes: str, **given: Any) -> LandingOptions:
         """Check the parameters; an :class:`AgentyInputError` names the one that can't be used."""
         parameters.check_function("check", given["check"])
         parameters.check_function("job_seen", given["job_seen"])
+        required_fields = landing_guards.required_fields(given["required_fields"])
+        max_row_drop = landing_guards.max_row_drop(given["max_row_drop"])
+        landing_guards.refuse_for_logs(writes=writes, required_fields=required_fields, max_row_drop=max_row_drop)
         return cls(
             job_id=parameters.job_id(given["job_id"]),
             path=check_path(given["path"], writes=writes),
@@ -95,6 +107,8 @@ class LandingOptions:
             check=given["check"],
             spool_folder=parameters.folder("spool_folder", given["spool_folder"]),
             job_seen=given["job_seen"],
+            required_fields=required_fields,
+            max_row_drop=max_row_drop,
         )
 
     @property
@@ -123,7 +137,8 @@ def land_export(
             schemes_to_this_machine=_schemes_to_this_machine(settings.base_url),
             log=hook.log,
         )
-        exported = land(download, destination, options, expected_rows=expected_rows, log=hook.log)
+        quality = Quality(transport, job, options, hook.log, counts_file=True)
+        exported = land(download, destination, options, expected_rows=expected_rows, quality=quality, log=hook.log)
     _tell_of(hook, exported, job, seconds=time.monotonic() - began)
     return exported
 
@@ -135,11 +150,16 @@ def land_result(
     began = time.monotonic()
     destination, job = _open_destination(transport, options)
     expected_rows = _expected_rows(transport, options)
+    quality = Quality(transport, job, options, hook.log, counts_file=False)
     with closing(_pages(transport, options)) as pages:
         encoded = EncodedRows(
-            pages, options.writes, column_types=column_types, log=hook.log, spool_folder=options.spool_folder
+            quality.counted(pages),
+            options.writes,
+            column_types=column_types,
+            log=hook.log,
+            spool_folder=options.spool_folder,
         )
-        exported = land(encoded, destination, options, expected_rows=expected_rows, log=hook.log)
+        exported = land(encoded, destination, options, expected_rows=expected_rows, quality=quality, log=hook.log)
     _tell_of(hook, exported, job, seconds=time.monotonic() - began)
     return exported
 
@@ -222,6 +242,7 @@ def land(
     options: LandingOptions,
     *,
     expected_rows: int | None = None,
+    quality: Quality | None = None,
     log: Log,
 ) -> ExportedFile:
     """
@@ -230,6 +251,7 @@ def land(
     :param source: Chunks of the content; ``None`` among them says that it begins anew. It may have a ``length`` in
         bytes, known with the first chunk, and ``rows``, known with the last. Those of CSV are counted.
     :param expected_rows: How many rows there must be: fewer are an error, more a warning. Default: any.
+    :param quality: Decides on the verified content, after ``options.check``. Default: nothing is asked.
     """
     chunks = iter(source)
     first = next(chunks, b"")
@@ -247,9 +269,12 @@ def land(
         if rows is not None and expected_rows is not None:
             rows = _verified_rows(rows, most or 0, expected_rows, log)
         collection = None if options.is_log else options.collection
-        exported = ExportedFile(destination.path, staged.size, rows, sha256, options.job_id, collection)
+        filled = quality.measure(staged, compressed=destination.compressed, rows=rows) if quality else None
+        exported = ExportedFile(destination.path, staged.size, rows, sha256, options.job_id, collection, filled)
         if options.check is not None:
             options.check(exported)
+        if quality is not None and rows is not None:
+            quality.check(rows)
         destination.publish(staged)
     return exported
 

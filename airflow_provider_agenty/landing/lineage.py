@@ -19,13 +19,14 @@ _USUAL_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 def extra_of(exported: ExportedFile) -> dict[str, Any]:
     """Return what is said of a landed file with its assets, in JSON primitives."""
-    return {
+    extra = {
         "rows": exported.rows,
         "bytes": exported.size,
         "sha256": exported.sha256,
         "job_id": exported.job_id,
         "collection": exported.collection,
     }
+    return extra if exported.filled is None else {**extra, "filled": exported.filled}
 
 
 def tell_outlets(outlets: Iterable[Any], events: Any, exported: ExportedFile, log: Log) -> None:

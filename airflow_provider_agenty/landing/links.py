@@ -9,8 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
-from urllib.parse import quote, unquote, urljoin
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from airflow_provider_agenty.airflow_compat import mask_secret
+from airflow_provider_agenty.api.models import unwrap
+from airflow_provider_agenty.api.request import Answer
 from airflow_provider_agenty.api.session import AdapterWithDeadline
 from airflow_provider_agenty.exceptions import AgentyExportError
 
@@ -52,6 +55,26 @@ class Link:
         if location.startswith("/"):
             return self.server + location
         return urljoin(self.server + self.target, location)
+
+
+def link_in(answer: Answer) -> str:
+    """Return the link in an answer of ``GET /jobs/{job_id}/export``; Airflow's logs hide what is secret in it."""
+    values = unwrap(answer.json())
+    link = (values.get("downloadlink") or values.get("downloadLink")) if isinstance(values, dict) else None
+    if not isinstance(link, str) or not _is_link(link):
+        raise answer.unexpected("holds no download link")
+    for secret in secrets_in(link):
+        mask_secret(secret)
+    return link
+
+
+def _is_link(text: str) -> bool:
+    # Less strict than for a URL of a DAG's: a signed link is Agenty's, and may have a space in it.
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def read_link(text: str, *, schemes_to_this_machine: Collection[str] = ()) -> Link:

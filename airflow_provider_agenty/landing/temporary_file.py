@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError
 from airflow_provider_agenty.landing.progress import readable_size
@@ -81,6 +82,15 @@ class StagedFile:
         """Throw away what was written so far."""
         self._file.seek(0)
         self._file.truncate()
+
+    @contextlib.contextmanager
+    def content(self) -> Iterator[IO[bytes]]:
+        """Open what was written so far, to be read."""
+        try:
+            with self.path.open("rb") as file:
+                yield file
+        except OSError as error:
+            raise disk_error(error, "read", self._final_path) from error
 
     def set_mode(self, mode: int) -> None:
         """Give it permission bits, the umask not applied. Where the file system refuses them, that is a warning."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -332,10 +332,16 @@ class AgentyExportOperator(AgentyLandingTask):
     :param on_empty: What becomes of a result without rows: ``land`` it (default), ``fail`` or ``skip``.
     :param spool_folder: Where a file for an object store is kept on the worker until it is verified. Default: the
         system's folder for temporary files.
-    :return: The landed file, a dict: ``path``, ``size`` (bytes), ``rows``, ``sha256``, ``job_id``, ``collection``.
+    :param required_fields: Names of columns, each filled in every row; or a mapping of names to the least share of
+        rows, 0 to 1, in which they are filled. Default: none.
+    :param max_row_drop: The largest share of rows, 0 to 1, that may be missing beside the result of the agent's
+        previous completed job. Default: any.
+    :return: The landed file, a dict: ``path``, ``size`` (bytes), ``rows``, ``sha256``, ``job_id``, ``collection``, and
+        with ``required_fields`` ``filled``: the share of rows by name.
     :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path before is
         still there.
     :raises AgentyDestinationError: if nothing can be landed there.
+    :raises AgentyQualityError: if the result is not as ``required_fields`` or ``max_row_drop`` asks.
     :raises AirflowSkipException: if the result has no rows, and ``on_empty`` is ``skip``.
     """
 
@@ -364,6 +370,8 @@ class AgentyExportOperator(AgentyLandingTask):
         min_rows: int = 0,
         on_empty: str = "land",
         spool_folder: str | os.PathLike[str] | None = None,
+        required_fields: Collection[str] | Mapping[str, float] | None = None,
+        max_row_drop: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -378,12 +386,14 @@ class AgentyExportOperator(AgentyLandingTask):
             min_rows=min_rows,
             on_empty=on_empty,
             spool_folder=spool_folder,
+            required_fields=required_fields,
+            max_row_drop=max_row_drop,
             **kwargs,
         )
         self.file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
         self.filename = filename
         self.check_templated_parameters()
-        self.check_unrendered_path(writes="log" if self.file_type == "logs" else "csv")
+        self.check_what_is_written("log" if self.file_type == "logs" else "csv")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land the file."""
@@ -434,6 +444,8 @@ class AgentyResultOperator(AgentyLandingTask):
         min_rows: int = 0,
         on_empty: str = "land",
         spool_folder: str | os.PathLike[str] | None = None,
+        required_fields: Collection[str] | Mapping[str, float] | None = None,
+        max_row_drop: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -448,12 +460,14 @@ class AgentyResultOperator(AgentyLandingTask):
             min_rows=min_rows,
             on_empty=on_empty,
             spool_folder=spool_folder,
+            required_fields=required_fields,
+            max_row_drop=max_row_drop,
             **kwargs,
         )
         self.format = parameters.choice("format", format, parameters.FORMATS)
         self.column_types = parameters.choice("column_types", column_types, parameters.COLUMN_TYPES)
         self.check_templated_parameters()
-        self.check_unrendered_path(writes=self.format)
+        self.check_what_is_written(self.format)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land the rows."""

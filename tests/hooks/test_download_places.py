@@ -132,7 +132,7 @@ class TestApiElsewhere:
     ) -> None:
         hook_of_an_api_elsewhere.settings  # noqa: B018 - the key is masked when the connection is read
         masked: list[str] = []
-        monkeypatch.setattr("airflow_provider_agenty.hooks.agenty.mask_secret", masked.append)
+        monkeypatch.setattr("airflow_provider_agenty.landing.links.mask_secret", masked.append)
         api.link = link
         assert hook_of_an_api_elsewhere.get_export_link(7) == link
         assert masked == masks

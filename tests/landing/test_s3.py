@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -25,7 +26,8 @@ boto3 = pytest.importorskip("boto3")
 from botocore.config import Config  # noqa: E402
 
 from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout  # noqa: E402
-from airflow_provider_agenty.exceptions import AgentyExportError  # noqa: E402
+from airflow_provider_agenty.exceptions import AgentyExportError, AgentyQualityError  # noqa: E402
+from airflow_provider_agenty.hooks.agenty import AgentyHook  # noqa: E402
 from airflow_provider_agenty.landing.destinations import open_destination  # noqa: E402
 from tests.landing.conftest import Answer, files_in, land_source  # noqa: E402
 
@@ -499,3 +501,35 @@ def test_the_spool_folder_may_be_below_the_users_home(bucket, land_at, tmp_path,
     seen = []
     land_at("s3://lake/books.csv", spool_folder="~/mine", check=lambda _: seen.extend((tmp_path / "mine").iterdir()))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("key", ["books.csv", "books.csv.gz"])
+@pytest.mark.parametrize(
+    ("method", "guards"),
+    [
+        ("download_export", {"required_fields": ["price"]}),
+        ("download_export", {"max_row_drop": 0.1}),
+        ("download_result", {"format": "csv", "required_fields": {"price": 0.9}}),
+        ("download_result", {"format": "csv", "max_row_drop": 0.1}),
+    ],
+)
+def test_what_is_not_good_enough_leaves_the_store_as_it_was(agenty_sandbox, bucket, spool, key, method, guards):
+    rows = [{"name": f"Book {number}", "price": "£1" if number < 5 else ""} for number in range(10)]
+    agenty_sandbox.set_agent("books", rows)
+    [job_id] = agenty_sandbox.add_older_jobs("books", 1)
+    agenty_sandbox.set_agent("books", rows * 2)
+    agenty_sandbox.add_older_jobs("books", 1)
+    bucket.write(key, b"as it was")
+
+    with AgentyHook() as hook:
+        land = partial(getattr(hook, method), job_id, f"s3://lake/{key}", storage_conn_id="lake", spool_folder=spool)
+        with pytest.raises(AgentyQualityError, match="Nothing was landed"):
+            land(**guards)
+        assert (bucket.all_keys(), bucket.read(key)) == ([key], b"as it was")
+        assert bucket.unfinished() == []
+        assert files_in(spool) == []
+
+        loose = {**guards, "required_fields": {"price": 0.5}, "max_row_drop": 0.5}
+        assert land(**loose).filled == {"price": 0.5}
+        landed = bucket.read(key)
+    assert (gzip.decompress(landed) if key.endswith(".gz") else landed).startswith(b"name,price")

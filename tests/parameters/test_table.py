@@ -54,6 +54,8 @@ BY_NAME = {
     "deadline": "moment",
     "since": "datetime or None",
     "max_failed_ratio": "share",
+    "max_row_drop": "share",
+    "required_fields": "column names",
     "file_type": "file type",
     "format": "other choice",
     "column_types": "other choice",

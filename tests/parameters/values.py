@@ -79,6 +79,17 @@ VALUES: dict[str, Any] = {
     "tuple of URLs": (URL,),
     "list of None": [None],
     "dict": {"a": SECRET},
+    "empty dict": {},
+    "shares": {"name": 1, " price": Decimal("0.5")},
+    "share above 1": {"name": 1.01},
+    "negative share": {"name": -0.01},
+    "nan share": {"name": float("nan")},
+    "boolean share": {"name": True},
+    "no share": {"name": None},
+    "share of a blank name": {" ": 1},
+    "set of names": {"books"},
+    "a name twice": ["name", "price", "name"],
+    "a blank name": ["name", " "],
     "bytes": b"7",
     "object": object(),
     "function": function,
@@ -172,4 +183,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "signed link": [VALUES["signed link"]],
     },
     "function": OPTIONAL | {"function": function},
+    "column names": OPTIONAL
+    | {label: {URL: 1.0} for label in ("list of URLs", "tuple of URLs", "array of URLs")}
+    | {"shares": {"name": 1.0, " price": 0.5}, "set of names": {"books": 1.0}},
 }
