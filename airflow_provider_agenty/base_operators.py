@@ -264,6 +264,9 @@ class AgentyWaitingTask(AgentyTask):
 class AgentyLandingTask(AgentyTask):
     """Base of what lands files."""
 
+    _job: Job | None = None
+    """The job whose file is landed, once Agenty has told of it."""
+
     def __init__(
         self,
         *,
@@ -309,8 +312,12 @@ class AgentyLandingTask(AgentyTask):
             "verify_rows": self.verify_rows,
             "check": self.check_rows,
             "spool_folder": self.spool_folder,
-            "job_seen": lambda job: self.push(context, AgentyAgentLink.xcoms(job)),
+            "job_seen": lambda job: self._note_job(job, context),
         }
+
+    def _note_job(self, job: Job, context: Context) -> None:
+        self._job = job
+        self.push(context, AgentyAgentLink.xcoms(job))
 
     def check_rows(self, exported: ExportedFile) -> None:
         """
@@ -337,5 +344,5 @@ class AgentyLandingTask(AgentyTask):
         if self.outlets:
             from airflow_provider_agenty.landing.lineage import tell_outlets
 
-            tell_outlets(self.outlets, context["outlet_events"], exported, self.log)
+            tell_outlets(self.outlets, context["outlet_events"], exported, self.log, job=self._job)
         return exported.to_dict()

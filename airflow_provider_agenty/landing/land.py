@@ -204,7 +204,7 @@ def _tell_of(hook: BaseHook, exported: ExportedFile, job: Job, base_url: str) ->
         exported.path,
         exported.sha256,
     )
-    tell_hook_lineage(hook, exported, base_url=base_url, agent_id=job.agent_id, log=hook.log)
+    tell_hook_lineage(hook, exported, job, base_url=base_url, log=hook.log)
 
 
 def land(
