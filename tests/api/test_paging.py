@@ -264,7 +264,7 @@ def test_jobs_since_a_moment_end_at_the_first_that_is_older(sandbox: Sandbox, ho
         ([[(9, AFTER), (8, None), (7, BEFORE), (6, None)], [(5, AFTER)]], [9, 8], 1),
         ([[(9, AFTER)], [(8, BEFORE)], [(7, AFTER)]], [9], 2),
         # No order is shown, or another one.
-        ([[(9, BEFORE)], [(8, AFTER)]], [], 2),
+        ([[(9, BEFORE)], [(8, AFTER)]], [8], 2),
         ([[(9, BEFORE)], [(10, AFTER)]], [10], 2),
         ([[(5, BEFORE), (6, AFTER)], [(7, None), (8, BEFORE)], [(9, AFTER)]], [6, 7, 9], 3),
         ([[(9, AFTER), (8, AFTER)], [(20, BEFORE), (21, AFTER)]], [9, 8, 21], 2),
