@@ -10,6 +10,7 @@ from airflow_provider_agenty.api.models import unwrap
 from airflow_provider_agenty.api.pages import rows_and_total
 from airflow_provider_agenty.api.request import Answer, Transport
 from airflow_provider_agenty.api.validation import (
+    LONGEST_NAME,
     Clean,
     clean_text,
     read_agent_id,
@@ -195,21 +196,29 @@ def find_agent(transport: Transport, name: str, *, shown: str) -> Agent:
     :param shown: The name as messages may show it.
     :raises AgentyInputError: if none or several have it.
     """
-    listed = list(iter_list(transport))
-    # The name as it came: cleaned, two names may be the same.
-    named = [agent for agent in listed if str(agent.raw.get("name")).strip() == name]
+    named: list[Agent] = []
+    first: list[Agent] = []
+    total = 0
+    for total, agent in enumerate(iter_list(transport), 1):
+        # The name as it came: cleaned, two names may be the same.
+        if str(agent.raw.get("name")).strip() == name:
+            named.append(agent)
+        # What is not shown is not kept: a list may be long.
+        if total <= _AGENTS_SHOWN:
+            first.append(agent)
     if len(named) == 1:
         return named[0]
     if named:
         raise AgentyInputError(
-            f"{len(named)} agents are called {shown}: {_shown(named)}. Give agent_id in place of the name."
+            f"{len(named)} agents are called {shown}: {_shown(named, len(named))}. Give agent_id in place of the name."
         )
     raise AgentyInputError(
-        f"There is no agent called {shown}. The account has {_shown(listed)}. Correct the name: upper and "
+        f"There is no agent called {shown}. The account has {_shown(first, total)}. Correct the name: upper and "
         "lower case count."
     )
 
 
-def _shown(agents: list[Agent]) -> str:
-    shown = ", ".join(f"{agent.agent_id} ({agent.name})" for agent in agents[:_AGENTS_SHOWN]) or "none"
-    return shown if len(agents) <= _AGENTS_SHOWN else f"{shown} and {len(agents) - _AGENTS_SHOWN} more"
+def _shown(agents: list[Agent], total: int) -> str:
+    named = (f"{agent.agent_id} ({(agent.name or '')[:LONGEST_NAME]})" for agent in agents[:_AGENTS_SHOWN])
+    shown = ", ".join(named) or "none"
+    return shown if total <= _AGENTS_SHOWN else f"{shown} and {total - _AGENTS_SHOWN} more"
