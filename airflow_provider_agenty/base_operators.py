@@ -312,6 +312,9 @@ def readable_seconds(seconds: float) -> str:
 class AgentyLandingTask(AgentyTask):
     """Base of what lands files."""
 
+    _job: Job | None = None
+    """The job whose file is landed, once Agenty has told of it."""
+
     def __init__(
         self,
         *,
@@ -370,8 +373,12 @@ class AgentyLandingTask(AgentyTask):
             "spool_folder": self.spool_folder,
             "required_fields": self.required_fields,
             "max_row_drop": self.max_row_drop,
-            "job_seen": lambda job: self.push(context, AgentyAgentLink.xcoms(job)),
+            "job_seen": lambda job: self._note_job(job, context),
         }
+
+    def _note_job(self, job: Job, context: Context) -> None:
+        self._job = job
+        self.push(context, AgentyAgentLink.xcoms(job))
 
     def check_rows(self, exported: ExportedFile) -> None:
         """
@@ -398,5 +405,5 @@ class AgentyLandingTask(AgentyTask):
         if self.outlets:
             from airflow_provider_agenty.landing.lineage import tell_outlets
 
-            tell_outlets(self.outlets, context["outlet_events"], exported, self.log)
+            tell_outlets(self.outlets, context["outlet_events"], exported, self.log, job=self._job)
         return exported.to_dict()

@@ -94,6 +94,11 @@ def agent_id(value: Any) -> str:
     return text
 
 
+def project_id(value: Any) -> int:
+    """Return the id of a project, which may be text."""
+    return whole_number("project_id", value, at_least=1, from_text=True)
+
+
 def agenty_conn_id(value: Any) -> str:
     """Return the id of the Airflow connection to Agenty."""
     return _connection_id("agenty_conn_id", value)
@@ -128,8 +133,9 @@ def whole_number(name: str, value: Any, *, at_least: int = 0, from_text: bool = 
 
 def collection(value: Any) -> int:
     """Return the number of a collection, which may be text."""
-    hint = "An agent's collections are counted from 1."
-    return whole_number("collection", value, at_least=1, from_text=True, hint=hint)
+    return whole_number(
+        "collection", value, at_least=1, from_text=True, hint="An agent's collections are counted from 1."
+    )
 
 
 def offset(value: Any) -> int:
@@ -187,8 +193,7 @@ def boolean(name: str, value: Any) -> bool:
     """Return what is either true or false. Text is neither: ``"no"`` and ``"False"`` count as true in Python."""
     plain = _plain(value)
     if not isinstance(plain, bool):
-        what = "is neither True nor False. Give one of them: this parameter is not templated."
-        raise _refused(name, value, what)
+        raise _refused(name, value, "is neither True nor False. Give one of them: this parameter is not templated.")
     return plain
 
 
@@ -199,6 +204,17 @@ def choice(name: str, value: Any, choices: Collection[str]) -> str:
         *others, last = (repr(each) for each in choices)
         raise _refused(name, value, f"is not known: it is {', '.join(others)} or {last}.")
     return plain
+
+
+def choices(name: str, value: Any, known: Collection[str]) -> tuple[str, ...]:
+    """Return one or several words of some, each once, in the order in which they are known."""
+    chosen = {choice(name, each, known) for each in items_of(value) or [value]}
+    return tuple(each for each in known if each in chosen)
+
+
+def text(name: str, value: Any) -> str:
+    """Return a text in one line, such as the name of an agent."""
+    return _text(name, value)
 
 
 def filename(value: Any) -> str | None:

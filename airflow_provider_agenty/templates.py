@@ -12,7 +12,8 @@ from typing import Any
 from airflow_provider_agenty import parameters
 
 TEMPLATED: Mapping[str, Callable[[Any], Any]] = {
-    "agent_id": parameters.agent_id,
+    "agent_id": lambda value: parameters.optional(parameters.agent_id, value),
+    "agent_name": lambda value: None if value is None else parameters.text("agent_name", value),
     "urls": lambda value: parameters.optional(parameters.urls, value),
     "job_id": parameters.job_id,
     "path": parameters.path,

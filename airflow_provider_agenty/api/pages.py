@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from datetime import datetime
+from itertools import pairwise, takewhile
 from typing import Any
 
 from airflow_provider_agenty.api.models import Job, holds_job, unwrap
@@ -23,21 +25,42 @@ def rows_and_total(values: Any, answer: Answer) -> tuple[list[Any], int]:
     return rows, total
 
 
-def iter_jobs(transport: Transport, *, agent_id: str | None, limit: int = JOB_PAGE) -> Iterator[Job]:
+def iter_jobs(
+    transport: Transport, *, agent_id: str | None, since: datetime | None = None, limit: int = JOB_PAGE
+) -> Iterator[Job]:
     """
     Yield the jobs of an agent, or of the account, as they are listed: newest first.
 
     Jobs that are started meanwhile move the pages on; no job is yielded twice. The list ends where a page has nothing
     new: a server may go on for ever.
+
+    :param since: Jobs that were made earlier are left out, those without a time are not. The list ends at the first
+        such job as long as each id is lower than the one before it: Agenty promises no order.
     """
+    # Lists carry whole seconds.
+    begins = since and since.replace(microsecond=0)
+
+    def is_recent(job: Job) -> bool:
+        return begins is None or job.created_at is None or job.created_at >= begins
+
     seen: set[int] = set()
+    newest_first = True
     offset: int | None = 0
     while offset is not None:
         page = read_job_page(transport, agent_id=agent_id, limit=limit, offset=offset)
         new = [job for job_id, job in page.jobs.items() if job_id not in seen]
+        newest_first = newest_first and _goes_on_down(new, below=min(seen, default=sys.maxsize))
         seen |= page.jobs.keys()
-        yield from new
-        offset = page.next_offset if new else None
+        # A single job has no order.
+        ends_at_older = newest_first and len(seen) > 1
+        recent = list(takewhile(is_recent, new) if ends_at_older else filter(is_recent, new))
+        yield from recent
+        offset = page.next_offset if new and not (ends_at_older and len(recent) < len(new)) else None
+
+
+def _goes_on_down(jobs: list[Job], *, below: int) -> bool:
+    ids = [below, *(job.job_id for job in jobs)]
+    return all(newer > older for newer, older in pairwise(ids))
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,15 @@ COMMANDS = (
         _JSON,
     ),
     Command(
+        "agents",
+        "jobs.list_agents",
+        "list the agents, with their ids",
+        _argument("--project", metavar="ID", help="only the agents of this project"),
+        _argument("--tag", metavar="TAG", help="only agents with this tag"),
+        _CONNECTION,
+        _JSON,
+    ),
+    Command(
         "jobs",
         "jobs.list_jobs",
         "list the newest jobs",

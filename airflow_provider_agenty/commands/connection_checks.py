@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,7 +13,7 @@ from airflow_provider_agenty import parameters
 from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.commands.jobs import connected_hook
 from airflow_provider_agenty.commands.output import ERROR, OK, WARNING, Finding
-from airflow_provider_agenty.exceptions import AgentyInputError
+from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyInputError
 
 if TYPE_CHECKING:
     from airflow_provider_agenty.connection import Settings
@@ -134,14 +133,14 @@ def _ask(hook: AgentyHook, path: str) -> _Answer | None:
 
 def _check_agents(hook: AgentyHook) -> Finding:
     """Tell whether the key may list agents, which it takes to find one by its name."""
-    answer = _ask(hook, "/agents")
-    if answer is not None and answer.status == HTTPStatus.OK:
-        return Finding("agents", OK, "The key may list agents.")
-    if answer is not None and answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        text = f"The key may not list agents (HTTP {answer.status}): change its role if tasks use agents' names."
-        return Finding("agents", WARNING, text)
-    said = f"HTTP {answer.status}" if answer is not None else "no answer"
-    return Finding("agents", WARNING, f"The list of agents could not be read ({said}): try again later.")
+    try:
+        with time_limit(ANSWER_SECONDS), hook.without_retries() as asking:
+            next(asking.list_agents(), None)
+    except AgentyAuthError as error:
+        return Finding("agents", WARNING, f"The key may not list agents, which tasks with agent_name need. {error}")
+    except AgentyError as error:
+        return Finding("agents", WARNING, f"The list of agents could not be read: {error}")
+    return Finding("agents", OK, "The key may list agents.")
 
 
 def _check_clock(answer: _Answer | None, asked: float, answered: float) -> Finding:

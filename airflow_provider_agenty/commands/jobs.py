@@ -1,4 +1,4 @@
-"""``jobs``, ``job``, ``stop`` and ``land``: what the hook does, from a shell."""
+"""``agents``, ``jobs``, ``job``, ``stop`` and ``land``: what the hook does, from a shell."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ _COLUMNS = {
     "CREATED": "created_at",
     "COMPLETED": "completed_at",
 }
+_AGENT_COLUMNS = {"AGENT": "agent_id", "NAME": "name", "TYPE": "type", "PROJECT": "project_id"}
 _FORMATS = {"jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "parquet": "parquet"}
 
 
@@ -43,6 +44,18 @@ def connected_hook(conn_id: str) -> AgentyHook:
     else:
         return hook
     raise AgentyInputError(f"Airflow could not read the connection {parameters.shown(conn_id)} ({problem}).")
+
+
+def list_agents(options: argparse.Namespace, data: TextIO) -> int:
+    """List agents."""
+    with connected_hook(options.conn_id) as hook:
+        agents = [agent.to_dict() for agent in hook.list_agents(project_id=options.project, tag=options.tag)]
+    if options.json:
+        write_json(data, agents)
+    else:
+        rows = [[*(agent[field] for field in _AGENT_COLUMNS.values()), ", ".join(agent["tags"])] for agent in agents]
+        write_table(data, [*_AGENT_COLUMNS, "TAGS"], rows)
+    return 0
 
 
 def list_jobs(options: argparse.Namespace, data: TextIO) -> int:

@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty import metrics, parameters
-from airflow_provider_agenty.api import inputs, logs, pages, result_pages, start_job
+from airflow_provider_agenty.api import agents, inputs, logs, pages, result_pages, start_job
+from airflow_provider_agenty.api.agents import Agent
 from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job
@@ -174,13 +175,62 @@ class AgentyHook(ConnectedHook):
         what = f"{len(new.data)} URL{'' if len(new.data) == 1 else 's'}" if new.lists_urls else f"{new.type} {new.id}"
         self.log.info("Set the input of agent %s: %s", agent_id, what)
 
-    def list_jobs(self, agent_id: str | None = None) -> Iterator[Job]:
+    def get_agent(self, agent_id: str) -> Agent:
+        """
+        Return an agent (``GET /agents/{agent_id}``).
+
+        :param agent_id: The agent.
+        :raises AgentyNotFoundError: if there is no such agent.
+        """
+        return agents.get_agent(self._transport, parameters.agent_id(agent_id))
+
+    def find_agent(self, name: str) -> Agent:
+        """
+        Return the agent of a name, as the list of agents has it (``GET /agents``).
+
+        :param name: The whole name; upper and lower case count.
+        :raises AgentyInputError: if none or several have it; it lists agents with their ids.
+        """
+        name = parameters.text("name", name)
+        return agents.find_agent(self._transport, name, shown=parameters.shown(name))
+
+    def list_agents(
+        self,
+        *,
+        project_id: int | str | None = None,
+        tag: str | None = None,
+        type: str | None = None,  # noqa: A002 - what Agenty calls it
+    ) -> Iterator[Agent]:
+        """
+        Yield agents, a page at a time as they are asked for, none of them twice (``GET /agents``).
+
+        Where the list leaves out what is asked for, each agent is asked for too (``GET /agents/{agent_id}``).
+
+        :param project_id: Only the agents of this project (``GET /projects/{project_id}``). Default: all.
+        :param tag: Only agents with this tag. Default: all.
+        :param type: Only agents of this type, such as ``scraping``. Default: all.
+        :raises AgentyNotFoundError: if there is no such project.
+        """
+        return agents.iter_agents(
+            self._transport,
+            project_id=parameters.optional(parameters.project_id, project_id),
+            tag=None if tag is None else parameters.text("tag", tag),
+            agent_type=None if type is None else parameters.text("type", type),
+        )
+
+    def list_jobs(self, agent_id: str | None = None, *, since: datetime | None = None) -> Iterator[Job]:
         """
         Yield jobs, newest first, a page at a time as they are asked for, none of them twice (``GET /jobs``).
 
         :param agent_id: The agent. Default: all agents of the account.
+        :param since: Only jobs made at this moment, aware, or later, in whole seconds. No further page is asked for
+            once one was made before; where jobs do not come newest first, the list is read to its end. Default: all.
         """
-        return pages.iter_jobs(self._transport, agent_id=parameters.optional(parameters.agent_id, agent_id))
+        return pages.iter_jobs(
+            self._transport,
+            agent_id=parameters.optional(parameters.agent_id, agent_id),
+            since=None if since is None else parameters.aware_datetime("since", since),
+        )
 
     def list_job_page(self, *, limit: int, offset: int = 0) -> JobPage:
         """

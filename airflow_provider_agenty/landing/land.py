@@ -233,7 +233,7 @@ def _tell_of(hook: ConnectedHook, exported: ExportedFile, job: Job, *, seconds: 
         exported.sha256,
     )
     metrics.count_landed(exported, seconds, agent_id=job.agent_id, conn_id=hook.agenty_conn_id)
-    tell_hook_lineage(hook, exported, base_url=hook.base_url, agent_id=job.agent_id, log=hook.log)
+    tell_hook_lineage(hook, exported, job, base_url=hook.base_url, log=hook.log)
 
 
 def land(

@@ -10,6 +10,7 @@ from airflow_provider_agenty.airflow_compat import BaseHook, asset_types, hook_l
 from airflow_provider_agenty.assets.agenty import SCHEME
 
 if TYPE_CHECKING:
+    from airflow_provider_agenty.api.models import Job
     from airflow_provider_agenty.landing.land import ExportedFile
     from airflow_provider_agenty.log import Log
 
@@ -17,19 +18,22 @@ if TYPE_CHECKING:
 _USUAL_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 
-def extra_of(exported: ExportedFile) -> dict[str, Any]:
-    """Return what is said of a landed file with its assets, in JSON primitives."""
+def extra_of(exported: ExportedFile, job: Job | None = None) -> dict[str, Any]:
+    """Return what is said of a landed file, and of its job if that is known, with its assets, in JSON primitives."""
     extra = {
         "rows": exported.rows,
         "bytes": exported.size,
         "sha256": exported.sha256,
         "job_id": exported.job_id,
         "collection": exported.collection,
+        **({} if job is None else {"credits": job.pages_credit}),
     }
     return extra if exported.filled is None else {**extra, "filled": exported.filled}
 
 
-def tell_outlets(outlets: Iterable[Any], events: Any, exported: ExportedFile, log: Log) -> None:
+def tell_outlets(
+    outlets: Iterable[Any], events: Any, exported: ExportedFile, log: Log, *, job: Job | None = None
+) -> None:
     """
     Put what is known of a landed file into the events of a task's asset outlets.
 
@@ -40,20 +44,20 @@ def tell_outlets(outlets: Iterable[Any], events: Any, exported: ExportedFile, lo
         if isinstance(outlet, asset_types()):
             try:
                 # A reference is looked up in Airflow's database.
-                events[outlet].extra.update(extra_of(exported))
+                events[outlet].extra.update(extra_of(exported, job))
             except Exception as error:
                 log.warning("The event of the outlet %s has no details: %s", outlet, error)
 
 
-def tell_hook_lineage(hook: BaseHook, exported: ExportedFile, *, base_url: str, agent_id: str | None, log: Log) -> None:
+def tell_hook_lineage(hook: BaseHook, exported: ExportedFile, job: Job, *, base_url: str, log: Log) -> None:
     """Tell Airflow's hook lineage, if anybody reads it, that a file came from an agent; this fails no task."""
     try:
         lineage = hook_lineage()
         if lineage is None:
             return
-        if agent_id:
-            lineage.add_input(hook, scheme=SCHEME, kwargs={"host": _host(base_url), "agent_id": agent_id})
-        lineage.add_output(hook, uri=file_uri(exported.path), extra=extra_of(exported))
+        if job.agent_id:
+            lineage.add_input(hook, scheme=SCHEME, kwargs={"host": _host(base_url), "agent_id": job.agent_id})
+        lineage.add_output(hook, uri=file_uri(exported.path), extra=extra_of(exported, job))
     except Exception as error:
         log.warning("The lineage of %s is not told: %s", exported.path, error)
 

@@ -47,6 +47,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     It waits by ``GET /jobs/{job_id}``, or by ``GET /jobs`` where triggers share their polls.
 
     :param agent_id: The agent (templated).
+    :param agent_name: Its name (templated), in place of ``agent_id``: looked up each time the task is executed (``GET
+        /agents``). Upper and lower case count.
     :param urls: What the agent is to scrape (templated): a list of URLs, or a text with one on each line or with a list
         in JSON. It is set as the agent's input (``PUT /inputs/{agent_id}``) right before a job is started, not where a
         retry goes on with one. The input is the agent's: docs/inputs.md says how to keep runs apart. Default: the input
@@ -71,6 +73,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     :param reuse_completed_within: How many seconds, or which ``timedelta``, ago a job of the agent may have completed
         to be taken in place of a new one. Default: none is taken.
     :return: The job's id.
+    :raises AgentyInputError: if no agent has that name, or several have it; nothing is started.
     :raises AgentyAlreadyRunningError: if the agent has a job that goes on, and ``if_running`` is ``fail``.
     :raises AgentyAmbiguousStartError: if it can't be told whether there is a job, or which one it is.
     :raises AgentyNotFoundError: if there is no such agent.
@@ -79,13 +82,14 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     :raises AgentyTimeoutError: if it is not done in time.
     """
 
-    template_fields: Sequence[str] = ("agent_id", "urls", "agenty_conn_id")
+    template_fields: Sequence[str] = ("agent_id", "agent_name", "urls", "agenty_conn_id")
     external_id_key = JOB_KEY
 
     def __init__(
         self,
         *,
-        agent_id: Any,
+        agent_id: Any = None,
+        agent_name: Any = None,
         urls: Any = None,
         agenty_conn_id: str = DEFAULT_CONNECTION,
         wait_for_completion: bool = False,
@@ -113,7 +117,11 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
             **kwargs,
         )
         self.agent_id = agent_id
+        self.agent_name = agent_name
         self.urls = urls
+        if (agent_id is None) == (agent_name is None):
+            given = "are both missing: give one" if agent_id is None else "can't be combined: leave out one"
+            raise AgentyInputError(f"agent_id and agent_name {given} of them.")
         self.check_templated_parameters()
         self.wait_for_completion = parameters.boolean("wait_for_completion", wait_for_completion)
         self.poll_interval = parameters.seconds("poll_interval", poll_interval)
@@ -140,8 +148,10 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
 
         :param context: The context of the task.
         """
+        from airflow_provider_agenty.operators.job_start import find_agent_id
+
         # As it is stored: a retry compares what it is given with it.
-        self.agent_id = parameters.agent_id(self.agent_id)
+        self.agent_id = find_agent_id(self)
         self._open_task_state(context)
         job_id: int = self.execute_resumable(context)
         return job_id

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
 
 
+def find_agent_id(task: AgentyStartJobOperator) -> str:
+    """Return the id of the task's agent, looked up in Agenty if the DAG gives its name."""
+    name = task.rendered("agent_name")
+    if name is None:
+        return parameters.agent_id(task.agent_id)
+    agent_id = task.hook.find_agent(parameters.text("agent_name", name)).agent_id
+    task.log.info("The agent called %r is %s", name, agent_id)
+    return agent_id
+
+
 def find_or_start_job(task: AgentyStartJobOperator, context: Context, memory: StartMemory) -> Job:
     """
     Return the task's job.

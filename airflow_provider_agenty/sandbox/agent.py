@@ -67,6 +67,8 @@ class Agent:
     :param default_collections: what ``modified=0`` gives, for the collections where that differs.
     :param name: its name.
     :param type: its type, as in the job object and in the web app's addresses.
+    :param project_id: the project that it is in; ``None``: none.
+    :param tags: its tags.
     :param plan: how its jobs go.
     :param input: what it scrapes.
     """
@@ -76,6 +78,8 @@ class Agent:
     default_collections: Mapping[int, Content] = field(default_factory=dict)
     name: str = ""
     type: str = "scraping"
+    project_id: int | None = None
+    tags: Sequence[str] = ()
     plan: Plan = Plan()
     input: Input = Input()
 
@@ -115,7 +119,7 @@ def read_folder(folder: Path) -> dict[str, Agent]:
 
     ``45l0wewqzk.csv`` is collection 1 of agent 45l0wewqzk, ``45l0wewqzk.2.csv`` its collection 2,
     ``45l0wewqzk.default.csv`` what ``modified=0`` gives. ``45l0wewqzk.json`` may say more about the agent:
-    ``name``, ``type``, and the fields of :class:`Plan`. Other files are left alone.
+    ``name``, ``type``, ``project_id``, ``tags``, and the fields of :class:`Plan`. Other files are left alone.
 
     :raises ValueError: there is no such folder, no agent in it, or a JSON file that cannot be used.
     """
@@ -140,7 +144,7 @@ def _described(path: Path) -> dict[str, Any]:
         return {}
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-        about = {key: described.pop(key) for key in ("name", "type") if key in described}
+        about = {key: described.pop(key) for key in ("name", "type", "project_id", "tags") if key in described}
         if urls := described.pop("urls", None):
             about["input"] = Input(data=tuple(urls))
         return {**about, "plan": Plan(**described)}

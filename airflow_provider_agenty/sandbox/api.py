@@ -21,7 +21,7 @@ from airflow_provider_agenty.sandbox.agent import AGENT_ID, MAX_COLLECTIONS, Age
 from airflow_provider_agenty.sandbox.content import text_bytes
 from airflow_provider_agenty.sandbox.downloads import Downloads
 from airflow_provider_agenty.sandbox.front import API_PREFIX, parse_json
-from airflow_provider_agenty.sandbox.job import Job
+from airflow_provider_agenty.sandbox.job import ACCOUNT_ID, Job
 
 MAX_ROWS = 2500
 MAX_JOBS = 1000
@@ -52,6 +52,8 @@ class JobsApi:
             ("GET", "/jobs/{job_id}/export", self._export),
             ("GET", "/agents", self._list_agents),
             ("GET", "/agents/{agent_id}", self._agent),
+            ("GET", "/projects", self._list_projects),
+            ("GET", "/projects/{project_id}", self._project),
             ("GET", "/inputs/{agent_id}", self._get_input),
             ("PUT", "/inputs/{agent_id}", self._set_input),
         ]
@@ -155,12 +157,32 @@ class JobsApi:
         return _json({"downloadlink": link})
 
     async def _list_agents(self, request: Request) -> Response:
-        limit, offset = _paging(request.query_params, MAX_JOBS, MAX_JOBS)
-        agents = [_agent_object(agent) for agent in self._account.agents.values()]
-        return _page(len(agents), limit, offset, agents[offset : offset + limit])
+        return self._page_of(request, [_agent_object(agent) for agent in self._agents()])
 
     async def _agent(self, request: Request) -> Response:
         return _json(_agent_object(self._find_agent(request.path_params["agent_id"])))
+
+    async def _list_projects(self, request: Request) -> Response:
+        numbers = {agent.project_id for agent in self._agents() if agent.project_id is not None}
+        return self._page_of(request, [_project_object(number) for number in sorted(numbers)])
+
+    async def _project(self, request: Request) -> Response:
+        text = request.path_params["project_id"]
+        agents = [agent for agent in self._agents() if str(agent.project_id) == text]
+        if not agents:
+            raise HTTPException(404, f"Project {text} not found")
+        shown = [_agent_object(agent) for agent in agents]
+        rows = [{name: agent[name] for name in ("agent_id", "name", "description", "type")} for agent in shown]
+        return _json({**_project_object(agents[0].project_id), "agents": rows})
+
+    def _agents(self) -> list[Agent]:
+        with self._account.lock:
+            return list(self._account.agents.values())
+
+    def _page_of(self, request: Request, items: list[Any]) -> Response:
+        limit, offset = _paging(request.query_params, MAX_JOBS, MAX_JOBS)
+        limit = min(limit, self._page_cap)
+        return _page(len(items), limit, offset, items[offset : offset + limit])
 
     async def _get_input(self, request: Request) -> Response:
         given = asdict(self._find_agent(request.path_params["agent_id"]).input)
@@ -210,12 +232,26 @@ async def _error(_request: Request, error: Any) -> Response:
 
 
 def _agent_object(agent: Agent) -> dict[str, Any]:
+    collections = [
+        {"name": f"Collection {number}", "fields": [{"name": column} for column in content.columns]}
+        for number, content in sorted(agent.collections.items())
+    ]
     return {
         "agent_id": agent.agent_id,
+        "account_id": ACCOUNT_ID,
+        "project_id": agent.project_id,
         "name": agent.name or agent.agent_id,
+        "description": None,
         "type": agent.type,
-        "collections": len(agent.collections),
+        "tags": list(agent.tags),
+        "config": {"collections": collections},
+        "is_public": 0,
+        "scheduler": None,
     }
+
+
+def _project_object(project_id: int | None) -> dict[str, Any]:
+    return {"project_id": project_id, "name": f"Project {project_id}", "description": None}
 
 
 def _input_from(given: Any) -> Input:

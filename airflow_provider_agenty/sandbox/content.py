@@ -55,6 +55,11 @@ class Content:
         return f'"{hashlib.sha256(self.data).hexdigest()[:32]}"'
 
     @property
+    def columns(self) -> list[str]:
+        """The fields of the header."""
+        return next(_records(_decoded(self.data)), [])
+
+    @property
     def row_count(self) -> int:
         """Number of records, the header not counted."""
         return len(_rows_of(self.data))

@@ -283,18 +283,28 @@ class Sandbox:
 
     # Agents and files
 
-    def set_agent(self, agent_id: str, data: bytes | str | Sequence[Mapping[str, str]], *, collection: int = 1) -> None:
+    def set_agent(
+        self,
+        agent_id: str,
+        data: bytes | str | Sequence[Mapping[str, str]] | None = None,
+        *,
+        collection: int = 1,
+        **about: Any,
+    ) -> None:
         """
-        Add an agent, or replace one collection of it, for jobs that start from now on.
+        Add an agent, or change one: a collection of it for jobs that start from now on, and what is said of it.
 
         :param agent_id: its id.
-        :param data: the CSV as bytes or text, or its rows.
+        :param data: the CSV as bytes or text, or its rows; ``None``: as it is.
         :param collection: the collection's number.
+        :param about: ``name``, ``type``, ``project_id`` and ``tags``: see :class:`Agent`. A project is there as long
+            as an agent is in it.
         """
-        content = content_from(data)
         with self._account.lock:
-            agent = self._account.agents.get(agent_id) or Agent(agent_id, {})
-            self._account.agents[agent_id] = replace(agent, collections={**agent.collections, collection: content})
+            agent = replace(self._account.agents.get(agent_id) or Agent(agent_id, {}), **about)
+            if data is not None:
+                agent = replace(agent, collections={**agent.collections, collection: content_from(data)})
+            self._account.agents[agent_id] = agent
 
     def downloads(self, **options: Any) -> None:
         """

@@ -1,4 +1,4 @@
-"""Triggers: waiting for a job without a worker, and watching for jobs that complete."""
+"""Triggers: waiting for a job without a worker, and watching for jobs that end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Hashable
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Hashable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 else:
     BaseEventTrigger = event_trigger_base()
+
+STATUSES = ("completed", "aborted", "stopped", "failed")
+"""The states in which a job may end."""
+
+COMPLETED = ("completed",)
+"""The states in which a job fires that a watcher of an earlier version watches for."""
 
 SECONDS_BEFORE_LAST_EVENT = 10.0
 """
@@ -144,20 +150,26 @@ class AgentyJobEventTrigger(BaseEventTrigger):
     """
     Fires for each job of an agent that completes, whoever started it: for ``AssetWatcher``, on Airflow 3 and later.
 
-    It polls the list of jobs (``GET /jobs``).
+    With ``statuses`` it fires for jobs that end in other states too, or instead. It polls the list of jobs (``GET
+    /jobs``).
 
-    A job fires once. Jobs that are stopped or aborted do not fire, nor do those that had completed before the first
-    poll. On Airflow 3.3 and later, what was seen is stored in the asset's state store; before that a restart of the
-    triggerer loses what completes meanwhile. On Airflow 2 the class can be imported, and there is no use for it.
+    A job fires once. Jobs that end in a state which is not asked for do not fire, nor do those that were over before
+    the first poll. On Airflow 3.3 and later, what was seen is stored in the asset's state store, for each set of
+    statuses; before that a restart of the triggerer loses what ends meanwhile. On Airflow 2 the class can be imported,
+    and there is no use for it.
 
-    The payload of an event is the completed job, as :meth:`Job.to_dict` gives it, and ``agenty_conn_id``. Errors never
-    end the watch: they are logged, and the list of jobs is polled again. After a wrong key, or another error that only
-    a person can change, that is five minutes later at the earliest.
+    The payload of an event is the job, as :meth:`Job.to_dict` gives it, and ``agenty_conn_id``; ``status`` says how it
+    ended. Errors never end the watch: they are logged, and the list of jobs is polled again. After a wrong key, or
+    another error that only a person can change, that is five minutes later at the earliest.
+
+    What else is given, such as ``queue``, goes to Airflow's own trigger.
 
     :param agent_id: The agent. Default: all agents of the account.
     :param agenty_conn_id: The Airflow connection. Default ``agenty_default``.
     :param poll_interval: Seconds between two polls of the list of jobs, or a ``timedelta``. All watchers with the same
         connection and interval share them. Default 60.
+    :param statuses: The states in which a job ends to fire: of ``completed``, ``aborted``, ``stopped`` and ``failed``.
+        Default: ``completed`` alone.
     :raises AgentyInputError: naming the parameter that can't be used.
     """
 
@@ -166,22 +178,29 @@ class AgentyJobEventTrigger(BaseEventTrigger):
         agent_id: str | None = None,
         agenty_conn_id: str = DEFAULT_CONNECTION,
         poll_interval: float | timedelta = 60.0,
+        statuses: Collection[str] = COMPLETED,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.agent_id = parameters.optional(parameters.agent_id, agent_id)
         self.agenty_conn_id = parameters.agenty_conn_id(agenty_conn_id)
         self.poll_interval = parameters.seconds("poll_interval", poll_interval)
+        self.statuses = parameters.choices("statuses", statuses, STATUSES)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the trigger's class and arguments, from which Airflow makes it anew."""
-        return "airflow_provider_agenty.triggers.agenty.AgentyJobEventTrigger", {
+        arguments: dict[str, Any] = {
             "agent_id": self.agent_id,
             "agenty_conn_id": self.agenty_conn_id,
             "poll_interval": self.poll_interval,
         }
+        if self.statuses != COMPLETED:
+            # The default is left out: Airflow replaces a trigger whose arguments change, as on an upgrade.
+            arguments["statuses"] = list(self.statuses)
+        return "airflow_provider_agenty.triggers.agenty.AgentyJobEventTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire for each job that completes, without end; used before Airflow 3.3, which has no shared streams."""
+        """Fire for each job that ends as asked, without end; used before Airflow 3.3, which has no shared streams."""
         listings = JobFeed.shared(self.agenty_conn_id, self.poll_interval).listings()
         async with contextlib.aclosing(listings), contextlib.aclosing(self._events(listings)) as events:
             async for event in events:
@@ -197,20 +216,22 @@ class AgentyJobEventTrigger(BaseEventTrigger):
         return JobListProducer(kwargs["agenty_conn_id"], kwargs["poll_interval"])
 
     def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Fire for each job that completes in the listings of the producer, without end (Airflow 3.3)."""
+        """Fire for each job that ends as asked in the listings of the producer, without end (Airflow 3.3)."""
         return self._events(shared_stream)
 
     async def _events(self, listings: AsyncIterator[Listing]) -> AsyncGenerator[TriggerEvent, None]:
         # An asset may have several watchers, so the key says which one this is. Airflow sets the store from 3.3 on.
         key = f"agenty_jobs/{self.agenty_conn_id}/{self.agent_id or '*'}"
-        state = WatcherState(self.agent_id, getattr(self, "asset_state_store", None), key)
+        if self.statuses != COMPLETED:
+            key += f"/{'-'.join(self.statuses)}"
+        state = WatcherState(self.agent_id, getattr(self, "asset_state_store", None), key, self.statuses)
         await state.load()
         fired_at = -math.inf
         with JobFeed.shared(self.agenty_conn_id, self.poll_interval).watched_by(state):
             async for listing in listings:
-                completed = state.take(listing)
-                for job in completed:
-                    if job is completed[-1]:
+                ended = state.take(listing)
+                for job in ended:
+                    if job is ended[-1]:
                         await asyncio.sleep(max(fired_at + SECONDS_BEFORE_LAST_EVENT - time.monotonic(), 0))
                     fired_at = time.monotonic()
                     yield TriggerEvent({**job.to_dict(), "agenty_conn_id": self.agenty_conn_id})

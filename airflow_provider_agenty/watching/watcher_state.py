@@ -30,7 +30,7 @@ class Listing:
     :param gone: Jobs that were asked for and no longer exist.
     :param complete_after: Every job with a higher id is among the jobs.
     :param is_long: Whether it goes back far enough for a watcher to begin with.
-    :param states: For each watcher what it has seen, as far as it has passed on what completed.
+    :param states: For each watcher what it has seen, as far as it has passed on what ended.
     """
 
     number: int
@@ -45,18 +45,20 @@ class WatcherState:
     """
     The jobs that a watcher has seen.
 
-    Jobs complete in another order than they start, so one number does not do. The state is the newest job of the
+    Jobs end in another order than they start, so one number does not do. The state is the newest job of the
     account, and those watched jobs up to it that were not over at the last poll.
 
     :param agent_id: The agent whose jobs are watched; ``None``: all of the account.
     :param store: Airflow's state store for the assets of the watcher; ``None`` (before Airflow 3.3): nothing is stored.
     :param key: The key in the store.
+    :param statuses: The states in which a job ends to be passed on.
     """
 
-    def __init__(self, agent_id: str | None, store: Any, key: str) -> None:
+    def __init__(self, agent_id: str | None, store: Any, key: str, statuses: Collection[str]) -> None:
         self.newest: int | None = None
         self.pending: set[int] = set()
         self._agent_id = agent_id
+        self._statuses = statuses
         self._stores = [] if store is None else _store_of_each_asset(store)
         self._key = key
         self._saved: dict[str, Any] | None = None
@@ -96,10 +98,11 @@ class WatcherState:
         """
         Take in a listing.
 
-        :return: The jobs that have completed, in the order of completion. They stay pending until :meth:`pass_on`.
+        :return: The jobs that have ended as asked for, in the order of their ends. They stay pending until
+            :meth:`pass_on`.
         """
         if self.newest is None:
-            completed = []
+            ended = []
             if listing.is_long:
                 self.newest = max(listing.jobs, default=0)
                 self.pending = {job.job_id for job in self._watched(listing) if not job.is_terminal}
@@ -109,13 +112,13 @@ class WatcherState:
                 self.pending |= {job.job_id for job in self._watched(listing) if job.job_id > self.newest}
                 self.newest = max(self.newest, max(listing.jobs, default=0))
             over = [job for job_id in self.pending if (job := listing.jobs.get(job_id)) and job.is_terminal]
-            self.pending -= {*listing.gone, *(job.job_id for job in over if not job.is_successful)}
-            completed = sorted((job for job in over if job.is_successful), key=_completion)
+            ended = sorted((job for job in over if job.status in self._statuses), key=_end)
+            self.pending -= {*listing.gone, *(job.job_id for job in over if job.status not in self._statuses)}
         listing.states[self] = self._to_dict()
-        return completed
+        return ended
 
     def pass_on(self, job: Job, listing: Listing) -> None:
-        """Note that Airflow has taken the event of a completed job."""
+        """Note that Airflow has taken the event of a job that ended."""
         self.pending.discard(job.job_id)
         listing.states[self] = self._to_dict()
 
@@ -140,8 +143,9 @@ class WatcherState:
             self._saved = state
 
 
-def _completion(job: Job) -> tuple[float, int]:
-    return (job.completed_at.timestamp() if job.completed_at else math.inf), job.job_id
+def _end(job: Job) -> tuple[float, int]:
+    ended_at = job.completed_at or job.stopped_at
+    return (ended_at.timestamp() if ended_at else math.inf), job.job_id
 
 
 def _store_of_each_asset(store: Any) -> list[Any]:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -229,3 +230,53 @@ def test_a_log_that_agenty_cannot_give_is_an_error(sandbox: Sandbox, hook: Agent
 
     with pytest.raises(AgentyUnavailableError, match=f"GET /jobs/{finished_job}/logs"):
         list(hook.iter_logs(finished_job))
+
+
+# Jobs since a moment
+
+
+def described(job_id: int, made: datetime | None) -> dict[str, Any]:
+    return {"job_id": job_id, "status": "completed", "created_at": made and made.isoformat()}
+
+
+MOMENT = datetime(2026, 1, 10, 12, tzinfo=UTC)
+BEFORE, AFTER = MOMENT - timedelta(seconds=1), MOMENT + timedelta(seconds=1)
+
+
+@pytest.mark.agenty_sandbox(page_cap=10)
+def test_jobs_since_a_moment_end_at_the_first_that_is_older(sandbox: Sandbox, hook: AgentyHook) -> None:
+    older = sandbox.add_older_jobs(BOOKS, 100, apart=60)
+    made = [datetime.fromisoformat(sandbox.job(job_id)["created_at"]) for job_id in older]
+
+    found = [job.job_id for job in hook.list_jobs(since=made[14])]
+
+    assert found == older[:15]
+    assert len(sandbox.requests) == 2
+    assert [job.job_id for job in hook.list_jobs(BOOKS, since=made[14] + timedelta(microseconds=999_999))] == older[:15]
+    assert [job.job_id for job in hook.list_jobs("w9qmlp5475", since=made[14])] == []
+
+
+@pytest.mark.parametrize(
+    ("pages", "found", "asked"),
+    [
+        # Newest first.
+        ([[(9, AFTER), (8, MOMENT), (7, BEFORE), (6, AFTER)], [(5, AFTER)]], [9, 8], 1),
+        ([[(9, AFTER), (8, None), (7, BEFORE), (6, None)], [(5, AFTER)]], [9, 8], 1),
+        ([[(9, AFTER)], [(8, BEFORE)], [(7, AFTER)]], [9], 2),
+        # No order is shown, or another one.
+        ([[(9, BEFORE)], [(8, AFTER)]], [8], 2),
+        ([[(9, BEFORE)], [(10, AFTER)]], [10], 2),
+        ([[(5, BEFORE), (6, AFTER)], [(7, None), (8, BEFORE)], [(9, AFTER)]], [6, 7, 9], 3),
+        ([[(9, AFTER), (8, AFTER)], [(20, BEFORE), (21, AFTER)]], [9, 8, 21], 2),
+    ],
+)
+def test_jobs_since_a_moment_are_read_on_where_no_order_shows(
+    sandbox: Sandbox, hook: AgentyHook, pages: Any, found: list[int], asked: int
+) -> None:
+    total = sum(map(len, pages))
+    for number, each in enumerate(pages):
+        body = page(total, *(described(*job) for job in each))
+        sandbox.fault("GET", "/jobs", after=number, status=200, body=body)
+
+    assert [job.job_id for job in hook.list_jobs(since=MOMENT)] == found
+    assert len(sandbox.requests) == asked

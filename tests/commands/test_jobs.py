@@ -1,10 +1,35 @@
-"""``jobs``, ``job``, ``stop`` and ``land``, against the sandbox."""
+"""``agents``, ``jobs``, ``job``, ``stop`` and ``land``, against the sandbox."""
 
 from __future__ import annotations
 
 import pytest
 
 BOOKS, RETAILERS = "45l0wewqzk", "w9qmlp5475"
+
+
+def test_agents_are_listed_in_columns(sandbox, command):
+    sandbox.set_agent(BOOKS, project_id=7, tags=["daily", "prices"])
+
+    ran = command("agents")
+
+    header, *lines = ran.out.splitlines()
+    assert ran.status == 0
+    assert header.split() == ["AGENT", "NAME", "TYPE", "PROJECT", "TAGS"]
+    assert lines[0].split() == [BOOKS, "Books", "scraping", "7", "daily,", "prices"]
+    assert len(lines) == 3
+
+
+def test_agents_are_chosen_by_project_and_tag(sandbox, command):
+    sandbox.set_agent(BOOKS, project_id=7, tags=["daily"])
+    sandbox.set_agent(RETAILERS, project_id=7)
+
+    def listed(*arguments):
+        return [agent["agent_id"] for agent in command("agents", "--json", *arguments).json]
+
+    assert listed("--project", "7") == [BOOKS, RETAILERS]
+    assert listed("--tag", "daily") == [BOOKS]
+    assert listed("--project", "7", "--tag", "weekly") == []
+    assert command("agents", "--json", "--tag", "daily").json[0]["tags"] == ["daily"]
 
 
 def test_jobs_are_listed_in_columns_newest_first(sandbox, command):
@@ -102,6 +127,8 @@ def test_a_collection_is_landed_in_a_folder(sandbox, command, tmp_path):
     [
         (("job", "7"), "job: GET /jobs/7: HTTP 404"),
         (("job", "seven"), "job: job_id 'seven' is not the id of a job"),
+        (("agents", "--project", "7"), "agents: GET /projects/7: HTTP 404"),
+        (("agents", "--project", "x"), "agents: project_id 'x' is not a whole number of at least 1"),
         (("jobs", "--limit", "0"), "jobs: --limit '0' is not a whole number of at least 1"),
         (("jobs", "--conn-id", "nowhere"), "jobs: There is no connection 'nowhere'"),
         (("land", "7", "a.xlsx"), "land: path a.xlsx ends in .xlsx"),

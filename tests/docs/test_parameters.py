@@ -49,7 +49,7 @@ def public_methods() -> dict[str, Callable[..., Any]]:
 def as_text(default: Any) -> str:
     if default is inspect.Parameter.empty:
         return "required"
-    return f'`"{default}"`' if isinstance(default, str) else f"`{default!r}`"
+    return f"`{default!r}`".replace("'", '"')
 
 
 def signature(name: str, function: Callable[..., Any]) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 
 from tests.airflow_commands import airflow_environment, run_python
+from tests.features import needs_asset_watchers
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
 BOOKS, RETAILERS, QUOTES = "45l0wewqzk", "w9qmlp5475", "lmqdjwd972"
@@ -34,6 +36,48 @@ def run_example(environment, agenty_sandbox, tmp_path):
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
     return run
+
+
+def test_agenty_tagged_agents(run_example, agenty_sandbox):
+    for agent in (BOOKS, QUOTES):
+        agenty_sandbox.set_agent(agent, tags=["nightly", "other"])
+    files = run_example("agenty_tagged_agents", tag="nightly")
+    landed = {file.name.split("-")[0]: file.read_bytes() for file in files}
+    assert landed == {agent: sample(f"{agent}.csv") for agent in (BOOKS, QUOTES)}
+    assert agenty_sandbox.starts == 2
+
+
+def test_agenty_cost_report(run_example, agenty_sandbox):
+    agenty_sandbox.add_older_jobs(QUOTES, 2, apart=1)
+    agenty_sandbox.add_older_jobs(BOOKS, 3, apart=1)
+    agenty_sandbox.add_older_jobs(BOOKS, 5, apart=10 * 24 * 3600)
+    (file,) = run_example("agenty_cost_report", days=2)
+    rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+    # Around midnight they are of two days.
+    counted = {
+        agent: [sum(int(row[name]) for row in rows if row["agent_id"] == agent) for name in ("jobs", "credits")]
+        for agent in (BOOKS, QUOTES)
+    }
+    assert counted == {BOOKS: [3, 180], QUOTES: [2, 2]}
+
+
+@needs_asset_watchers
+def test_agenty_failed_jobs(agenty_sandbox):
+    from types import SimpleNamespace
+
+    dags = runpy.run_path(str(EXAMPLES / "agenty_failed_jobs.py"))
+    (watcher,) = dags["failed"].watchers
+    # As Airflow keeps it: a trigger may come as what it was serialized to.
+    _, arguments = dags["trigger"].serialize()
+    assert arguments["statuses"] == ["aborted", "stopped", "failed"]
+    assert watcher.name == "failed_jobs"
+    jobs = [{"job_id": 8, "agent_id": BOOKS, "status": "stopped", "error": None}]
+    jobs += [{"job_id": 7, "agent_id": QUOTES, "status": "aborted", "error": "Out of credits"}] * 2
+    events = {"asset": [SimpleNamespace(extra={"payload": job}) for job in jobs]}
+    assert dags["tell"].function(events) == [
+        f"Job 7 of agent {QUOTES} is aborted: Out of credits",
+        f"Job 8 of agent {BOOKS} is stopped: no reason is named",
+    ]
 
 
 def sample(name):

@@ -109,7 +109,16 @@ HOOK_CALLS: dict[str, Call] = {
     "stop_job": Call(("stop",), lambda at: at.hook.stop_job(JOB)),
     "get_input": Call(("input",), lambda at: at.hook.get_input(AGENT), has_text=False),
     "set_input": Call(("set_input",), lambda at: at.hook.set_input(AGENT, ["https://example.com/1"])),
+    "get_agent": Call(("agent",), lambda at: at.hook.get_agent(AGENT)),
+    "find_agent": Call(("agents",), lambda at: at.hook.find_agent("Books")),
+    "list_agents": Call(("agents",), lambda at: taken(at.hook.list_agents(type="scraping"))),
+    "list_agents, of a project": Call(
+        ("project", "agent"), lambda at: taken(at.hook.list_agents(project_id=5, tag="daily"))
+    ),
     "list_jobs": Call(("jobs",), lambda at: taken(at.hook.list_jobs())),
+    "list_jobs, since": Call(
+        ("jobs",), lambda at: taken(at.hook.list_jobs(AGENT, since=datetime(2022, 1, 1, tzinfo=UTC)))
+    ),
     "list_jobs, of an agent": Call(("jobs",), lambda at: taken(at.hook.list_jobs(AGENT))),
     "list_job_page": Call(("jobs",), lambda at: list(at.hook.list_job_page(limit=1000).jobs.values())),
     "iter_result": Call(("result",), lambda at: taken(at.hook.iter_result(JOB)), has_text=False),
@@ -205,9 +214,19 @@ TASK_CALLS: dict[str, Call] = {
         lambda at: asyncio.run(watch(at, AgentyJobEventTrigger(AGENT, poll_interval=0.05))),
         watches=True,
     ),
+    "AgentyJobEventTrigger, of jobs that fail": Call(
+        ("jobs", "job"),
+        lambda at: asyncio.run(
+            watch(at, AgentyJobEventTrigger(AGENT, poll_interval=0.05, statuses=("aborted", "stopped")))
+        ),
+        watches=True,
+    ),
     "AgentyJobSensor.poke": Call(("job", "logs"), run_task(AgentyJobSensor, "poke", job_id=JOB, stream_logs=True)),
     "AgentyStartJobOperator": Call(
         ("jobs", "start", "job", "logs"), run_task(AgentyStartJobOperator, agent_id=AGENT, stream_logs=True, **WAITING)
+    ),
+    "AgentyStartJobOperator, by name": Call(
+        ("agents", "jobs", "start"), run_task(AgentyStartJobOperator, agent_name="Books")
     ),
     "AgentyStartJobOperator, of a job that fails": Call(
         ("job", "logs"),

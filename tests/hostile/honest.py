@@ -42,6 +42,20 @@ def job(job_id: int = JOB, **values: Any) -> dict[str, Any]:
     } | values
 
 
+def agent() -> dict[str, Any]:
+    """Return an agent, with what the documentation says of one."""
+    return {
+        "agent_id": AGENT,
+        "account_id": 12,
+        "project_id": 5,
+        "name": "Books",
+        "type": "scraping",
+        "tags": ["daily", "prices"],
+        "config": {"collections": [{"name": "Books", "fields": [{"name": "title"}, {"name": "# Stores"}]}]},
+        "is_public": 0,
+    }
+
+
 def page(rows: list[Any], request: Request, total: int | None = None) -> Reply:
     """Return a page in the envelope that all lists have."""
     offset, limit = request.whole("offset", 0), request.whole("limit", 1000)
@@ -99,6 +113,13 @@ def answer(request: Request, port: int, **said: Any) -> Reply:
             return Reply({"type": "manual", "data": ["https://example.com/"], "id": None, "collection": None})
         case "set_input":
             return Reply({"status_code": 200, "message": "Input updated succesfully"})
+        case "agents":
+            return page([agent(), agent() | {"agent_id": "lmqdjwd972", "name": "Quotes"}], request)
+        case "agent":
+            return Reply(agent())
+        case "project":
+            row = {name: agent()[name] for name in ("agent_id", "name", "type")}
+            return Reply({"project_id": 5, "name": "Shops", "agents": [row]})
         case "download":
             return Reply(CSV, headers=(("Content-Type", "text/csv"), ("ETag", '"1"')))
     return Reply({"message": "Not found"}, status=404)

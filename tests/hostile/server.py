@@ -24,6 +24,9 @@ ROUTES = (
     ("job", "GET", r"/jobs/\d+"),
     ("set_input", "PUT", r"/inputs/\w+"),
     ("input", "GET", r"/inputs/\w+"),
+    ("agents", "GET", r"/agents"),
+    ("agent", "GET", r"/agents/\w+"),
+    ("project", "GET", r"/projects/\d+"),
     ("download", "GET", r"/files/.*"),
 )
 """The calls of the Jobs API, and the download that an export leads to, by the names that the tables use."""

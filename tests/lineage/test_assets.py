@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from airflow_provider_agenty.airflow_compat import HookLineage, asset_class
+from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.assets import agenty
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.landing import lineage
@@ -21,6 +22,7 @@ from airflow_provider_agenty.landing.land import ExportedFile
 from tests.features import IS_AIRFLOW_3, has
 
 EXPORTED = ExportedFile("/data/books.csv", 30, 2, "ab" * 32, 7, 1)
+JOB = Job(7, "completed", agent_id="books", pages_credit=3)
 LOG = logging.getLogger("lineage-test")
 
 
@@ -154,17 +156,16 @@ class TestHookLineage:
     )
     def test_has_the_agent_as_input_and_the_file_as_output(self, collector, caplog, agent_id, inputs):
         exported = replace(EXPORTED, path="s3a://my_conn@lake/books.csv")
-        lineage.tell_hook_lineage(
-            AgentyHook(), exported, base_url="https://me:pw@H:8443/v2", agent_id=agent_id, log=LOG
-        )
+        job = replace(JOB, agent_id=agent_id)
+        lineage.tell_hook_lineage(AgentyHook(), exported, job, base_url="https://me:pw@H:8443/v2", log=LOG)
         collected = getattr(collector, "collected_assets", None) or collector.collected_datasets
         assert self.told(collected.inputs) == inputs
-        assert self.told(collected.outputs) == [("s3://lake/books.csv", lineage.extra_of(EXPORTED))]
+        assert self.told(collected.outputs) == [("s3://lake/books.csv", {**lineage.extra_of(EXPORTED), "credits": 3})]
         assert not caplog.records
 
     def test_is_not_missed_where_nobody_reads_it(self, monkeypatch, caplog):
         monkeypatch.setattr(lineage, "hook_lineage", lambda: None)
-        lineage.tell_hook_lineage(AgentyHook(), EXPORTED, base_url="https://h/v2", agent_id="a", log=LOG)
+        lineage.tell_hook_lineage(AgentyHook(), EXPORTED, JOB, base_url="https://h/v2", log=LOG)
         assert not caplog.records
 
     def test_what_airflow_refuses_fails_nothing(self, monkeypatch, caplog):
@@ -173,7 +174,7 @@ class TestHookLineage:
                 raise ValueError("not like this")
 
         monkeypatch.setattr(lineage, "hook_lineage", Refuses)
-        lineage.tell_hook_lineage(object(), EXPORTED, base_url="https://h/v2", agent_id="a", log=LOG)
+        lineage.tell_hook_lineage(object(), EXPORTED, JOB, base_url="https://h/v2", log=LOG)
         assert "/data/books.csv is not told: not like this" in caplog.text
 
     @pytest.mark.skipif(

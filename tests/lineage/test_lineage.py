@@ -59,6 +59,7 @@ class Ran:
             "sha256": hashlib.sha256(content).hexdigest(),
             "job_id": self.job_id,
             "collection": collection,
+            "credits": 12,
         }
 
 

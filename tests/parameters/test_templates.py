@@ -51,7 +51,8 @@ def test_templates_and_outputs_of_tasks_are_left_as_they_are(kind, field):
         for number, value in enumerate(
             ["{{ a / b }}", " {% if x %} {{ a }} {% endif %}", start.output, start.output["job_id"], literal("{{ x }}")]
         ):
-            task = kind(**KINDS[kind] | {"task_id": f"task_{number}", field: value})
+            agent = {"agent_id": None} if field == "agent_name" else {}
+            task = kind(**KINDS[kind] | agent | {"task_id": f"task_{number}", field: value})
             assert getattr(task, field) is value
 
 

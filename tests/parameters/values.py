@@ -153,6 +153,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "agent id": WORDS | NUMBERS_TO_TEXT,
     "connection": WORDS | NUMBERS_TO_TEXT | SYMBOLS | {"-1": "-1", "path": BOOKS},
     "collection": WHOLE | WHOLE_AS_TEXT,
+    "text": {label: each for label, each in PATHS.items() if label != "Path"}
+    | NUMBERS_TO_TEXT
+    | {"-1": "-1", "long": VALUES["long"]},
     "offset": WHOLE | WHOLE_AS_TEXT | {"0": 0},
     "number": WHOLE | {"0": 0},
     "number from 1": WHOLE,

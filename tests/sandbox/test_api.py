@@ -160,6 +160,38 @@ def test_agents_have_a_name_and_a_type(client):
     assert client.get("/agents").json()["total"] == 3
 
 
+def test_agents_come_in_pages_with_project_and_tags(client, sandbox):
+    sandbox.set_agent(BOOKS, project_id=7, tags=["daily"])
+    sandbox.set_agent("new", [{"a": "1"}], name="New", type="crawling", project_id=7)
+    page = client.get("/agents", params={"limit": 2, "offset": 2}).json()
+    assert (page["total"], page["limit"], page["offset"], page["returned"]) == (4, 2, 2, 2)
+    agent = client.get("/agents/new").json()
+    assert page["result"][-1] == agent
+    assert (agent["name"], agent["type"], agent["project_id"], agent["tags"]) == ("New", "crawling", 7, [])
+    assert agent["config"]["collections"] == [{"name": "Collection 1", "fields": [{"name": "a"}]}]
+    assert client.get(f"/agents/{BOOKS}").json()["tags"] == ["daily"]
+
+
+def test_projects_are_those_of_the_agents(client, sandbox):
+    assert client.get("/projects").json()["total"] == 0
+    sandbox.set_agent(BOOKS, project_id=7)
+    assert [project["project_id"] for project in client.get("/projects").json()["result"]] == [7]
+    project = client.get("/projects/7").json()
+    assert project["name"] == "Project 7"
+    assert [agent["agent_id"] for agent in project["agents"]] == [BOOKS]
+    assert client.get("/projects/8").status_code == 404
+
+
+def test_what_is_not_said_of_an_agent_stays(client, sandbox):
+    sandbox.set_agent(BOOKS, tags=["daily"])
+    sandbox.set_agent(BOOKS, b"a\r\n1\r\n")
+    agent = client.get(f"/agents/{BOOKS}").json()
+    assert (agent["name"], agent["tags"]) == ("Books", ["daily"])
+    assert agent["config"]["collections"][0]["fields"] == [{"name": "a"}]
+    with pytest.raises(TypeError):
+        sandbox.set_agent(BOOKS, colour="red")
+
+
 @pytest.mark.parametrize("kind", ["manual", "url"])
 def test_urls_as_input_become_pages_and_rows(client, clock, kind):
     urls = [f"https://example.com/{number}" for number in range(70)]

@@ -220,6 +220,90 @@ def start(sandbox, agent_id=AGENT, status="running", **options):
 # What fires
 
 
+ENDS = ("completed", "aborted", "stopped", "failed")
+
+
+@pytest.mark.parametrize("statuses", [("aborted", "failed"), ("stopped",), ENDS])
+@to_the_end
+async def test_jobs_fire_that_end_as_asked(agenty_sandbox, triggerer, statuses):
+    async with triggerer() as airflow:
+        airflow.watch(statuses=statuses)
+        await looks_pass(agenty_sandbox)
+        jobs = {start(agenty_sandbox): status for status in ENDS}
+        await looks_pass(agenty_sandbox)
+        assert airflow.fired == []
+        for job_id, status in jobs.items():
+            agenty_sandbox.set_status(job_id, status)
+        await eventually(lambda: len(airflow.fired) == len(statuses))
+        await looks_pass(agenty_sandbox)
+        assert {event["job_id"]: event["status"] for event in airflow.events} == {
+            job_id: status for job_id, status in jobs.items() if status in statuses
+        }
+        assert len(airflow.fired) == len(statuses)
+
+
+@needs_shared_streams
+@to_the_end
+async def test_what_was_seen_is_kept_for_each_set_of_statuses(agenty_sandbox, comms):
+    async with Triggerer() as airflow:
+        airflow.watch()
+        airflow.watch(statuses=("failed", "aborted"))
+        await looks_pass(agenty_sandbox)
+        completed, aborted = start(agenty_sandbox), start(agenty_sandbox)
+        await looks_pass(agenty_sandbox)
+    agenty_sandbox.set_status(completed, "completed")
+    agenty_sandbox.set_status(aborted, "aborted")
+    kept = {key.removeprefix(f"agenty_jobs/agenty_default/{AGENT}") for _, key in comms.values}
+    assert kept == {"", "/aborted-failed"}
+    assert comms.state() == {"newest": aborted, "pending": [completed, aborted]}
+
+    async with Triggerer() as airflow:
+        airflow.watch(statuses=("aborted", "failed"))
+        await eventually(lambda: airflow.fired)
+        await looks_pass(agenty_sandbox)
+        assert airflow.fired == [aborted]
+    async with Triggerer() as airflow:
+        airflow.watch()
+        await eventually(lambda: airflow.fired)
+        await looks_pass(agenty_sandbox)
+        assert airflow.fired == [completed]
+
+
+STORED_BY_THE_RELEASE_BEFORE = {"agent_id": AGENT, "agenty_conn_id": "agenty_default", "poll_interval": 60.0}
+
+
+def test_a_trigger_of_the_release_before_watches_completed_jobs_and_stays_as_it_is():
+    trigger = AgentyJobEventTrigger(**STORED_BY_THE_RELEASE_BEFORE)
+    assert trigger.statuses == ("completed",)
+    assert trigger.serialize()[1] == STORED_BY_THE_RELEASE_BEFORE
+
+
+def test_statuses_are_kept_in_one_order_each_once():
+    trigger = AgentyJobEventTrigger(statuses=["stopped", "aborted", "stopped"])
+    _, arguments = trigger.serialize()
+    assert json.loads(json.dumps(arguments)) == arguments
+    assert arguments["statuses"] == ["aborted", "stopped"]
+    assert AgentyJobEventTrigger(**arguments).statuses == trigger.statuses == ("aborted", "stopped")
+    assert AgentyJobEventTrigger(statuses="aborted").statuses == ("aborted",)
+
+
+@pytest.mark.parametrize("statuses", [(), None, "running", ["completed", "done"], [None]])
+def test_other_statuses_are_refused(statuses):
+    with pytest.raises(AgentyInputError, match=r"^statuses.*'completed', 'aborted', 'stopped' or 'failed'"):
+        AgentyJobEventTrigger(statuses=statuses)
+
+
+def test_what_else_is_given_goes_to_airflow(monkeypatch):
+    given = {}
+
+    def init(self, **kwargs):
+        given.update(kwargs)
+
+    monkeypatch.setattr(AgentyJobEventTrigger.__mro__[1], "__init__", init)
+    AgentyJobEventTrigger(AGENT, queue="events")
+    assert given == {"queue": "events"}
+
+
 @to_the_end
 async def test_a_completed_job_fires_once(agenty_sandbox, triggerer):
     async with watching(triggerer, agenty_sandbox) as airflow:
