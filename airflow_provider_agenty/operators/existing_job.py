@@ -38,12 +38,13 @@ def find_job_of_run(
     of_other_tasks: Collection[int],
     urls: Collection[str] | None,
     max_failed_ratio: float | None,
+    max_credits: float | None = None,
 ) -> Job | None:
     """
     Return the job that an earlier try of this run started, where none was remembered; ``None`` if there is none.
 
     It is the one job that was made since the run began, not by Agenty's scheduler, and goes on; or, if none does, the
-    one that completed.
+    one that cost more than it may, or the one that completed.
 
     :param hook: The hook.
     :param agent_id: The agent.
@@ -51,6 +52,7 @@ def find_job_of_run(
     :param of_other_tasks: Jobs that other tasks of this run hold: a run may start an agent twice on purpose.
     :param urls: The agent's input as this task sets it; ``None``: it sets none.
     :param max_failed_ratio: The share of failed pages above which a completed job is not taken; ``None``: any.
+    :param max_credits: The page credits above which a job is taken, however it ended: another one would cost as much.
     :raises AgentyAmbiguousStartError: if several jobs may be it, or the list of jobs does not tell.
     """
     jobs = [
@@ -59,6 +61,9 @@ def find_job_of_run(
         if job.agent_id in (None, agent_id) and not job.is_scheduled and job.job_id not in of_other_tasks
     ]
     going_on = [job for job in jobs if job.may_go_on]
+    over_budget = [job for job in jobs if max_credits is not None and (job.pages_credit or 0) > max_credits]
+    if over_budget and not going_on:
+        return over_budget[0]
     candidates = going_on or [job for job in jobs if _ended_well(job, max_failed_ratio)]
     what = "still go on" if going_on else "completed"
     if not candidates:
