@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -130,6 +131,9 @@ class AgentyWaitingTask(AgentyTask):
         on_stopped: str,
         cancel_on_kill: bool,
         stream_logs: bool,
+        max_credits: float | None,
+        stall_timeout: float | timedelta | None,
+        queue_timeout: float | timedelta | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -140,6 +144,9 @@ class AgentyWaitingTask(AgentyTask):
         self.on_stopped = parameters.choice("on_stopped", on_stopped, parameters.ON_STOPPED)
         self.cancel_on_kill = parameters.boolean("cancel_on_kill", cancel_on_kill)
         self.stream_logs = parameters.boolean("stream_logs", stream_logs)
+        self.max_credits = parameters.page_credits("max_credits", max_credits)
+        self.stall_timeout = parameters.optional_seconds("stall_timeout", stall_timeout)
+        self.queue_timeout = parameters.optional_seconds("queue_timeout", queue_timeout)
 
     def wait_in_triggerer(self, job_id: int, context: Context, *, poll_interval: float, timeout: float) -> NoReturn:
         """
@@ -165,7 +172,12 @@ class AgentyWaitingTask(AgentyTask):
     @property
     def limits(self) -> dict[str, Any]:
         """What ends the wait besides the job's own end, in every mode: arguments of the job watch and the trigger."""
-        return {"max_failed_ratio": self.max_failed_ratio}
+        return {
+            "max_failed_ratio": self.max_failed_ratio,
+            "max_credits": self.max_credits,
+            "stall_timeout": self.stall_timeout,
+            "queue_timeout": self.queue_timeout,
+        }
 
     def trigger_arguments(self, poll_interval: float) -> dict[str, Any]:
         """Return the trigger's arguments that are known when the DAG file is read."""
@@ -264,14 +276,17 @@ class AgentyWaitingTask(AgentyTask):
 
     def conclude(self, outcome: Outcome, context: Context) -> Job:
         """
-        Return the job of a successful outcome, raise the error of any other.
+        Return the job of a successful outcome, raise the error of any other, once a job over its budget is stopped.
 
         :raises AirflowSkipException: if the job was stopped and ``on_stopped`` is ``skip``.
         :raises AgentyError: as :func:`airflow_provider_agenty.waiting.outcome.conclude` does.
         """
-        from airflow_provider_agenty.waiting.outcome import JOB_XCOM, conclude
+        from airflow_provider_agenty.waiting.job_watch import stop_spending
+        from airflow_provider_agenty.waiting.outcome import BUDGET, JOB_XCOM, conclude
 
         self._awaited_job_id = None
+        if outcome.status == BUDGET:
+            outcome = stop_spending(self.hook, outcome, self.log)
         if outcome.log_offset:
             LogMemory(context, outcome.job_id).keep_offset(outcome.log_offset)
         if outcome.job is not None:

@@ -13,7 +13,9 @@ The errors of this provider, all of them.
     │   └── AgentyAnswerTooLargeError
     ├── AgentyJobFailedError
     ├── AgentyJobStoppedError
+    ├── AgentyBudgetError                    final
     ├── AgentyTimeoutError
+    │   └── AgentyStalledError
     ├── AgentyAmbiguousStartError            final
     ├── AgentyAlreadyRunningError            final
     └── AgentyExportError
@@ -135,6 +137,34 @@ class AgentyTimeoutError(AgentyError):
 
     def __init__(self, text: str, *, job: Job | None = None) -> None:
         super().__init__(text)
+        self.job = job
+
+
+class AgentyStalledError(AgentyTimeoutError):
+    """The job stood still for ``stall_timeout``, or waited ``queue_timeout`` for a worker of Agenty."""
+
+
+class AgentyBudgetError(AgentyError, AirflowFailException):
+    """
+    The job cost more than ``max_credits``.
+
+    :param text: The sentence for people.
+    :param credits: The page credits that the job had cost when it was last seen.
+    :param max_credits: What it was allowed to cost.
+    :param job: The job, as it was last seen.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        credits: int,  # noqa: A002 - what Agenty calls it
+        max_credits: float,
+        job: Job,
+    ) -> None:
+        super().__init__(text)
+        self.credits = credits
+        self.max_credits = max_credits
         self.job = job
 
 

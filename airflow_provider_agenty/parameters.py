@@ -164,6 +164,12 @@ def share(name: str, value: Any) -> float | None:
     return _number_up_to(1, name, value, what)
 
 
+def page_credits(name: str, value: Any) -> float | None:
+    """Return a number of page credits; ``None``: any."""
+    what = "is not a number of page credits: it is a number from 0, or None."
+    return _number_up_to(MAX_WHOLE_NUMBER, name, value, what)
+
+
 def epoch_seconds(name: str, value: Any) -> float | None:
     """Return a moment in seconds since the epoch; ``None``: never."""
     # As far as a timeout may reach from now, and some more.

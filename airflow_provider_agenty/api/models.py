@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow_provider_agenty.api.validation import (
     LONGEST_NAME,
@@ -69,9 +69,11 @@ class Job:
     assigned_worker_id: int | None = None
     running_worker_id: int | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    answered_at: ClassVar[datetime | None] = None
+    """When Agenty said this, by its own clock: set for a job, and no field of it."""
 
     @classmethod
-    def from_answer(cls, answer: Any, *, clean: Clean = clean_text) -> Job:
+    def from_answer(cls, answer: Any, *, clean: Clean = clean_text, answered_at: datetime | None = None) -> Job:
         """Read a job out of a decoded answer of the API, or out of what :meth:`to_dict` made."""
         values = unwrap(answer)
         job_id, status = _identity(values)
@@ -87,7 +89,10 @@ class Job:
         if known.get("pages_succeeded") is None:
             # The spelling of older answers.
             known["pages_succeeded"] = read_integer(values.get("pages_successed"))
-        return cls(job_id=job_id, status=clean(status.strip().lower())[:LONGEST_NAME], raw=values, **known)
+        status = clean(status.strip().lower())[:LONGEST_NAME]
+        job = cls(job_id=job_id, status=status, raw=values, **known)
+        object.__setattr__(job, "answered_at", answered_at)
+        return job
 
     @property
     def is_terminal(self) -> bool:
@@ -108,6 +113,11 @@ class Job:
     def is_active(self) -> bool:
         """Whether the job is known to go on by itself, so that waiting for it makes sense."""
         return self.status in ACTIVE_STATES
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the job may complete yet: one that is stopping won't, one in a state that is not known may."""
+        return self.is_active or not self.is_known
 
     @property
     def is_waiting(self) -> bool:
@@ -143,8 +153,8 @@ class Job:
         """
         return {f.name: _primitive(getattr(self, f.name)) for f in fields(self) if f.name != "raw"}
 
-    def describe(self) -> str:
-        """Return the state with its figures: ``running: 37/120 pages (31 %), 2 failed, 35 credits``."""
+    def describe(self, *, max_credits: float | None = None) -> str:
+        """Return the state with its figures: ``running: 37/120 pages (31 %), 2 failed, 35 of at most 500 credits``."""
         figures = []
         if self.progress is not None:
             figures.append(f"{self.pages_processed}/{self.pages_total} pages ({self.progress:.0%})".replace("%", " %"))
@@ -154,7 +164,9 @@ class Job:
             figures.append(f"0/{self.pages_total} pages")
         if self.pages_failed:
             figures.append(f"{self.pages_failed} failed")
-        if self.pages_credit:
+        if max_credits is not None and self.pages_credit is not None:
+            figures.append(f"{self.pages_credit} of at most {max_credits:.16g} credits")
+        elif self.pages_credit:
             figures.append(f"{self.pages_credit} credit{'' if self.pages_credit == 1 else 's'}")
         return f"{self.status}: {', '.join(figures)}" if figures else self.status
 

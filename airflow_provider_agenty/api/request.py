@@ -23,6 +23,7 @@ from airflow_provider_agenty.api.validation import (
     LARGEST_ANSWER,
     LONGEST_NAME,
     clean_text,
+    read_date,
     read_json,
     read_retry_after,
 )
@@ -78,7 +79,7 @@ class Answer:
         """Return the job that is a part of the decoded body."""
         if not holds_job(values):
             raise self.unexpected("holds no job: job_id or status is missing")
-        return Job.from_answer(values, clean=self.clean)
+        return Job.from_answer(values, clean=self.clean, answered_at=read_date(self.headers.get("Date")))
 
     def job(self, job_id: int | None = None) -> Job:
         """Return the job in the body, which must be the one that was asked for."""

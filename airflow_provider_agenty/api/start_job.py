@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.api.pages import JOB_PAGE, read_job_page
 from airflow_provider_agenty.api.request import Transport
+from airflow_provider_agenty.api.validation import read_date
 from airflow_provider_agenty.exceptions import (
     AgentyAmbiguousStartError,
     AgentyAuthError,
@@ -283,11 +283,8 @@ def _clock_ahead(date: str | None) -> timedelta:
     The header is cut to the second and as old as the answer's way is long, so it is too little rather than too much:
     a job may then count that is a little older, but none is missed.
     """
-    try:
-        moment = parsedate_to_datetime(date or "")
-        ahead = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)
-    except (TypeError, ValueError, OverflowError, IndexError):
-        return timedelta(0)
+    moment = read_date(date)
+    ahead = timedelta(0) if moment is None else moment - datetime.now(UTC)
     return ahead if abs(ahead) < MAX_CLOCK_DIFFERENCE else timedelta(0)
 
 

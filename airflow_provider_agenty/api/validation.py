@@ -262,15 +262,20 @@ def _duration_of(text: str) -> timedelta | None:
     return timedelta(days, seconds, microseconds, minutes=minutes, hours=hours)
 
 
+@_remembered
+def read_date(value: str | None) -> datetime | None:
+    """Return the time in a header such as ``Date``, aware (UTC); ``None`` if it is none."""
+    try:
+        moment = parsedate_to_datetime((value or "")[:LONGEST_NAME])
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+
+
 def read_retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
     """Return how many seconds a ``Retry-After`` asks to wait, as a number or a date; ``None`` if it asks nothing."""
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
-    try:
-        moment = parsedate_to_datetime(text[:LONGEST_NAME])
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return max((moment - (now or datetime.now(UTC))).total_seconds(), 0.0)
-    except (TypeError, ValueError, OverflowError, IndexError):
-        return None
+    moment = read_date(text)
+    return None if moment is None else max((moment - (now or datetime.now(UTC))).total_seconds(), 0.0)

@@ -17,7 +17,7 @@ from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.api.pages import JobPage
 from airflow_provider_agenty.hooks.connected import ConnectedHook
-from airflow_provider_agenty.waiting.job_watch import JobWatch, wait
+from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_spending, wait
 from airflow_provider_agenty.waiting.outcome import conclude
 
 if TYPE_CHECKING:
@@ -299,18 +299,28 @@ class AgentyHook(ConnectedHook):
         poll_interval: float | timedelta = 10.0,
         timeout: float | timedelta | None = None,
         max_failed_ratio: float | None = None,
+        max_credits: float | None = None,
+        stall_timeout: float | timedelta | None = None,
+        queue_timeout: float | timedelta | None = None,
     ) -> Job:
         """
-        Wait until a job is over (``GET /jobs/{job_id}``, again and again). It is not stopped.
+        Wait until a job is over (``GET /jobs/{job_id}``, again and again). Only ``max_credits`` stops it.
 
         :param job_id: The job.
         :param poll_interval: Seconds between two polls, or a ``timedelta``. Default 10.
         :param timeout: Seconds to wait at most, or a ``timedelta``. Default: without end.
         :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
             failed. Default: any share will do.
+        :param max_credits: The page credits above which the job is stopped (``GET /jobs/{job_id}/stop``). Default: any.
+        :param stall_timeout: Seconds, or a ``timedelta``, for which the job's state, pages and credits may stay the
+            same. Default: for ever.
+        :param queue_timeout: Seconds, or a ``timedelta``, for which the job may wait for a worker of Agenty. Default:
+            for ever.
         :return: The completed job.
+        :raises AgentyBudgetError: if it cost more than ``max_credits``.
         :raises AgentyJobFailedError: if it was aborted, or too many of its pages failed.
         :raises AgentyJobStoppedError: if somebody stopped it.
+        :raises AgentyStalledError: if it stood still or waited for a worker for too long.
         :raises AgentyTimeoutError: if it is not done in time.
         """
         job_id = parameters.job_id(job_id)
@@ -321,9 +331,14 @@ class AgentyHook(ConnectedHook):
             job_id,
             deadline=None if timeout is None else time.time() + timeout,
             max_failed_ratio=parameters.share("max_failed_ratio", max_failed_ratio),
+            max_credits=parameters.page_credits("max_credits", max_credits),
+            stall_timeout=parameters.optional_seconds("stall_timeout", stall_timeout),
+            queue_timeout=parameters.optional_seconds("queue_timeout", queue_timeout),
+            poll_interval=poll_interval,
             log=self.log,
         )
         outcome = wait(lambda: self.get_job(job_id), watch, poll_interval=poll_interval)
+        outcome = stop_spending(self, outcome, self.log)
         return conclude(outcome, log_entries=lambda: self.last_log_entries(job_id))
 
     def get_export_link(

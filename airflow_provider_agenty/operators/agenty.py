@@ -67,6 +67,11 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         failed. Default: any share will do.
     :param on_stopped: What becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
     :param stream_logs: Whether the job's log is copied into the task's while it waits. Default false.
+    :param max_credits: The page credits above which the job that is waited for is stopped. Default: any.
+    :param stall_timeout: Seconds, or a ``timedelta``, for which the job's state, pages and credits may stay the same.
+        Default: for ever.
+    :param queue_timeout: Seconds, or a ``timedelta``, for which the job may wait for a worker of Agenty. Default: for
+        ever.
     :param if_running: What to do if the agent has a job that goes on, whoever started it: ``start`` another one
         (default), ``join`` it, ``skip`` the task, ``fail`` the task, or ``stop`` it, wait a minute at most until it is
         over, and start one.
@@ -79,6 +84,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     :raises AgentyNotFoundError: if there is no such agent.
     :raises AgentyJobFailedError: if the job was aborted, or too many of its pages failed.
     :raises AgentyJobStoppedError: if somebody stopped it.
+    :raises AgentyBudgetError: if it cost more than ``max_credits``.
+    :raises AgentyStalledError: if it stood still or waited for a worker for too long.
     :raises AgentyTimeoutError: if it is not done in time.
     """
 
@@ -102,6 +109,9 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         max_failed_ratio: float | None = None,
         on_stopped: str = "fail",
         stream_logs: bool = False,
+        max_credits: float | None = None,
+        stall_timeout: float | timedelta | None = None,
+        queue_timeout: float | timedelta | None = None,
         if_running: str = START,
         reuse_completed_within: float | timedelta | None = None,
         **kwargs: Any,
@@ -114,6 +124,9 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
             max_failed_ratio=max_failed_ratio,
             on_stopped=on_stopped,
             stream_logs=stream_logs,
+            max_credits=max_credits,
+            stall_timeout=stall_timeout,
+            queue_timeout=queue_timeout,
             **kwargs,
         )
         self.agent_id = agent_id
@@ -185,7 +198,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         :param context: The context of the task.
         """
         from airflow_provider_agenty.waiting.job_watch import judge
-        from airflow_provider_agenty.waiting.outcome import FAILED
+        from airflow_provider_agenty.waiting.outcome import BUDGET, FAILED
 
         job_id = StartMemory(context, self.agent_id).read_job_id(external_id)
         if job_id is None:
@@ -200,7 +213,9 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         self.push(context, AgentyAgentLink.xcoms(job))
         self.log.info("An earlier try started job %d: it is %s", job_id, job.describe())
         if self.wait_for_completion:
-            self._outcome = judge(job, max_failed_ratio=self.max_failed_ratio)
+            self._outcome = judge(job, max_failed_ratio=self.max_failed_ratio, max_credits=self.max_credits)
+            if self._outcome is not None and self._outcome.status == BUDGET:
+                self.conclude(self._outcome, context)
             if self._outcome is not None and self._outcome.status == FAILED:
                 self._outcome = None
                 return GONE
@@ -252,7 +267,9 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     def _wait(self, job_id: int, context: Context) -> Outcome:
         from airflow_provider_agenty.waiting.job_watch import JobWatch, wait
 
-        watch = JobWatch(job_id, deadline=time.time() + self.timeout, log=self.log, **self.limits)
+        watch = JobWatch(
+            job_id, deadline=time.time() + self.timeout, log=self.log, **self.limits, poll_interval=self.poll_interval
+        )
         self.await_job(job_id, context)
         try:
             return wait(

@@ -38,12 +38,13 @@ def find_job_of_run(
     of_other_tasks: Collection[int],
     urls: Collection[str] | None,
     max_failed_ratio: float | None,
+    max_credits: float | None = None,
 ) -> Job | None:
     """
     Return the job that an earlier try of this run started, where none was remembered; ``None`` if there is none.
 
     It is the one job that was made since the run began, not by Agenty's scheduler, and goes on; or, if none does, the
-    one that completed.
+    one that cost more than it may, or the one that completed.
 
     :param hook: The hook.
     :param agent_id: The agent.
@@ -51,6 +52,7 @@ def find_job_of_run(
     :param of_other_tasks: Jobs that other tasks of this run hold: a run may start an agent twice on purpose.
     :param urls: The agent's input as this task sets it; ``None``: it sets none.
     :param max_failed_ratio: The share of failed pages above which a completed job is not taken; ``None``: any.
+    :param max_credits: The page credits above which a job is taken, however it ended: another one would cost as much.
     :raises AgentyAmbiguousStartError: if several jobs may be it, or the list of jobs does not tell.
     """
     jobs = [
@@ -58,7 +60,10 @@ def find_job_of_run(
         for job in hook.recent_jobs(agent_id, since=run_began).made_since(run_began)
         if job.agent_id in (None, agent_id) and not job.is_scheduled and job.job_id not in of_other_tasks
     ]
-    going_on = [job for job in jobs if may_go_on(job)]
+    going_on = [job for job in jobs if job.may_go_on]
+    over_budget = [job for job in jobs if max_credits is not None and (job.pages_credit or 0) > max_credits]
+    if over_budget and not going_on:
+        return over_budget[0]
     candidates = going_on or [job for job in jobs if _ended_well(job, max_failed_ratio)]
     what = "still go on" if going_on else "completed"
     if not candidates:
@@ -124,19 +129,10 @@ def take_existing_job(
             return completed
     if if_running == STOP:
         _stop_all(hook, agent_id, [job for job in jobs if not job.is_terminal])
-    going_on = [job for job in jobs if may_go_on(job)]
+    going_on = [job for job in jobs if job.may_go_on]
     if not going_on or if_running in (START, STOP):
         return None
     return _join_or_refuse(agent_id, if_running, going_on)
-
-
-def may_go_on(job: Job) -> bool:
-    """
-    Return whether a job may complete yet: one that is stopping won't, one in a state that is not known may.
-
-    :param job: The job.
-    """
-    return job.is_active or not job.is_known
 
 
 def _ended_well(job: Job, max_failed_ratio: float | None) -> bool:
@@ -171,7 +167,7 @@ def _join_or_refuse(agent_id: str, if_running: str, going_on: list[Job]) -> Job:
 
 def _stop_all(hook: AgentyHook, agent_id: str, jobs: list[Job]) -> None:
     for job in jobs:
-        if may_go_on(job):
+        if job.may_go_on:
             log.warning("Stopping job %d of agent %s, to start another one", job.job_id, agent_id)
             hook.stop_job(job.job_id)
     ends = time.monotonic() + MAX_SECONDS_TO_STOP

@@ -75,6 +75,7 @@ def _find_unremembered_job(task: AgentyStartJobOperator, context: Context, memor
         of_other_tasks=_jobs_of_other_tasks(context),
         urls=None if urls is None else parameters.urls(urls),
         max_failed_ratio=_accepted_ratio(task),
+        max_credits=task.max_credits if task.wait_for_completion else None,
     )
 
 

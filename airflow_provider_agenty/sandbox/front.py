@@ -8,9 +8,11 @@ import re
 import time
 from collections import deque
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -87,6 +89,8 @@ class FrontDoor:
             async def send_noting_status(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     request.status = message["status"]
+                    headers = MutableHeaders(raw=message["headers"])
+                    headers.setdefault("Date", formatdate(self._account.now(), usegmt=True))
                 await send(message)
 
             faulty = app

@@ -41,6 +41,7 @@ def configure(app: ASGIApp, certfile: str | None = None, keyfile: str | None = N
         ws="none",
         log_config=None,
         proxy_headers=False,
+        date_header=False,
         timeout_keep_alive=75,
         ssl_certfile=certfile,
         ssl_keyfile=keyfile,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_agenty import parameters
+from airflow_provider_agenty import airflow_compat, parameters
 from airflow_provider_agenty.airflow_compat import (
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -17,9 +17,9 @@ from airflow_provider_agenty.airflow_compat import (
 )
 from airflow_provider_agenty.base_operators import AgentyWaitingTask
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
-from airflow_provider_agenty.exceptions import AgentyError
+from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
-from airflow_provider_agenty.waiting.task_state import LogMemory
+from airflow_provider_agenty.waiting.task_state import ChangeMemory, LogMemory
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -50,9 +50,16 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         later, elsewhere it changes nothing). Default false.
     :param end_from_trigger: Whether a deferrable sensor whose job succeeds ends in the triggerer, without a worker.
         Default false: callbacks, which need a worker, are lost.
+    :param max_credits: The page credits above which the job is stopped (``GET /jobs/{job_id}/stop``). Default: any.
+    :param stall_timeout: Seconds, or a ``timedelta``, for which the job's state, pages and credits may stay the same.
+        In ``reschedule`` mode Airflow 3.3 or later is needed. Default: for ever.
+    :param queue_timeout: Seconds, or a ``timedelta``, for which the job may wait for a worker of Agenty. Default: for
+        ever.
     :return: The job's id.
     :raises AgentyJobFailedError: if the job was aborted, or too many of its pages failed.
     :raises AgentyJobStoppedError: if somebody stopped it.
+    :raises AgentyBudgetError: if it cost more than ``max_credits``.
+    :raises AgentyStalledError: if it stood still or waited for a worker for too long.
     :raises AgentyNotFoundError: if there is no such job.
     """
 
@@ -70,6 +77,9 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         stream_logs: bool = False,
         start_from_trigger: bool = False,
         end_from_trigger: bool = False,
+        max_credits: float | None = None,
+        stall_timeout: float | timedelta | None = None,
+        queue_timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -79,6 +89,9 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             on_stopped=on_stopped,
             cancel_on_kill=cancel_on_kill,
             stream_logs=stream_logs,
+            max_credits=max_credits,
+            stall_timeout=stall_timeout,
+            queue_timeout=queue_timeout,
             **kwargs,
         )
         self.job_id = job_id
@@ -88,6 +101,11 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         # Airflow takes what is no number too, and 0: in the triggerer there would be no pause at all.
         self.poke_interval = parameters.seconds("poke_interval", self.poke_interval, may_be_zero=not self.deferrable)
         self.timeout = parameters.seconds("timeout", self.timeout, may_be_zero=True)
+        if self.stall_timeout is not None and self._is_rescheduled and not airflow_compat.HAS_TASK_STATE_STORE:
+            raise AgentyInputError(
+                "stall_timeout can't be used with mode='reschedule' before Airflow 3.3, which forgets the job "
+                "between two pokes. Set deferrable=True or mode='poke'."
+            )
         if parameters.boolean("start_from_trigger", start_from_trigger) and self.deferrable:
             self._start_in_triggerer()
 
@@ -151,7 +169,8 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         from airflow_provider_agenty.waiting.job_watch import JobWatch
 
         if self._watch is None:
-            self._watch = JobWatch(job_id, log=self.log, **self.limits)
+            memory = ChangeMemory(context, job_id) if self._is_rescheduled else None
+            self._watch = JobWatch(job_id, log=self.log, **self.limits, poll_interval=self.poke_interval, memory=memory)
         if not self.deferrable:
             self.await_job(job_id, context)
         hook = self.hook
@@ -168,9 +187,14 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
                 self.follow_log(job, context)
         return self._watch.take(job)
 
+    @property
+    def _is_rescheduled(self) -> bool:
+        """Whether each poke is a process of its own."""
+        return bool(self.reschedule and not self.deferrable)
+
     def _remembers_the_copy(self, job: Job, context: Context) -> bool:
         """Return whether the next poke knows how far this one copied the log; else it is copied at the job's end."""
-        return self.deferrable or not self.reschedule or LogMemory(context, job.job_id).is_there
+        return not self._is_rescheduled or LogMemory(context, job.job_id).is_there
 
     def _softened(self, error: AgentyError | AirflowSensorTimeout) -> Exception:
         if self.soft_fail or self.never_fail:

@@ -18,9 +18,10 @@ from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.templates import is_template
-from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_job
+from airflow_provider_agenty.waiting.async_hook import open_hook
+from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_job, stop_spending
 from airflow_provider_agenty.waiting.log_copy import TriggerLogCopy
-from airflow_provider_agenty.waiting.outcome import JOB_XCOM, POLL_ERROR, SUCCESS, Outcome
+from airflow_provider_agenty.waiting.outcome import BUDGET, JOB_XCOM, POLL_ERROR, SUCCESS, Outcome
 from airflow_provider_agenty.waiting.shared_poller import JobPoller
 from airflow_provider_agenty.watching.job_feed import JobFeed, JobListProducer
 from airflow_provider_agenty.watching.watcher_state import Listing, WatcherState
@@ -63,6 +64,9 @@ class AgentyJobTrigger(BaseTrigger):
     :param log_offset: How many lines of the job's log were copied before. Default 0.
     :param end_from_trigger: Whether the task ends with the trigger if the job succeeded, without a worker. Default
         false.
+    :param max_credits: The page credits above which the job is stopped, before the event is sent. Default: any.
+    :param stall_timeout: Seconds for which the job's state, pages and credits may stay the same. Default: for ever.
+    :param queue_timeout: Seconds for which the job may wait for a worker of Agenty. Default: for ever.
     """
 
     def __init__(
@@ -76,6 +80,9 @@ class AgentyJobTrigger(BaseTrigger):
         stream_logs: bool = False,
         log_offset: int = 0,
         end_from_trigger: bool = False,
+        max_credits: float | None = None,
+        stall_timeout: float | None = None,
+        queue_timeout: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         # Where the task starts in the triggerer, these two may be templates, which Airflow renders before it runs this.
@@ -90,6 +97,9 @@ class AgentyJobTrigger(BaseTrigger):
         self.stream_logs = parameters.boolean("stream_logs", stream_logs)
         self.log_offset = parameters.whole_number("log_offset", log_offset)
         self.end_from_trigger = parameters.boolean("end_from_trigger", end_from_trigger)
+        self.max_credits = parameters.page_credits("max_credits", max_credits)
+        self.stall_timeout = parameters.optional_seconds("stall_timeout", stall_timeout)
+        self.queue_timeout = parameters.optional_seconds("queue_timeout", queue_timeout)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the trigger's class and arguments, from which Airflow makes it anew."""
@@ -103,6 +113,9 @@ class AgentyJobTrigger(BaseTrigger):
             "stream_logs": self.stream_logs,
             "log_offset": self.log_offset,
             "end_from_trigger": self.end_from_trigger,
+            "max_credits": self.max_credits,
+            "stall_timeout": self.stall_timeout,
+            "queue_timeout": self.queue_timeout,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -114,14 +127,35 @@ class AgentyJobTrigger(BaseTrigger):
         except AgentyInputError as error:
             yield TriggerEvent(Outcome(POLL_ERROR, 0, str(error), error=AgentyInputError.__name__).to_dict())
             return
-        watch = JobWatch(self.job_id, deadline=self.deadline, max_failed_ratio=self.max_failed_ratio, log=self.log)
+        watch = JobWatch(
+            self.job_id,
+            deadline=self.deadline,
+            max_failed_ratio=self.max_failed_ratio,
+            max_credits=self.max_credits,
+            stall_timeout=self.stall_timeout,
+            queue_timeout=self.queue_timeout,
+            poll_interval=self.poll_interval,
+            log=self.log,
+        )
         waiting = JobPoller.shared(self.agenty_conn_id, self.poll_interval).wait(watch)
         if self.stream_logs:
             copy = TriggerLogCopy(
                 self.agenty_conn_id, self.job_id, self.log, offset=self.log_offset, task_instance=self.task_instance
             )
             waiting = copy.beside(waiting, watch, poll_interval=self.poll_interval)
-        yield self._event(await waiting)
+        outcome = await waiting
+        if outcome.status == BUDGET:
+            outcome = await self._stop_spending(outcome)
+        yield self._event(outcome)
+
+    async def _stop_spending(self, outcome: Outcome) -> Outcome:
+        """Stop the job before the event: until a worker is free, it would go on."""
+        try:
+            hook = await open_hook(self.agenty_conn_id)
+            return await asyncio.to_thread(stop_spending, hook, outcome, self.log)
+        except Exception as error:
+            self.log.warning("Job %d is not stopped yet, the task will do it: %s", self.job_id, type(error).__name__)
+            return outcome
 
     def _event(self, outcome: Outcome) -> TriggerEvent:
         if not self.end_from_trigger or outcome.status != SUCCESS or outcome.job is None:

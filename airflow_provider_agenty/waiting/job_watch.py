@@ -6,6 +6,7 @@ Worker, sensor and trigger all decide by :class:`JobWatch`. They differ in who a
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import time
@@ -16,7 +17,9 @@ from airflow_provider_agenty.api.deadline import time_limit
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.log import Log
+from airflow_provider_agenty.waiting.changes import ChangeWatch
 from airflow_provider_agenty.waiting.outcome import (
+    BUDGET,
     FAILED,
     FINAL_ERRORS,
     POLL_ERROR,
@@ -28,9 +31,14 @@ from airflow_provider_agenty.waiting.outcome import (
 
 if TYPE_CHECKING:
     from airflow_provider_agenty.hooks.agenty import AgentyHook
+    from airflow_provider_agenty.waiting.task_state import ChangeMemory
 
 STOP_SECONDS = 20.0
 """How long a stop may take, unless its caller has less time."""
+
+ATTEMPTS_TO_STOP_SPENDING = 3
+
+SECONDS_BETWEEN_STOPS = 1.0
 
 MAX_FAILED_POLLS = 10
 """How many polls in a row may fail. Waiting ends when both limits are exceeded; one good answer resets both."""
@@ -54,16 +62,40 @@ class JobWatch:
     :param job_id: The job.
     :param deadline: When to give up, in seconds since the epoch; ``None``: never.
     :param max_failed_ratio: The share of failed pages above which a completed job counts as failed; ``None``: any.
+    :param max_credits: The page credits above which waiting ends; ``None``: any.
+    :param stall_timeout: Seconds for which an active job may stay as it is; ``None``: for ever.
+    :param queue_timeout: Seconds for which a job may wait for a worker of Agenty; ``None``: for ever.
+    :param poll_interval: Seconds between two polls.
+    :param memory: Keeps what was seen of the job, where each poll is a process of its own.
     :param log: Where progress is logged.
     """
 
     def __init__(
-        self, job_id: int, *, deadline: float | None = None, max_failed_ratio: float | None = None, log: Log
+        self,
+        job_id: int,
+        *,
+        deadline: float | None = None,
+        max_failed_ratio: float | None = None,
+        max_credits: float | None = None,
+        stall_timeout: float | None = None,
+        queue_timeout: float | None = None,
+        poll_interval: float = 0.0,
+        memory: ChangeMemory | None = None,
+        log: Log,
     ) -> None:
         self.job_id = job_id
         self._deadline = deadline
         self._max_failed_ratio = max_failed_ratio
+        self._max_credits = max_credits
+        self._changes = ChangeWatch(stall_timeout=stall_timeout, queue_timeout=queue_timeout, memory=memory)
         self._log = log
+        if stall_timeout is not None and stall_timeout < poll_interval:
+            log.warning(
+                "stall_timeout=%.16g is shorter than the %.16g seconds between two polls: a job that goes on slowly "
+                "may count as stalled",
+                stall_timeout,
+                poll_interval,
+            )
         self._job: Job | None = None
         self._logged: Job | None = None
         self._logged_at = 0.0
@@ -82,7 +114,11 @@ class JobWatch:
 
     def _decide(self, job: Job, now: float) -> Outcome | None:
         """Decide by an answer and the time, in every mode; what comes first wins."""
-        return judge(job, max_failed_ratio=self._max_failed_ratio) or self.check_deadline(now)
+        return (
+            judge(job, max_failed_ratio=self._max_failed_ratio, max_credits=self._max_credits)
+            or self.check_deadline(now)
+            or self._changes.check(job, now)
+        )
 
     def _take_error(self, error: AgentyError, now: float) -> Outcome | None:
         if isinstance(error, FINAL_ERRORS):
@@ -120,7 +156,7 @@ class JobWatch:
 
     def _log_progress(self, job: Job, now: float) -> None:
         if self._is_progress(job, now):
-            self._log.info("Job %d is %s", job.job_id, job.describe())
+            self._log.info("Job %d is %s", job.job_id, job.describe(max_credits=self._max_credits))
             self._logged, self._logged_at = job, now
         else:
             # Not described: nobody may read it, and there is one for each poll of each job.
@@ -140,8 +176,17 @@ class JobWatch:
         return progressed >= PROGRESS_STEP or seconds >= MAX_SECONDS_BETWEEN_PROGRESS_LINES
 
 
-def judge(job: Job, *, max_failed_ratio: float | None = None) -> Outcome | None:
-    """Return the outcome that a job's state means; ``None`` while the job is not over."""
+def judge(job: Job, *, max_failed_ratio: float | None = None, max_credits: float | None = None) -> Outcome | None:
+    """
+    Return the outcome that a job's state and figures mean; ``None`` while waiting goes on.
+
+    What a job cost comes first. A job that was stopped for it may be seen again, by another process, as stopped.
+    """
+    if max_credits is not None and (job.pages_credit or 0) > max_credits:
+        message = (
+            f"Job {job.job_id} has cost {job.pages_credit} credits, more than max_credits={max_credits:.16g} allows."
+        )
+        return Outcome(BUDGET, job.job_id, message, job, max_credits=max_credits)
     if not job.is_terminal:
         return None
     if job.is_stopped:
@@ -187,12 +232,45 @@ def jittered(seconds: float) -> float:
     return seconds * random.uniform(0.9, 1.0)  # noqa: S311 - not for secrets
 
 
-def stop_job(hook: AgentyHook, job_id: int, log: Log, *, seconds: float | None = None) -> None:
-    """Send one stop, and log what came of it. It raises nothing: its caller has an error or an end of its own."""
+def stop_spending(hook: AgentyHook, outcome: Outcome, log: Log) -> Outcome:
+    """
+    Stop a job that is over its budget, unless that was done; return the outcome with the job as it is then.
+
+    A stop that fails is repeated after another poll: a job whose stop was merely not answered gets no other one.
+    """
+    if outcome.status != BUDGET or outcome.job is None:
+        return outcome
+    job = outcome.job
+    for attempt in range(ATTEMPTS_TO_STOP_SPENDING):
+        if not job.may_go_on:
+            break
+        if attempt:
+            time.sleep(SECONDS_BETWEEN_STOPS)
+            job = _poll_again(hook, job)
+        if job.may_go_on:
+            answer = stop_job(hook, job.job_id, log)
+            if answer is not None:
+                # Agenty may still say that it runs. Nobody else is to stop it again.
+                job = answer if not answer.may_go_on else dataclasses.replace(answer, status="stopping")
+    pages_credit = max(outcome.job.pages_credit or 0, job.pages_credit or 0)
+    return dataclasses.replace(outcome, job=dataclasses.replace(job, pages_credit=pages_credit))
+
+
+def _poll_again(hook: AgentyHook, job: Job) -> Job:
+    try:
+        with hook.without_retries() as once, time_limit(STOP_SECONDS):
+            return once.get_job(job.job_id)
+    except AgentyError:
+        return job
+
+
+def stop_job(hook: AgentyHook, job_id: int, log: Log, *, seconds: float | None = None) -> Job | None:
+    """Send one stop, log what came of it, and return the job as Agenty answered; ``None`` if that failed."""
     try:
         with hook.without_retries() as once, time_limit(STOP_SECONDS if seconds is None else seconds):
             job = once.stop_job(job_id)
     except AgentyError as error:
         log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)
-    else:
-        log.info("Asked Agenty to stop job %d: it is %s", job_id, job.status)
+        return None
+    log.info("Asked Agenty to stop job %d: it is %s", job_id, job.status)
+    return job

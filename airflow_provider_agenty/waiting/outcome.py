@@ -11,12 +11,14 @@ from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.api.validation import LONGEST_TEXT
 from airflow_provider_agenty.exceptions import (
     AgentyAuthError,
+    AgentyBudgetError,
     AgentyError,
     AgentyInputError,
     AgentyJobFailedError,
     AgentyJobStoppedError,
     AgentyNotFoundError,
     AgentyRequestError,
+    AgentyStalledError,
     AgentyTimeoutError,
     AgentyUnavailableError,
 )
@@ -28,8 +30,10 @@ SUCCESS = "success"
 FAILED = "failed"
 STOPPED = "stopped"
 TIMEOUT = "timeout"
+BUDGET = "budget"
+STALLED = "stalled"
 POLL_ERROR = "poll_error"
-STATUSES = (SUCCESS, FAILED, STOPPED, TIMEOUT, POLL_ERROR)
+STATUSES = (SUCCESS, FAILED, STOPPED, TIMEOUT, BUDGET, STALLED, POLL_ERROR)
 
 FINAL_ERRORS = (AgentyAuthError, AgentyInputError, AgentyNotFoundError, AgentyRequestError)
 """Errors of a poll that another poll will not change."""
@@ -40,13 +44,14 @@ class Outcome:
     """
     How waiting for a job ended.
 
-    :param status: ``success``, ``failed``, ``stopped`` or ``timeout``; ``poll_error`` if Agenty could not be asked,
-        which says nothing about the job.
+    :param status: ``success``, ``failed``, ``stopped``, ``timeout``, ``budget`` or ``stalled``; ``poll_error`` if
+        Agenty could not be asked, which says nothing about the job.
     :param job_id: The job.
     :param message: A sentence for people.
     :param job: The job by the last answer; ``None`` if there was none.
     :param error: The name of the error class, for ``poll_error``.
     :param log_offset: How many lines of the job's log a trigger has copied.
+    :param max_credits: What the job was allowed to cost, for ``budget``.
     """
 
     status: str
@@ -55,6 +60,7 @@ class Outcome:
     job: Job | None = None
     error: str | None = None
     log_offset: int = 0
+    max_credits: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", self.message[:LONGEST_TEXT])
@@ -69,6 +75,7 @@ class Outcome:
             "job": self.job.to_dict() if self.job else None,
             "error": self.error,
             "log_offset": self.log_offset,
+            "max_credits": self.max_credits,
         }
 
     @classmethod
@@ -88,6 +95,7 @@ class Outcome:
                 event.get("error"),
                 # Triggers of the first releases did not send it.
                 int(event.get("log_offset") or 0),
+                float(event["max_credits"]) if event.get("max_credits") is not None else None,
             )
         except (AgentyError, AttributeError, KeyError, TypeError, ValueError):
             outcome = None
@@ -111,6 +119,16 @@ def conclude(outcome: Outcome, *, log_entries: Callable[[], list[LogEntry]]) -> 
     if outcome.status == POLL_ERROR or job is None:
         error = {error.__name__: error for error in FINAL_ERRORS}.get(outcome.error or "", AgentyUnavailableError)
         raise error(outcome.message)
+    if outcome.status == STALLED:
+        raise AgentyStalledError(outcome.message, job=job)
+    if outcome.status == BUDGET:
+        end = "It could not be stopped: stop it in Agenty." if job.may_go_on else f"It is {job.status}."
+        raise AgentyBudgetError(
+            f"{outcome.message} {end}",
+            credits=job.pages_credit or 0,
+            max_credits=outcome.max_credits or 0,
+            job=job,
+        )
     if outcome.status == STOPPED:
         raise AgentyJobStoppedError(outcome.message, job=job)
     if outcome.status == FAILED:

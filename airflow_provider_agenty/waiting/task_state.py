@@ -31,6 +31,7 @@ JOB_ID_XCOM = "job_id"
 JOB_KEY = "agenty_job"
 INTENT_KEY = "agenty_start"
 LOG_KEY = "agenty_log"
+CHANGE_KEY = "agenty_change"
 PROGRESS_KEY = "agenty_progress"
 
 SECONDS_BETWEEN_PROGRESS = 30.0
@@ -344,3 +345,45 @@ class ShownProgress:
             self._store.set(PROGRESS_KEY, progress)
         except Exception as error:
             log.debug("How far job %d is could not be stored: %s", job.job_id, error)
+
+
+class ChangeMemory:
+    """
+    What the pokes of one try know of how a job changes, each of which is a process of its own.
+
+    What goes wrong in it makes the count begin anew, and never ends the wait.
+
+    :param context: The context of the task.
+    :param job_id: The job: what was stored for another one does not count.
+    """
+
+    def __init__(self, context: Context, job_id: int) -> None:
+        self._store: Any = context.get("task_state_store")
+        task_instance: Any = context["ti"]
+        self._of = {"job_id": job_id, "max_tries": task_instance.max_tries, "try_number": task_instance.try_number}
+
+    def read(self) -> tuple[float | None, list[Any] | None, float]:
+        """Return when the job was first seen, its figures, and since when they are the same."""
+        try:
+            stored = self._store.get(CHANGE_KEY) if self._store is not None else None
+            if isinstance(stored, Mapping) and {**stored, **self._of} == stored:
+                return float(stored["first_seen"]), list(stored["figures"]), float(stored["unchanged_since"])
+        except Exception as error:
+            log.warning("How long the job has not changed can't be read, it counts from now on: %s", error)
+        return None, None, 0.0
+
+    def keep(self, first_seen: float, figures: list[Any], unchanged_since: float) -> None:
+        """
+        Store a change.
+
+        :param first_seen: When the job was first seen, in seconds since the epoch.
+        :param figures: Its state and figures.
+        :param unchanged_since: Since when they are the same.
+        """
+        if self._store is None:
+            return
+        changed = {"first_seen": first_seen, "figures": figures, "unchanged_since": unchanged_since}
+        try:
+            self._store.set(CHANGE_KEY, {**self._of, **changed})
+        except Exception as error:
+            log.warning("When the job last changed could not be stored: %s", error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import runpy
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.airflow_commands import airflow_environment, run_python
 from tests.features import needs_asset_watchers
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_dags"
+LONG_AGO = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
 BOOKS, RETAILERS, QUOTES = "45l0wewqzk", "w9qmlp5475", "lmqdjwd972"
 
 # Only against hanging: on a crowded machine an Airflow takes minutes for what is done in seconds otherwise.
@@ -120,3 +122,26 @@ def test_agenty_urls(run_example, agenty_sandbox):
     assert [row["url"] for row in rows] == urls[:2]
     assert rows[0]["price"].startswith("£")
     assert agenty_sandbox.starts == 1
+
+
+def test_agenty_guarded(run_example, agenty_sandbox):
+    run_example("agenty_guarded")
+    assert agenty_sandbox.starts == 1
+    assert agenty_sandbox.stops == 0
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ({"status": "running", "pages_credit": 501}, "has cost 501 credits, more than max_credits=500 allows"),
+        ({"status": "running", "started_at": LONG_AGO}, "stall_timeout=1800 allows no longer"),
+        ({"status": "queued", "created_at": LONG_AGO}, "queue_timeout=7200 allows no longer"),
+    ],
+    ids=["max_credits", "stall_timeout", "queue_timeout"],
+)
+def test_agenty_guarded_fails(run_example, agenty_sandbox, job, message):
+    agenty_sandbox.script([job])
+    with pytest.raises(AssertionError, match=message):
+        run_example("agenty_guarded")
+    assert agenty_sandbox.starts == 1
+    assert agenty_sandbox.stops == 1

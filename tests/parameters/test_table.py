@@ -65,6 +65,8 @@ BY_NAME = {
     "on_empty": "other choice",
     "if_running": "other choice",
     "reuse_completed_within": "seconds or None",
+    "max_credits": "credits",
+    **dict.fromkeys(["stall_timeout", "queue_timeout"], "seconds or None"),
     "on_stopped": "other choice",
     "filename": "filename",
     "path": "path",

@@ -166,6 +166,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "moment": OPTIONAL
     | {"0": 0.0, "1": 1.0, "7": 7.0, "7.0": 7.0, "0.5": 0.5, "Decimal": 0.5, "int64": 7.0, "uint8": 1.0}
     | {"float32": 0.5, "scalar array": 7.0},
+    "credits": OPTIONAL
+    | {"0": 0.0, "1": 1.0, "7": 7.0, "7.0": 7.0, "0.5": 0.5, "Decimal": 0.5, "int64": 7.0, "uint8": 1.0}
+    | {"float32": 0.5, "scalar array": 7.0},
     "datetime": {"datetime": MOMENT},
     "boolean": {"True": True, "False": False, "numpy True": True},
     "file type": dict.fromkeys(["a word of ours", "StrEnum of ours"], "result"),

@@ -35,6 +35,17 @@ RELEASED = {
         "log_offset": 0,
         "end_from_trigger": True,
     },
+    "0.1.0, before the guards": {
+        "job_id": 7,
+        "agenty_conn_id": "agenty_default",
+        "poll_interval": 10.0,
+        "deadline": 1800000000.5,
+        "max_failed_ratio": 0.5,
+        "cancel_on_kill": True,
+        "stream_logs": False,
+        "log_offset": 0,
+        "end_from_trigger": False,
+    },
 }
 
 
@@ -44,6 +55,13 @@ def test_what_an_earlier_release_stored_is_understood(release):
 
     assert path == "airflow_provider_agenty.triggers.agenty.AgentyJobTrigger"
     assert json.loads(json.dumps(arguments)).items() >= RELEASED[release].items()
+
+
+def test_what_was_stored_before_there_were_guards_has_none():
+    arguments = AgentyJobTrigger(**RELEASED["0.1.0, before the guards"]).serialize()[1]
+
+    assert {arguments.pop(name) for name in ("max_credits", "stall_timeout", "queue_timeout")} == {None}
+    assert arguments == RELEASED["0.1.0, before the guards"]
 
 
 def test_only_the_job_has_to_be_given():

@@ -44,6 +44,12 @@ with DAG("deferred_timeout"):
 with DAG("deferred_streaming", default_args=ONE_RETRY):
     AgentyStartJobOperator(task_id="start", agent_id=AGENT, stream_logs=True, cancel_on_timeout=False, **DEFERRED)
 
+with DAG("budget", default_args=ONE_RETRY):
+    AgentyStartJobOperator(task_id="start", agent_id=AGENT, max_credits=5, **DEFERRED)
+
+with DAG("stall"):
+    AgentyStartJobOperator(task_id="start", agent_id=AGENT, stall_timeout=12, **DEFERRED)
+
 with DAG("sensor_deferred", default_args=ONE_RETRY):
     AgentyJobSensor(task_id="wait", job_id=JOB, deferrable=True, poke_interval=0.3)
 
