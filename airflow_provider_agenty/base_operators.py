@@ -6,23 +6,20 @@ Nothing heavy is imported here at module level: DAG files are parsed over and ov
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_agenty import landing_guards, metrics, parameters, templates
+from airflow_provider_agenty import metrics, parameters, templates
 from airflow_provider_agenty.airflow_compat import AirflowSkipException, BaseOperator, conf, current_task_state
 from airflow_provider_agenty.exceptions import (
-    AgentyExportError,
     AgentyInputError,
     AgentyJobFailedError,
     AgentyJobStoppedError,
 )
 from airflow_provider_agenty.links.agenty import AgentyAgentLink, agent_url
-from airflow_provider_agenty.paths import check_path
 from airflow_provider_agenty.waiting.task_state import LogMemory, ShownProgress
 
 if TYPE_CHECKING:
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_agenty.api.models import Job
     from airflow_provider_agenty.hooks.agenty import AgentyHook
-    from airflow_provider_agenty.landing.land import ExportedFile
     from airflow_provider_agenty.waiting.log_copy import LogCopy
     from airflow_provider_agenty.waiting.outcome import Outcome
 
@@ -322,103 +318,3 @@ def readable_seconds(seconds: float) -> str:
             number = int(seconds // size)
             return f"{number} {unit}{'' if number == 1 else 's'}"
     return f"{seconds:.10g} s"
-
-
-class AgentyLandingTask(AgentyTask):
-    """Base of what lands files."""
-
-    _job: Job | None = None
-    """The job whose file is landed, once Agenty has told of it."""
-
-    def __init__(
-        self,
-        *,
-        job_id: Any,
-        path: str | os.PathLike[str],
-        storage_conn_id: str | None,
-        collection: Any,
-        modified: bool,
-        overwrite: bool,
-        verify_rows: bool,
-        min_rows: int,
-        on_empty: str,
-        spool_folder: str | os.PathLike[str] | None,
-        required_fields: Collection[str] | Mapping[str, float] | None,
-        max_row_drop: float | None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.job_id = job_id
-        # As text, in which Airflow finds a template.
-        self.path = parameters.path_text(path)
-        self.storage_conn_id = storage_conn_id
-        self.collection = collection
-        self.modified = parameters.boolean("modified", modified)
-        self.overwrite = parameters.boolean("overwrite", overwrite)
-        self.verify_rows = parameters.boolean("verify_rows", verify_rows)
-        self.min_rows = parameters.whole_number("min_rows", min_rows)
-        self.on_empty = parameters.choice("on_empty", on_empty, parameters.ON_EMPTY)
-        self.spool_folder = parameters.folder("spool_folder", spool_folder)
-        self.required_fields = landing_guards.required_fields(required_fields)
-        self.max_row_drop = landing_guards.max_row_drop(max_row_drop)
-
-    def check_what_is_written(self, writes: str) -> None:
-        """
-        Refuse what does not go with ``csv``, ``jsonl``, ``parquet`` or ``log``.
-
-        A path that is a template is left for later.
-        """
-        landing_guards.refuse_for_logs(
-            writes=writes, required_fields=self.required_fields, max_row_drop=self.max_row_drop
-        )
-        if not self.is_template(self.path):
-            check_path(self.path, writes=writes)
-
-    def landing_arguments(self, context: Context) -> dict[str, Any]:
-        """Return the arguments that both of the hook's methods have which land a file."""
-        return {
-            "job_id": self.job_id,
-            "path": self.path,
-            "collection": self.collection,
-            "modified": self.modified,
-            "storage_conn_id": self.rendered("storage_conn_id"),
-            "overwrite": self.overwrite,
-            "verify_rows": self.verify_rows,
-            "check": self.check_rows,
-            "spool_folder": self.spool_folder,
-            "required_fields": self.required_fields,
-            "max_row_drop": self.max_row_drop,
-            "job_seen": lambda job: self._note_job(job, context),
-        }
-
-    def _note_job(self, job: Job, context: Context) -> None:
-        self._job = job
-        self.push(context, AgentyAgentLink.xcoms(job))
-
-    def check_rows(self, exported: ExportedFile) -> None:
-        """
-        Decide on a verified file before it is published.
-
-        :raises AgentyExportError: if it has too few rows.
-        :raises AirflowSkipException: if it has none, and that skips the task.
-        """
-        if exported.rows is None:
-            return
-        if exported.rows == 0 and self.on_empty != "land":
-            message = f"The result of job {exported.job_id} is empty: no row in collection {exported.collection}."
-            if self.on_empty == "skip":
-                raise AirflowSkipException(f"{message} Nothing was landed.")
-            raise AgentyExportError(f"{message} Nothing was landed, as on_empty='fail' says.")
-        if exported.rows < self.min_rows:
-            raise AgentyExportError(
-                f"The result of job {exported.job_id} has {exported.rows} rows, fewer than min_rows={self.min_rows}. "
-                "Nothing was landed."
-            )
-
-    def add_to_asset_events(self, exported: ExportedFile, context: Context) -> dict[str, Any]:
-        """Add a landed file to the events of the task's asset outlets, and return it as XCom takes it."""
-        if self.outlets:
-            from airflow_provider_agenty.landing.lineage import tell_outlets
-
-            tell_outlets(self.outlets, context["outlet_events"], exported, self.log, job=self._job)
-        return exported.to_dict()

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from airflow_provider_agenty.exceptions import AgentyInputError
 
 if TYPE_CHECKING:
-    from airflow_provider_agenty.api.inputs import AgentInput
+    pass
 
 T = TypeVar("T")
 
@@ -287,36 +287,6 @@ def urls(value: Any, name: str = "urls") -> tuple[str, ...]:
             f"{name} is empty: there is nothing to scrape. Give at least one URL, or skip the task where there is none."
         )
     return tuple(_url(f"{name}: item {number}", item) for number, item in enumerate(items, 1))
-
-
-def agent_input(value: Any) -> AgentInput:
-    """Return an input that can be sent: of an :class:`AgentInput`, a mapping with its fields, or URLs."""
-    from airflow_provider_agenty.api.inputs import OF_A_SOURCE, OF_URLS, AgentInput
-
-    given = value.to_dict() if isinstance(value, AgentInput) else value
-    if not isinstance(given, Mapping):
-        return AgentInput("manual", urls(given, "new"))
-    kind = str(given.get("type")).strip().lower()
-    if kind in OF_URLS:
-        return AgentInput(kind, urls(given.get("data"), "new: data"))
-    if kind not in OF_A_SOURCE:
-        raise AgentyInputError(
-            f"new: the input's type {shown(given.get('type'))} is not known: it is 'manual' or 'url' with URLs in "
-            "data, 'list' or 'agent' with id and field."
-        )
-    for name in ("id", "field"):
-        if is_nothing(given.get(name)):
-            raise AgentyInputError(f"new: an input of type {kind!r} needs {name}: where its URLs come from.")
-    data = given.get("data") or ()
-    if not isinstance(data, list | tuple) or not all(isinstance(each, str) for each in data):
-        raise AgentyInputError(f"new: the data of an input of type {kind!r} is a list of text.")
-    return AgentInput(
-        kind,
-        tuple(data),
-        _text("new: id", given["id"]),
-        optional(collection, given.get("collection")),
-        _text("new: field", given["field"]),
-    )
 
 
 def _read_lines(name: str, text: str) -> list[Any] | None:

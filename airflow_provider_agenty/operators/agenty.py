@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_agenty import metrics, parameters
 from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout, ResumableJobMixin
-from airflow_provider_agenty.base_operators import AgentyLandingTask, AgentyTask, AgentyWaitingTask
+from airflow_provider_agenty.base_operators import AgentyTask, AgentyWaitingTask
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import (
     AgentyInputError,
@@ -18,6 +17,7 @@ from airflow_provider_agenty.exceptions import (
     AgentyTimeoutError,
 )
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
+from airflow_provider_agenty.operators.landing import AgentyExportOperator, AgentyResultOperator
 from airflow_provider_agenty.parameters import JOIN, START
 from airflow_provider_agenty.waiting.task_state import (
     JOB_ID_XCOM,
@@ -38,6 +38,9 @@ WEEK = 7 * 24 * 3600
 
 GONE = "gone"
 """Stands for the state of a job that a retry does not go on with, whatever its state."""
+
+
+__all__ = ["AgentyExportOperator", "AgentyResultOperator", "AgentyStartJobOperator", "AgentyStopJobOperator"]
 
 
 class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
@@ -334,171 +337,3 @@ class AgentyStopJobOperator(AgentyTask):
         else:
             self.log.info("Asked Agenty to stop job %d: it is %s", job.job_id, job.status)
         return job.status
-
-
-class AgentyExportOperator(AgentyLandingTask):
-    """
-    Lands a file of a job, whole or not at all, as :meth:`AgentyHook.download_export` does.
-
-    The file is that of ``GET /jobs/{job_id}/export``.
-
-    :param job_id: The job (templated). A result is landed from a completed job only, logs from any that is over.
-    :param path: Where to (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
-        Below a folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.csv``. A path
-        that ends in ``.gz`` is compressed.
-    :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
-    :param storage_conn_id: The Airflow connection of the object store (templated). Default: that in the URL, if any,
-        else the worker's own credentials.
-    :param file_type: ``result`` (default) or ``logs``.
-    :param collection: The collection of the agent (templated), counted from 1. Default 1.
-    :param modified: Whether the result after post-processing is meant, where there is one. Default true.
-    :param filename: The file's name in Agenty's link (templated). Default: Agenty's own.
-    :param overwrite: Whether a file that exists is replaced. Default true.
-    :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
-    :param min_rows: The least rows, the header not counted, that are landed; fewer fail the task. Default 0.
-    :param on_empty: What becomes of a result without rows: ``land`` it (default), ``fail`` or ``skip``.
-    :param spool_folder: Where a file for an object store is kept on the worker until it is verified. Default: the
-        system's folder for temporary files.
-    :param required_fields: Names of columns, each filled in every row; or a mapping of names to the least share of
-        rows, 0 to 1, in which they are filled. Default: none.
-    :param max_row_drop: The largest share of rows, 0 to 1, that may be missing beside the result of the agent's
-        previous completed job. Default: any.
-    :return: The landed file, a dict: ``path``, ``size`` (bytes), ``rows``, ``sha256``, ``job_id``, ``collection``, and
-        with ``required_fields`` ``filled``: the share of rows by name.
-    :raises AgentyExportError: if the job is not over, or the file can't be landed whole; what was at the path before is
-        still there.
-    :raises AgentyDestinationError: if nothing can be landed there.
-    :raises AgentyQualityError: if the result is not as ``required_fields`` or ``max_row_drop`` asks.
-    :raises AirflowSkipException: if the result has no rows, and ``on_empty`` is ``skip``.
-    """
-
-    template_fields: Sequence[str] = (
-        "job_id",
-        "path",
-        "agenty_conn_id",
-        "storage_conn_id",
-        "collection",
-        "filename",
-    )
-
-    def __init__(
-        self,
-        *,
-        job_id: Any,
-        path: str | os.PathLike[str],
-        agenty_conn_id: str = DEFAULT_CONNECTION,
-        storage_conn_id: str | None = None,
-        file_type: str = "result",
-        collection: Any = 1,
-        modified: bool = True,
-        filename: str | None = None,
-        overwrite: bool = True,
-        verify_rows: bool = True,
-        min_rows: int = 0,
-        on_empty: str = "land",
-        spool_folder: str | os.PathLike[str] | None = None,
-        required_fields: Collection[str] | Mapping[str, float] | None = None,
-        max_row_drop: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            job_id=job_id,
-            path=path,
-            agenty_conn_id=agenty_conn_id,
-            storage_conn_id=storage_conn_id,
-            collection=collection,
-            modified=modified,
-            overwrite=overwrite,
-            verify_rows=verify_rows,
-            min_rows=min_rows,
-            on_empty=on_empty,
-            spool_folder=spool_folder,
-            required_fields=required_fields,
-            max_row_drop=max_row_drop,
-            **kwargs,
-        )
-        self.file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
-        self.filename = filename
-        self.check_templated_parameters()
-        self.check_what_is_written("log" if self.file_type == "logs" else "csv")
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Land the file."""
-        exported = self.hook.download_export(
-            file_type=self.file_type, filename=self.rendered("filename"), **self.landing_arguments(context)
-        )
-        return self.add_to_asset_events(exported, context)
-
-
-class AgentyResultOperator(AgentyLandingTask):
-    """
-    Lands the rows of a job's result, whole or not at all, as :meth:`AgentyHook.download_result` does.
-
-    Where :class:`AgentyExportOperator` lands the CSV that Agenty makes, this reads the result page by page (``GET
-    /jobs/{job_id}/result``) and makes the file itself.
-
-    The parameters that are not named here are those of :class:`AgentyExportOperator`; ``file_type`` and ``filename``
-    do not exist.
-
-    :param job_id: The job (templated), which has to be completed.
-    :param path: As for the export. Below a folder the file is named ``{agent_id}-{job_id}-{collection}.{format}``.
-        Parquet, which is compressed inside, can't have a path that ends in ``.gz``.
-    :param format: ``jsonl`` (default): each row on a line, with its values as they came. ``csv``: with the columns of
-        all rows, in the order in which they first appear. ``parquet``: the same columns, with types where all of a
-        column's values agree; needs the extra ``parquet``.
-    :param column_types: ``infer`` (default): the values of this result decide. ``text``: each value but null is text,
-        so that no later result has other types; numbers keep their text.
-    :param spool_folder: As for the export. The rows for CSV and Parquet are kept there until all of them have come.
-    :return: The landed file, as for the export.
-    :raises AgentyExportError: as for the export.
-    """
-
-    template_fields: Sequence[str] = ("job_id", "path", "agenty_conn_id", "storage_conn_id", "collection")
-
-    def __init__(
-        self,
-        *,
-        job_id: Any,
-        path: str | os.PathLike[str],
-        format: str = "jsonl",  # noqa: A002 - what users call it
-        column_types: str = "infer",
-        agenty_conn_id: str = DEFAULT_CONNECTION,
-        storage_conn_id: str | None = None,
-        collection: Any = 1,
-        modified: bool = True,
-        overwrite: bool = True,
-        verify_rows: bool = True,
-        min_rows: int = 0,
-        on_empty: str = "land",
-        spool_folder: str | os.PathLike[str] | None = None,
-        required_fields: Collection[str] | Mapping[str, float] | None = None,
-        max_row_drop: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            job_id=job_id,
-            path=path,
-            agenty_conn_id=agenty_conn_id,
-            storage_conn_id=storage_conn_id,
-            collection=collection,
-            modified=modified,
-            overwrite=overwrite,
-            verify_rows=verify_rows,
-            min_rows=min_rows,
-            on_empty=on_empty,
-            spool_folder=spool_folder,
-            required_fields=required_fields,
-            max_row_drop=max_row_drop,
-            **kwargs,
-        )
-        self.format = parameters.choice("format", format, parameters.FORMATS)
-        self.column_types = parameters.choice("column_types", column_types, parameters.COLUMN_TYPES)
-        self.check_templated_parameters()
-        self.check_what_is_written(self.format)
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Land the rows."""
-        exported = self.hook.download_result(
-            format=self.format, column_types=self.column_types, **self.landing_arguments(context)
-        )
-        return self.add_to_asset_events(exported, context)

@@ -16,6 +16,7 @@ import pytest
 
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.hooks.connected import ConnectedHook
+from airflow_provider_agenty.hooks.landing import LandingHook
 from airflow_provider_agenty.operators import agenty as operators
 from airflow_provider_agenty.sensors import agenty as sensors
 from airflow_provider_agenty.triggers import agenty as triggers
@@ -40,7 +41,7 @@ def public_methods() -> dict[str, Callable[..., Any]]:
     """Return the hook's own methods, but for what Airflow alone calls."""
     return {
         name: value
-        for kind in (ConnectedHook, AgentyHook)
+        for kind in (ConnectedHook, LandingHook, AgentyHook)
         for name, value in vars(kind).items()
         if callable(value) and not name.startswith("_") and not isinstance(value, classmethod)
     }

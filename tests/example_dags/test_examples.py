@@ -125,7 +125,8 @@ def test_agenty_urls(run_example, agenty_sandbox):
 
 
 def test_agenty_guarded(run_example, agenty_sandbox):
-    run_example("agenty_guarded")
+    (file,) = run_example("agenty_guarded")
+    assert file.read_bytes() == sample(f"{BOOKS}.csv")
     assert agenty_sandbox.starts == 1
     assert agenty_sandbox.stops == 0
 
@@ -145,3 +146,22 @@ def test_agenty_guarded_fails(run_example, agenty_sandbox, job, message):
         run_example("agenty_guarded")
     assert agenty_sandbox.starts == 1
     assert agenty_sandbox.stops == 1
+
+
+@pytest.mark.parametrize(
+    ("books", "message"),
+    [
+        ([{"name": "A book", "price": "£1" if number < 9 else ""} for number in range(10)], "'price' in 9 of 10"),
+        ([{"name": "A book", "price": "£1"}] * 4, "max_row_drop=0.5 asks for at least 5"),
+    ],
+    ids=["required_fields", "max_row_drop"],
+)
+def test_agenty_guarded_lands_nothing_bad(run_example, agenty_sandbox, tmp_path, books, message):
+    agenty_sandbox.set_agent(BOOKS, [{"name": "A book", "price": "£1"}] * 10)
+    run_example("agenty_guarded")
+    before = {path: path.read_bytes() for path in (tmp_path / "landed").iterdir()}
+    agenty_sandbox.set_agent(BOOKS, books)
+
+    with pytest.raises(AssertionError, match=message):
+        run_example("agenty_guarded")
+    assert {path: path.read_bytes() for path in (tmp_path / "landed").iterdir()} == before

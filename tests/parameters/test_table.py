@@ -15,6 +15,7 @@ import pytest
 
 from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
+from airflow_provider_agenty.hooks.landing import LandingHook
 from airflow_provider_agenty.operators.agenty import (
     AgentyExportOperator,
     AgentyResultOperator,
@@ -109,7 +110,7 @@ OPERATORS = [each for each in CLASSES if hasattr(each, "execute")]
 def methods() -> dict[str, Callable[..., Any]]:
     return {
         name: value
-        for name, value in vars(AgentyHook).items()
+        for name, value in (vars(LandingHook) | vars(AgentyHook)).items()
         if inspect.isfunction(value) and not name.startswith("_") and parameters_of(value)
     }
 
