@@ -47,7 +47,7 @@ def test_a_job_id_that_can_be_none_is_refused_when_the_dag_file_is_read(job_id):
 
 
 TASKS = [
-    (AgentyStartJobOperator, {"agent_id": AGENT}, {"agent_id", "urls", "agenty_conn_id"}),
+    (AgentyStartJobOperator, {"agent_id": AGENT}, {"agent_id", "agent_name", "urls", "agenty_conn_id"}),
     (AgentyStopJobOperator, {"job_id": 7}, {"job_id", "agenty_conn_id"}),
     (AgentyJobSensor, {"job_id": 7}, {"job_id", "agenty_conn_id"}),
     (
