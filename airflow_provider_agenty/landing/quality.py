@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _COLUMNS_SHOWN = 20
 _NAME_CHARACTERS_SHOWN = 100
 _JOBS_AT_ONCE = 100  # the previous job is most often the second in the list
+_MOST_JOBS = 2_000  # a server may go on for ever
 
 
 class Quality:
@@ -121,9 +122,13 @@ class Quality:
         """Return the agent's previous completed job and how many rows its result has; ``None`` if that can't be had."""
         job_id, agent_id = self._job.job_id, self._job.agent_id
         jobs = iter_jobs(self._transport, agent_id=agent_id, limit=_JOBS_AT_ONCE) if agent_id else iter(())
-        previous = next((each.job_id for each in jobs if each.job_id < job_id and each.is_successful), None)
+        newest = islice(jobs, _MOST_JOBS)
+        previous = next((each.job_id for each in newest if each.job_id < job_id and each.is_successful), None)
         if previous is None:
-            self._log.info("The rows of job %d are compared with none: no job of its agent completed before", job_id)
+            self._log.info(
+                "The rows of job %d are compared with none: of the newest %d jobs of its agent, none completed before",
+                *(job_id, _MOST_JOBS),
+            )
             return None
         try:
             rows = self._rows_of(previous)
