@@ -148,6 +148,14 @@ HOOK_CALLS: dict[str, Call] = {
     "download_result, as Parquet": Call(
         ("job", "result"), lambda at: at.hook.download_result(JOB, f"{at.folder}/", format="parquet")
     ),
+    "download_export, guarded": Call(
+        ("job", "result", "export", "download", "jobs"),
+        lambda at: at.hook.download_export(JOB, f"{at.folder}/", required_fields={"price": 0}, max_row_drop=0.5),
+    ),
+    "download_result, guarded": Call(
+        ("job", "result", "jobs"),
+        lambda at: at.hook.download_result(JOB, f"{at.folder}/", required_fields={"price": 0}, max_row_drop=0.5),
+    ),
     "test_connection": Call(("jobs",), lambda at: list(at.hook.test_connection())),
     "without_retries": Call(("job",), lambda at: look_once_with(at.hook.without_retries())),
 }
