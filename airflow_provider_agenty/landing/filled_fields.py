@@ -105,7 +105,7 @@ class _Lines:
 
 
 _limit_lock = threading.Lock()
-_limit_users: list[int] = []
+_limits_found: list[int] = []  # by each thread that reads; the first is the process's own
 
 
 @contextlib.contextmanager
@@ -116,13 +116,13 @@ def _long_fields() -> Iterator[None]:
     Its limit is one for the whole process. So the first of several threads raises it, and the last one sets it back.
     """
     with _limit_lock:
-        _limit_users.append(csv.field_size_limit())
-        csv.field_size_limit(max(_limit_users[0], _LONGEST_RECORD))
+        _limits_found.append(csv.field_size_limit())
+        csv.field_size_limit(max(_limits_found[0], _LONGEST_RECORD))
     try:
         yield
     finally:
         with _limit_lock:
-            before = _limit_users[0]
-            _limit_users.pop()
-            if not _limit_users:
+            before = _limits_found[0]
+            _limits_found.pop()
+            if not _limits_found:
                 csv.field_size_limit(before)

@@ -95,7 +95,7 @@ class Quality:
     def _check_shares(self, rows: int) -> None:
         required = self._required
         failed = [
-            f"{self._shown(name)} in {filled} of {rows} ({_rounded_down(filled, rows)}, required is {required[name]:g})"
+            f"{self._shown(name)} in {filled} of {rows} ({_rounded_down(filled, rows)}, required is {required[name]})"
             for name, filled in self._fields.filled.items()
             if rows and filled < _exact(required[name]) * rows
         ]
@@ -114,7 +114,7 @@ class Quality:
         if rows < least:
             raise AgentyQualityError(
                 f"The result of job {self._job.job_id} has {rows} rows, that of the agent's previous job {job_id} has "
-                f"{before}: max_row_drop={max_row_drop:g} asks for at least {math.ceil(least)}. Nothing was landed."
+                f"{before}: max_row_drop={max_row_drop} asks for at least {math.ceil(least)}. Nothing was landed."
             )
         self._log.info("Job %d has %d rows, the previous job %d has %d", self._job.job_id, rows, job_id, before)
 

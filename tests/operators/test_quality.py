@@ -96,7 +96,7 @@ class TestRequiredFields:
     def test_a_list_means_every_row(self, agenty_sandbox, destination, make_context, kind, parameters):
         given = {"task_id": "land", "job_id": job_with(agenty_sandbox, ROWS), "path": str(destination), **parameters}
         task = kind(required_fields=["price"], **given)
-        assert "'price' in 57 of 60 (0.95, required is 1)" in refusal(task, make_context)
+        assert "'price' in 57 of 60 (0.95, required is 1.0)" in refusal(task, make_context)
         assert is_untouched(destination)
 
         task = kind(required_fields=["name"], **given)
@@ -261,7 +261,7 @@ class TestMaxRowDrop:
             return
         said = refusal(task, make_context)
         assert f"job {job_id} has {rows} rows, that of the agent's previous job {previous} has {before}" in said
-        assert f"max_row_drop={max_row_drop:g} asks for at least {rows + 1}." in said
+        assert f"max_row_drop={float(max_row_drop)} asks for at least {rows + 1}." in said
         assert is_untouched(destination)
 
     def land(self, job_id, destination, make_context, **parameters):
