@@ -84,7 +84,7 @@ def test_a_wait_that_ends_in_the_triggerer_is_counted_there(agenty_sandbox, stat
     job_id = agenty_sandbox.start_job(AGENT)
     agenty_sandbox.set_status(job_id, "completed")
     trigger = AgentyJobTrigger(job_id, poll_interval=0.05, end_from_trigger=True)
-    trigger._task_instance = task_instance
+    trigger.task_instance = task_instance
     asyncio.run(first_event(trigger))
 
     assert stats.names.count("jobs.ended.completed") == (0 if task_instance is None else 1)
