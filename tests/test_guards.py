@@ -149,7 +149,7 @@ TABLE = {
         None,
         (0, 0),
     ),
-    "queued for a while": ([created(5), created(5, "running"), "completed"], {"queue_timeout": 30}, None, (0, 0)),
+    "queued for a while": ([created(5), created(5, "running"), "completed"], {"queue_timeout": 3600}, None, (0, 0)),
     "runs, and was made long ago": ([created(60, "running"), "completed"], {"queue_timeout": 30}, None, (0, 0)),
 }
 

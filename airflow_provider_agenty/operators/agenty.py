@@ -95,6 +95,9 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     template_fields: Sequence[str] = ("agent_id", "agent_name", "urls", "agenty_conn_id")
     external_id_key = JOB_KEY
 
+    _job: Job | None = None
+    _outcome: Outcome | None = None
+
     def __init__(
         self,
         *,
@@ -135,9 +138,6 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         self.agent_id = agent_id
         self.agent_name = agent_name
         self.urls = urls
-        if (agent_id is None) == (agent_name is None):
-            given = "are both missing: give one" if agent_id is None else "can't be combined: leave out one"
-            raise AgentyInputError(f"agent_id and agent_name {given} of them.")
         self.check_templated_parameters()
         self.wait_for_completion = parameters.boolean("wait_for_completion", wait_for_completion)
         self.poll_interval = parameters.seconds("poll_interval", poll_interval)
@@ -145,11 +145,12 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         self.cancel_on_timeout = parameters.boolean("cancel_on_timeout", cancel_on_timeout)
         self.if_running = parameters.choice("if_running", if_running, parameters.IF_RUNNING)
         self.reuse_completed_within = parameters.optional_seconds("reuse_completed_within", reuse_completed_within)
-        self._refuse_urls_of_another_job()
-        self._job: Job | None = None
-        self._outcome: Outcome | None = None
+        self._refuse_combinations()
 
-    def _refuse_urls_of_another_job(self) -> None:
+    def _refuse_combinations(self) -> None:
+        if (self.agent_id is None) == (self.agent_name is None):
+            problem = "are both missing: give one" if self.agent_id is None else "can't be combined: leave out one"
+            raise AgentyInputError(f"agent_id and agent_name {problem} of them.")
         for name, given in (("join", self.if_running == JOIN), ("", self.reuse_completed_within is not None)):
             if given and self.urls is not None:
                 what = f"if_running={name!r}" if name else "reuse_completed_within"

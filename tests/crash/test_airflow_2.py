@@ -15,7 +15,7 @@ from tests.crash.test_crashes import (
     accepted_but_not_answered,
     before_the_post,
     completed_before_the_retry,
-    deferred_and_the_triggerer_killed,
+    deferred_and_the_triggerer,
     its_worker_before_the_post,
     waiting_in_a_worker,
 )
@@ -58,7 +58,7 @@ def airflow(airflow_2: Airflow2, request: pytest.FixtureRequest) -> Airflow2:
         pytest.param(accepted_but_not_answered("sync"), id="killed after Agenty accepted, before the answer"),
         pytest.param(waiting_in_a_worker, id="killed while it waits in a worker"),
         pytest.param(completed_before_the_retry, id="the same, and the job completes before the retry"),
-        pytest.param(deferred_and_the_triggerer_killed, id="deferred, and the triggerer is killed"),
+        pytest.param(deferred_and_the_triggerer("kill"), id="deferred, and the triggerer is killed"),
     ],
 )
 def test_a_job_is_never_paid_for_twice(act, scenario, until):

@@ -34,16 +34,9 @@ def start(make_context):
     return run
 
 
-@pytest.fixture
-def stops_take_no_time(agenty_sandbox, monkeypatch):
-    """Let Agenty end a job as soon as somebody asks for it again."""
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
     monkeypatch.setattr(existing_job, "SECONDS_BETWEEN_POLLS", 0.02)
-
-    def end(*job_ids, after=0.05):
-        for job_id in job_ids:
-            threading.Timer(after, agenty_sandbox.set_status, (job_id, "stopped")).start()
-
-    return end
 
 
 @pytest.mark.parametrize("if_running", ALL)
@@ -106,19 +99,18 @@ def test_fail_fails_it_and_uses_no_retries(agenty_sandbox, start, jobs):
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_stop_stops_all_waits_and_starts(agenty_sandbox, start, stops_take_no_time, jobs):
+def test_stop_stops_all_waits_and_starts(agenty_sandbox, start, jobs):
     job_ids = [agenty_sandbox.start_job(AGENT) for _ in range(jobs)]
-    stops_take_no_time(*job_ids)
 
     assert [start("stop")] == agenty_sandbox.started_jobs
     assert sorted(agenty_sandbox.stopped_jobs) == job_ids
     assert all(agenty_sandbox.job(job_id)["status"] == "stopped" for job_id in job_ids)
 
 
-def test_stop_waits_for_what_somebody_else_stopped(agenty_sandbox, start, stops_take_no_time):
+def test_stop_waits_for_what_somebody_else_stopped(agenty_sandbox, start):
     job_id = agenty_sandbox.start_job(AGENT)
     agenty_sandbox.set_status(job_id, "stopping")
-    stops_take_no_time(job_id)
+    threading.Timer(0.3, agenty_sandbox.set_status, (job_id, "stopped")).start()
 
     assert [start("stop")] == agenty_sandbox.started_jobs
     assert agenty_sandbox.stops == 0

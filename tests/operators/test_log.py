@@ -141,6 +141,7 @@ def test_a_start_that_is_not_waited_for_says_so(agenty_sandbox, make_context, sa
 
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_sensor_says_once_what_it_waits_for(agenty_sandbox, make_context, said, deferrable):
+    agenty_sandbox.script(["running", "running", "completed"])
     job_id = agenty_sandbox.start_job(AGENT)
 
     def wait():
