@@ -122,8 +122,11 @@ class Quality:
         """Return the agent's previous completed job and how many rows its result has; ``None`` if that can't be had."""
         job_id, agent_id = self._job.job_id, self._job.agent_id
         jobs = iter_jobs(self._transport, agent_id=agent_id, limit=_JOBS_AT_ONCE) if agent_id else iter(())
-        newest = islice(jobs, _MOST_JOBS)
-        previous = next((each.job_id for each in newest if each.job_id < job_id and each.is_successful), None)
+        # Agenty's filter by agent is not taken on trust.
+        completed = (
+            each.job_id for each in islice(jobs, _MOST_JOBS) if each.is_successful and each.agent_id == agent_id
+        )
+        previous = next((each for each in completed if each < job_id), None)
         if previous is None:
             self._log.info(
                 "The rows of job %d are compared with none: of the newest %d jobs of its agent, none completed before",
