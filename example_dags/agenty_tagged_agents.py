@@ -5,7 +5,7 @@ Starts a job of each agent that has a tag in Agenty, waits for all of them, and 
 gets the tag is in the next run, without a change to the DAG.
 
 - `list_agents` asks Agenty which agents have the tag. If none has it, the other tasks are skipped.
-- `start` is mapped over them: a job for each agent.
+- `one_agent` is mapped over them: a job and a file for each agent.
 
 Needs the connection `agenty_default`. The tag and the folder can be said when the DAG is triggered.
 """
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from airflow.sdk import DAG, Param, task
+    from airflow.sdk import DAG, Param, task, task_group
 except ImportError:  # Airflow 2
     from airflow import DAG
-    from airflow.decorators import task
+    from airflow.decorators import task, task_group
     from airflow.models.param import Param
 
 from airflow_provider_agenty.operators.agenty import AgentyExportOperator, AgentyStartJobOperator
@@ -38,6 +38,16 @@ def list_agents(params: dict[str, Any]) -> list[str]:
         return [agent.agent_id for agent in hook.list_agents(tag=params["tag"])]
 
 
+@task_group
+def one_agent(agent_id: str) -> None:
+    """Start a job, wait for it and land its file."""
+    job = AgentyStartJobOperator(
+        task_id="job", agent_id=agent_id, wait_for_completion=True, deferrable=True, poll_interval=3
+    )
+    # A path that ends in a slash gets a file named after agent, job and collection.
+    AgentyExportOperator(task_id="land", job_id=job.output, path="{{ params.folder }}/{{ run_id }}/")
+
+
 with DAG(
     "agenty_tagged_agents",
     schedule=None,
@@ -50,8 +60,4 @@ with DAG(
     },
     tags=["agenty", "example"],
 ):
-    start = AgentyStartJobOperator.partial(
-        task_id="start", wait_for_completion=True, deferrable=True, poll_interval=3
-    ).expand(agent_id=list_agents())
-    # A path that ends in a slash gets a file named after agent, job and collection.
-    AgentyExportOperator.partial(task_id="land", path="{{ params.folder }}/{{ run_id }}/").expand(job_id=start.output)
+    one_agent.expand(agent_id=list_agents())
