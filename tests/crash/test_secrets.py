@@ -145,7 +145,7 @@ def test_asset_events_hold_figures_only(airflow, scenario, tmp_path):
         ]
 
     assert extras
-    assert all(extra.keys() == {"rows", "bytes", "sha256", "job_id", "collection"} for extra in extras)
+    assert all(extra.keys() == {"rows", "bytes", "sha256", "job_id", "collection", "credits"} for extra in extras)
 
 
 def test_no_secret_is_in_anything_that_airflow_has_written(airflow, needles):
