@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import logging
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +13,7 @@ import pytest
 from airflow_provider_agenty.api import start_job
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
+from tests.certificate import Certificate, write_certificate
 
 BOOKS = "45l0wewqzk"
 
@@ -105,37 +102,6 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate for 127.0.0.1 that nobody has signed but itself."""
-
-    certfile: str
-    keyfile: str
-
-
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    folder: Path = tmp_path_factory.mktemp("certificate")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return Certificate(str(folder / "cert.pem"), str(folder / "key.pem"))
+    return write_certificate(tmp_path_factory.mktemp("certificate"))
