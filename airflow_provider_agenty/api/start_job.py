@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -126,7 +126,7 @@ def find_started_job(
     if len(candidates) > 1:
         ids = _newest_first(candidates)
         raise AgentyAmbiguousStartError(
-            f"Agent {agent_id} has {len(ids)} new jobs ({_listed(ids)}), and which of them this start made "
+            f"Agent {agent_id} has {len(ids)} new jobs ({ids_in_words(ids)}), and which of them this start made "
             f"can't be told: {reason}. {WHAT_TO_DO}",
             agent_id=agent_id,
             candidates=ids,
@@ -164,7 +164,12 @@ def _may_be_ours(job: Job, agent_id: str) -> bool:
     return not job.is_scheduled and job.agent_id in (None, agent_id)
 
 
-def _listed(job_ids: tuple[int, ...]) -> str:
+def ids_in_words(job_ids: Sequence[int]) -> str:
+    """
+    Return the ids of jobs for a message, the first 20 of them.
+
+    :param job_ids: The ids.
+    """
     shown = ", ".join(map(str, job_ids[:_JOBS_SHOWN]))
     return shown if len(job_ids) <= _JOBS_SHOWN else f"{shown} and {len(job_ids) - _JOBS_SHOWN} more"
 

@@ -9,12 +9,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_agenty.airflow_compat import AirflowSkipException
+from airflow_provider_agenty.api.start_job import ids_in_words
 from airflow_provider_agenty.exceptions import (
     AgentyAlreadyRunningError,
     AgentyAmbiguousStartError,
     AgentyTimeoutError,
 )
 from airflow_provider_agenty.parameters import JOIN, SKIP, START, STOP
+from airflow_provider_agenty.waiting.job_watch import judge
+from airflow_provider_agenty.waiting.outcome import BUDGET, SUCCESS
 
 if TYPE_CHECKING:
     from airflow_provider_agenty.api.models import Job
@@ -25,7 +28,6 @@ MAX_SECONDS_TO_STOP = 60.0
 """How long ``if_running="stop"`` waits for the jobs that it stopped."""
 
 SECONDS_BETWEEN_POLLS = 2.0
-MAX_JOBS_SHOWN = 20
 
 log = logging.getLogger(__name__)
 
@@ -61,34 +63,40 @@ def find_job_of_run(
         if job.agent_id in (None, agent_id) and not job.is_scheduled and job.job_id not in of_other_tasks
     ]
     going_on = [job for job in jobs if job.may_go_on]
-    over_budget = [job for job in jobs if max_credits is not None and (job.pages_credit or 0) > max_credits]
+    over_budget = [job for job in jobs if _ends_as(BUDGET, job, max_credits=max_credits)]
     if over_budget and not going_on:
         return over_budget[0]
-    candidates = going_on or [job for job in jobs if _ended_well(job, max_failed_ratio)]
-    what = "still go on" if going_on else "completed"
+    candidates = going_on or [job for job in jobs if _ends_as(SUCCESS, job, max_failed_ratio=max_failed_ratio)]
     if not candidates:
         return None
     job = candidates[0]
     if len(candidates) > 1:
-        problem = (
-            f"Agent {agent_id} has {len(candidates)} jobs that were made since this run began and {what} "
-            f"({_ids_of(candidates)}), and which of them an earlier try of this task started can't be told."
-        )
-    elif urls is not None and not going_on and hook.get_input(agent_id).data != tuple(urls):
-        problem = (
-            f"Job {job.job_id} of agent {agent_id} was made since this run began, and has completed. Whether an "
-            "earlier try of this task started it can't be told: the input of the agent is not what this task sets."
-        )
-    else:
-        log.warning(
-            "Job %d of agent %s was made since this run began and %s: it is taken for the one that an earlier try of "
-            "this task started. Had somebody else started it, it would be shared",
-            job.job_id,
+        raise _ambiguous(
             agent_id,
-            "still goes on" if going_on else "completed",
+            candidates,
+            f"Agent {agent_id} has {len(candidates)} jobs that were made since this run began and "
+            f"{'still go on' if going_on else 'completed'} ({_ids_of(candidates)}), and which of them an earlier try "
+            "of this task started can't be told.",
         )
-        return job
-    raise AgentyAmbiguousStartError(
+    if urls is not None and not going_on and hook.get_input(agent_id).data != tuple(urls):
+        raise _ambiguous(
+            agent_id,
+            candidates,
+            f"Job {job.job_id} of agent {agent_id} was made since this run began, and has completed. Whether an "
+            "earlier try of this task started it can't be told: the input of the agent is not what this task sets.",
+        )
+    log.warning(
+        "Job %d of agent %s was made since this run began and %s: it is taken for the one that an earlier try of "
+        "this task started. Had somebody else started it, it would be shared",
+        job.job_id,
+        agent_id,
+        "still goes on" if going_on else "completed",
+    )
+    return job
+
+
+def _ambiguous(agent_id: str, candidates: list[Job], problem: str) -> AgentyAmbiguousStartError:
+    return AgentyAmbiguousStartError(
         f"{problem} Nothing more was started. Look at the agent's jobs in Agenty and stop those that nobody wants. "
         "Then clear the task: it starts anew.",
         agent_id=agent_id,
@@ -135,8 +143,10 @@ def take_existing_job(
     return _join_or_refuse(agent_id, if_running, going_on)
 
 
-def _ended_well(job: Job, max_failed_ratio: float | None) -> bool:
-    return job.is_successful and (max_failed_ratio is None or job.failed_ratio <= max_failed_ratio)
+def _ends_as(status: str, job: Job, **limits: float | None) -> bool:
+    """Return whether a wait for the job, with such limits, would end now, and in this way."""
+    outcome = judge(job, **limits)
+    return outcome is not None and outcome.status == status
 
 
 def _last_completed(
@@ -146,7 +156,9 @@ def _last_completed(
     recent = [
         (job.completed_at, job.job_id, job)
         for job in jobs
-        if _ended_well(job, max_failed_ratio) and job.completed_at is not None and job.completed_at >= earliest
+        if _ends_as(SUCCESS, job, max_failed_ratio=max_failed_ratio)
+        and job.completed_at is not None
+        and job.completed_at >= earliest
     ]
     return max(recent)[2] if recent else None
 
@@ -182,5 +194,4 @@ def _stop_all(hook: AgentyHook, agent_id: str, jobs: list[Job]) -> None:
 
 
 def _ids_of(jobs: list[Job]) -> str:
-    shown = ", ".join(str(job.job_id) for job in jobs[:MAX_JOBS_SHOWN])
-    return shown if len(jobs) <= MAX_JOBS_SHOWN else f"{shown} and {len(jobs) - MAX_JOBS_SHOWN} more"
+    return ids_in_words([job.job_id for job in jobs])
