@@ -40,19 +40,26 @@ def find_or_start_job(task: AgentyStartJobOperator, context: Context, memory: St
     :param memory: What its tries know of the start.
     """
     try:
-        job, metric = _find_unremembered_job(task, context, memory) if task.durable else None, metrics.JOBS_REATTACHED
-        if job is None:
-            job = _take_existing_job(task)
-            metric = metrics.JOBS_REUSED if job is not None and job.is_terminal else metrics.JOBS_JOINED
-        if job is None:
-            job, metric = _start(task, memory), metrics.JOBS_STARTED
-        metrics.count(metric, agent_id=task.agent_id, conn_id=task.agenty_conn_id)
-        return job  # noqa: TRY300
+        job, metric = _find_or_start(task, context, memory)
     except AgentyAmbiguousStartError as error:
         if not (error.may_clear_up and task.durable and memory.is_there):
             raise
         unknown = str(error)
+    else:
+        metrics.count(metric, agent_id=task.agent_id, conn_id=task.agenty_conn_id)
+        return job
     raise AgentyUnavailableError(f"{unknown} A retry of this task looks for it before it starts anything.")
+
+
+def _find_or_start(task: AgentyStartJobOperator, context: Context, memory: StartMemory) -> tuple[Job, str]:
+    """Return the job, and the metric that counts how it was got."""
+    job = _find_unremembered_job(task, context, memory) if task.durable else None
+    if job is not None:
+        return job, metrics.JOBS_REATTACHED
+    job = _take_existing_job(task)
+    if job is not None:
+        return job, metrics.JOBS_REUSED if job.is_terminal else metrics.JOBS_JOINED
+    return _start(task, memory), metrics.JOBS_STARTED
 
 
 def _find_unremembered_job(task: AgentyStartJobOperator, context: Context, memory: StartMemory) -> Job | None:
