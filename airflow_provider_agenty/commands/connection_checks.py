@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_agenty import parameters
 from airflow_provider_agenty.api.deadline import time_limit
+from airflow_provider_agenty.api.validation import read_date
 from airflow_provider_agenty.commands.jobs import connected_hook
 from airflow_provider_agenty.commands.output import ERROR, OK, WARNING, Finding
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyInputError
@@ -144,10 +144,10 @@ def _check_agents(hook: AgentyHook) -> Finding:
 
 
 def _check_clock(answer: _Answer | None, asked: float, answered: float) -> Finding:
-    try:
-        theirs = parsedate_to_datetime((answer and answer.date) or "").timestamp()
-    except (ValueError, OverflowError):
+    moment = read_date(answer.date) if answer else None
+    if moment is None:
         return Finding("clock", WARNING, "Agenty's answer has no date to compare with: check that NTP sets the clock.")
+    theirs = moment.timestamp()
     # The header leaves out a part of a second.
     difference = max(asked - (theirs + 1), theirs - answered, 0)
     if difference > MAX_CLOCK_DIFFERENCE:

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from airflow_provider_agenty import airflow_compat
 from airflow_provider_agenty.exceptions import AgentyInputError
@@ -254,9 +254,7 @@ class StartMemory:
         return Intent(newest_job_id, max(time.time() - stored["at"], 0.0))
 
     def _number_in(self, stored: Any, name: str) -> int | None:
-        if not isinstance(stored, Mapping) or {**stored, **self._of()} != stored:
-            return None
-        number = stored.get(name)
+        number = stored.get(name) if _is_of(stored, self._of()) else None
         return number if isinstance(number, int) else None
 
     def _of(self) -> dict[str, Any]:
@@ -270,10 +268,12 @@ def offset_in(stored: Any, of: Mapping[str, Any]) -> int:
     :param stored: What was stored.
     :param of: What it has to be of: the job, and the tries or the try.
     """
-    if not isinstance(stored, Mapping) or {**stored, **of} != stored:
-        return 0
-    offset = stored.get("offset")
+    offset = stored.get("offset") if _is_of(stored, of) else None
     return offset if isinstance(offset, int) else 0
+
+
+def _is_of(stored: Any, of: Mapping[str, Any]) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(stored, Mapping) and {**stored, **of} == stored
 
 
 class LogMemory:
@@ -366,7 +366,7 @@ class ChangeMemory:
         """Return when the job was first seen, its figures, and since when they are the same."""
         try:
             stored = self._store.get(CHANGE_KEY) if self._store is not None else None
-            if isinstance(stored, Mapping) and {**stored, **self._of} == stored:
+            if _is_of(stored, self._of):
                 return float(stored["first_seen"]), list(stored["figures"]), float(stored["unchanged_since"])
         except Exception as error:
             log.warning("How long the job has not changed can't be read, it counts from now on: %s", error)
