@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import io
-import threading
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
@@ -47,7 +45,9 @@ class FilledFields:
 
     def count_csv(self, staged: StagedFile, *, compressed: bool) -> None:
         """Count in a CSV file, whose first record names the columns."""
-        with staged.content() as content, _long_fields():
+        # One limit for the whole process; Python's own is less than a scraped page has.
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_RECORD))
+        with staged.content() as content:
             file: Any = gzip.GzipFile(fileobj=content) if compressed else content
             records = _records(file)
             header = next(records, [])
@@ -102,27 +102,3 @@ class _Lines:
         if not line:
             raise StopIteration
         return line
-
-
-_limit_lock = threading.Lock()
-_limits_found: list[int] = []  # by each thread that reads; the first is the process's own
-
-
-@contextlib.contextmanager
-def _long_fields() -> Iterator[None]:
-    """
-    Let :mod:`csv` read long fields meanwhile.
-
-    Its limit is one for the whole process. So the first of several threads raises it, and the last one sets it back.
-    """
-    with _limit_lock:
-        _limits_found.append(csv.field_size_limit())
-        csv.field_size_limit(max(_limits_found[0], _LONGEST_RECORD))
-    try:
-        yield
-    finally:
-        with _limit_lock:
-            before = _limits_found[0]
-            _limits_found.pop()
-            if not _limits_found:
-                csv.field_size_limit(before)

@@ -7,7 +7,6 @@ import gzip
 import subprocess
 import sys
 import textwrap
-import threading
 
 import pytest
 from hypothesis import given
@@ -79,33 +78,17 @@ def test_it_counts_what_python_reads(tmp_path_factory, rows, quoting, line_end):
 
 class TestLongFields:
     def test_a_field_of_several_megabytes(self, tmp_path):
-        limit = csv.field_size_limit()
         content = b'a,b\n"%b","%b"\n%b,\n' % (b"x\n" * LONG, b" " * LONG, b"y" * LONG)
         assert counted(tmp_path, content, ["a", "b"]).filled == {"a": 2, "b": 0}
-        assert csv.field_size_limit() == limit
 
-    @pytest.mark.parametrize("row", [b"x" * 17 * 1024**2, b'"' + b"x\n" * 9 * 1024**2 + b'"', b"," * 17 * 1024**2])
+    @pytest.mark.parametrize(
+        "row",
+        [b"x" * 17 * 1024**2, b'"' + b"x\n" * 9 * 1024**2 + b'"', b"," * 17 * 1024**2],
+        ids=["a field", "lines", "fields"],
+    )
     def test_a_row_beyond_all_bounds_is_an_error(self, tmp_path, row):
-        limit = csv.field_size_limit()
         with pytest.raises(AgentyExportError, match="required_fields can't be measured"):
             counted(tmp_path, b"a,b\n%b\n" % row, ["a", "b"])
-        assert csv.field_size_limit() == limit
-
-    def test_the_limit_of_the_process_is_as_it_was_after_several_threads(self, tmp_path):
-        limit = csv.field_size_limit()
-        content = b"a,b\n" + b"%b,1\n" % (b"x" * limit * 2) * 20
-        found = []
-
-        def count():
-            found.append(counted(tmp_path, content, ["a", "b"]).filled)
-
-        threads = [threading.Thread(target=count) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert found == [{"a": 20, "b": 20}] * 6
-        assert csv.field_size_limit() == limit
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts memory as Linux does")
     def test_memory_does_not_grow_with_the_file(self, tmp_path):
