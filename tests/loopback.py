@@ -7,30 +7,44 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
+
+Server = TypeVar("Server", bound="HttpServer")
 
 
-class _QuietServer(ThreadingHTTPServer):
+class HttpServer(ThreadingHTTPServer):
+    """Answers requests by a handler on a free port, logging nothing."""
+
     daemon_threads = True
     block_on_close = False
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        handler.log_message = lambda *_: None  # type: ignore[method-assign]
+        super().__init__(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: Any) -> None:
         """Say nothing of a client that has gone."""
 
 
 @contextlib.contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Answer requests as long as the block, logging nothing, and give the address."""
-    handler.log_message = lambda *_: None  # type: ignore[method-assign]
-    server = _QuietServer(("127.0.0.1", 0), handler)
+def running(server: Server) -> Iterator[Server]:
+    """Let a server answer as long as the block."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield server
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answer requests as long as the block, and give the address."""
+    with running(HttpServer(handler)) as server:
+        yield server.url
 
 
 class LoopbackServer:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from tests.loopback import serving
 from tests.over_the_wire import (  # noqa: F401 - fixtures
     Certificate,
     certificate,
@@ -81,18 +80,8 @@ def listener() -> Iterator[Listener]:
                     return
                 time.sleep(noted.drip)
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    noted.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield noted
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as noted.url:
+        yield noted
 
 
 @pytest.fixture

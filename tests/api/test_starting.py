@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,6 +25,7 @@ from airflow_provider_agenty.exceptions import (
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.operators.existing_job import find_job_of_run
 from airflow_provider_agenty.sandbox import Fault, Sandbox
+from tests.loopback import serving
 from tests.sandbox_faults import Reset
 
 BOOKS = "45l0wewqzk"
@@ -513,17 +514,8 @@ def lister() -> Iterator[Lister]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    agenty.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield agenty
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as agenty.url:
+        yield agenty
 
 
 def oldest_first(jobs: list[dict[str, Any]]) -> None:

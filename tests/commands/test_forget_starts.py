@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from airflow_provider_agenty.commands import main
+from tests.loopback import HttpServer, running
 
 TOKEN = "t0ken"
 DAY = 24 * 3600.0
@@ -58,20 +58,15 @@ class Handler(BaseHTTPRequestHandler):
         key = self.path.removeprefix("/airflow/api/v2/variables/")
         self.answer(404 if self.server.variables.pop(key, None) is None else 204)
 
-    def log_message(self, *_):
-        """Write nothing."""
-
 
 @pytest.fixture
 def airflow(monkeypatch):
     monkeypatch.setenv("AIRFLOW_API_TOKEN", TOKEN)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with running(HttpServer(Handler)) as server:
         server.variables = {}
         server.pages = 0
-        server.url = f"http://127.0.0.1:{server.server_port}/airflow"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.url += "/airflow"
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

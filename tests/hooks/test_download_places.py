@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyExportError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
+from tests.loopback import HttpServer, running
 from tests.over_the_wire import Certificate
 from tests.tunnel import Tunnel
 
 ROWS = b"name\r\nBook\r\n"
 
 
-class Api(ThreadingHTTPServer):
+class Api(HttpServer):
     """As much of the API as an export needs, over TLS; its files too, below ``/files``."""
 
-    daemon_threads = True
-
     def __init__(self, certificate: Certificate) -> None:
-        super().__init__(("127.0.0.1", 0), ApiHandler)
+        super().__init__(ApiHandler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.certfile, certificate.keyfile)
         self.socket = context.wrap_socket(self.socket, server_side=True)
@@ -57,17 +55,12 @@ class ApiHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *args: object) -> None:
-        pass
 
-
-class PrivateService(ThreadingHTTPServer):
+class PrivateService(HttpServer):
     """What listens on the worker's loopback, and is nobody's business."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), PrivateHandler)
+        super().__init__(PrivateHandler)
         self.paths: list[str] = []
 
 
@@ -80,24 +73,17 @@ class PrivateHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(ROWS)
 
-    def log_message(self, *args: object) -> None:
-        pass
-
 
 @pytest.fixture
 def api(certificate: Certificate) -> Iterator[Api]:
-    with Api(certificate) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    with running(Api(certificate)) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
 def private() -> Iterator[PrivateService]:
-    with PrivateService() as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    with running(PrivateService()) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -30,6 +30,7 @@ from airflow_provider_agenty.exceptions import AgentyExportError, AgentyQualityE
 from airflow_provider_agenty.hooks.agenty import AgentyHook  # noqa: E402
 from airflow_provider_agenty.landing.destinations import open_destination  # noqa: E402
 from tests.landing.conftest import Answer, files_in, land_source  # noqa: E402
+from tests.loopback import serving  # noqa: E402
 
 CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1000))
 LARGE = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1_500_000))
@@ -195,33 +196,25 @@ class AccessPoint(BaseHTTPRequestHandler):
         self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.mark.parametrize("separator", ["/", ":"])
 def test_an_access_point_may_stand_for_the_bucket(land_at, monkeypatch, separator):
     AccessPoint.asked.clear()
     AccessPoint.stored.clear()
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), AccessPoint)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    files = s3fs.S3FileSystem(
-        key="access-key",
-        secret="secret-key",
-        use_ssl=False,
-        client_kwargs={"region_name": "us-east-1"},
-        config_kwargs={"proxies": {"http": f"http://127.0.0.1:{proxy.server_port}"}},
-    )
     for name in ("AWS_ENDPOINT_URL", "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AIRFLOW_CONN_POINT", "aws://")
-    attach("s3", "point", fs=files).fs = files
-    try:
+    with serving(AccessPoint) as proxy:
+        files = s3fs.S3FileSystem(
+            key="access-key",
+            secret="secret-key",
+            use_ssl=False,
+            client_kwargs={"region_name": "us-east-1"},
+            config_kwargs={"proxies": {"http": proxy}},
+        )
+        attach("s3", "point", fs=files).fs = files
         url = f"s3://arn:aws:s3:us-east-1:123456789012:accesspoint{separator}books/in/today.csv"
         assert land_at(url, storage_conn_id="point").path == url
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
     assert AccessPoint.asked == [("books-123456789012.s3-accesspoint.us-east-1.amazonaws.com", "/in/today.csv")]
     assert AccessPoint.stored == {"/in/today.csv": CSV}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from airflow_provider_agenty.triggers.agenty import AgentyJobEventTrigger, AgentyJobTrigger
 from tests.features import has
+from tests.loopback import serving
 
 SECONDS = 30
 
@@ -53,19 +53,10 @@ def account(monkeypatch):
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    connection = {"conn_type": "agenty", "host": f"http://127.0.0.1:{server.server_port}", "password": "a-key"}
-    monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", json.dumps(connection))
-    yield account
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as address:
+        connection = {"conn_type": "agenty", "host": address, "password": "a-key"}
+        monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", json.dumps(connection))
+        yield account
 
 
 def job(job_id, status="running", **fields):
