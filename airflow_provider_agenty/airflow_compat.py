@@ -140,11 +140,7 @@ def start_in_triggerer(trigger: str, method: str, arguments: dict[str, Any], tim
 
 
 def class_of(task: Any) -> type:
-    """
-    Return the class of a task of a DAG, also of a mapped one.
-
-    :param task: The task.
-    """
+    """Return the class of a task of a DAG, also of a mapped one."""
     mapped = getattr(task, "operator_class", None)
     return mapped if isinstance(mapped, type) else type(task)
 
@@ -158,8 +154,6 @@ def read_variable(key: str) -> str | None:
     Return an Airflow Variable as it is stored, ``None`` if there is none; for Airflow before 3.3, in a task.
 
     Secrets backends of the worker are not asked: one that is slow would hold up a start, and none has this Variable.
-
-    :param key: Its key.
     """
     try:
         comms, runner = _task_sdk()
@@ -174,13 +168,7 @@ def read_variable(key: str) -> str | None:
 
 
 def write_variable(key: str, value: str, description: str) -> None:
-    """
-    Store an Airflow Variable.
-
-    :param key: Its key.
-    :param value: Its value.
-    :param description: What Airflow shows beside it.
-    """
+    """Store an Airflow Variable."""
     try:
         comms, runner = _task_sdk()
     except ImportError:
@@ -197,11 +185,7 @@ def write_variable(key: str, value: str, description: str) -> None:
 
 
 def delete_variable(key: str) -> None:
-    """
-    Remove an Airflow Variable.
-
-    :param key: Its key.
-    """
+    """Remove an Airflow Variable."""
     try:
         comms, runner = _task_sdk()
     except ImportError:

@@ -21,13 +21,10 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_provider_agenty.exceptions import AgentyInputError
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 

@@ -80,8 +80,6 @@ def newest_job(transport: Transport, agent_id: str) -> Job | None:
     """
     Return the agent's newest job, ``None`` if it has none (``GET /jobs?agent_id=``).
 
-    :param transport: Where to ask.
-    :param agent_id: The agent.
     :raises AgentyUnexpectedAnswerError: if the list of jobs does not tell.
     """
     try:
@@ -94,26 +92,12 @@ def newest_job(transport: Transport, agent_id: str) -> Job | None:
     return jobs[max(jobs)] if jobs else None
 
 
-def newest_job_id(transport: Transport, agent_id: str) -> int:
-    """
-    Return the id of the agent's newest job, :data:`NO_JOB` if it has none (``GET /jobs?agent_id=``).
-
-    :param transport: Where to ask.
-    :param agent_id: The agent.
-    :raises AgentyUnexpectedAnswerError: if the list of jobs does not tell.
-    """
-    newest = newest_job(transport, agent_id)
-    return newest.job_id if newest else NO_JOB
-
-
 def find_started_job(
     transport: Transport, agent_id: str, *, newer_than: int, reason: str = BY_AN_EARLIER_TRY
 ) -> Job | None:
     """
     Return the one job that a start with an unknown outcome made; ``None`` if there is none (yet).
 
-    :param transport: Where to ask.
-    :param agent_id: The agent.
     :param newer_than: The id of the agent's newest job before the start.
     :param reason: Why the outcome is unknown, for messages.
     :raises AgentyAmbiguousStartError: if several jobs may be it, or the list of jobs does not tell.
@@ -147,8 +131,6 @@ def recent_jobs(transport: Transport, agent_id: str, *, since: datetime | None =
     """
     Return the newest jobs of an agent, whoever started them.
 
-    :param transport: Where to ask.
-    :param agent_id: The agent.
     :param since: As far back as this moment, by Airflow's clock. Default: 1,000 jobs.
     :raises AgentyAmbiguousStartError: if the list of jobs does not tell.
     """
@@ -165,11 +147,7 @@ def _may_be_ours(job: Job, agent_id: str) -> bool:
 
 
 def ids_in_words(job_ids: Sequence[int]) -> str:
-    """
-    Return the ids of jobs for a message, the first 20 of them.
-
-    :param job_ids: The ids.
-    """
+    """Return the ids of jobs for a message, the first 20 of them."""
     shown = ", ".join(map(str, job_ids[:_JOBS_SHOWN]))
     return shown if len(job_ids) <= _JOBS_SHOWN else f"{shown} and {len(job_ids) - _JOBS_SHOWN} more"
 
@@ -251,8 +229,6 @@ def _read_jobs(
 
     Agenty lists the newest first, but says so nowhere: a short list is read whole, and so is one in another order.
 
-    :param transport: Where to ask.
-    :param agent_id: The agent.
     :param until: Whether older jobs than those that were read do not matter.
     :param limit: How many jobs to ask for at once.
     :param at_least: How many jobs show that the newest come first.
@@ -299,25 +275,18 @@ def start_job(
     *,
     newer_than: int,
     prepare: Callable[[], None] = lambda: None,
-    policy: StartPolicy | None = None,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> Job:
     """
     Start a job of an agent, once (``POST /jobs/start``).
 
-    :param transport: Where to ask.
-    :param agent_id: The agent.
-    :param newer_than: The id of the agent's newest job before the start, from :func:`newest_job_id`.
+    :param newer_than: The id of the agent's newest job before the start, as :func:`newest_job` tells it.
     :param prepare: Called right before the start is sent, and again before it is sent again. What it raises is raised,
         and nothing more is sent.
-    :param policy: How thoroughly to look for a job whose answer was lost. Default: :data:`POLICY`.
-    :param sleep: Waits so many seconds.
     :return: The job as Agenty answered, or the one found in its list where the answer was lost.
     :raises AgentyAmbiguousStartError: if the outcome can't be told.
     :raises AgentyError: if Agenty refused the start; then nothing was started.
     """
-    policy = policy or POLICY
-    attempts_left = policy.attempts
+    attempts_left = POLICY.attempts
     while True:
         attempts_left -= 1
         prepare()
@@ -336,8 +305,6 @@ def start_job(
             newer_than=newer_than,
             patience=patience,
             reason=NO_JOB_IN_ANSWER if was_answered else ANSWER_LOST,
-            policy=policy,
-            sleep=sleep,
         )
         if job is not None:
             return job
@@ -372,24 +339,17 @@ def look_for_started_job(
     newer_than: int,
     patience: float = 0.0,
     reason: str = BY_AN_EARLIER_TRY,
-    policy: StartPolicy | None = None,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> Job | None:
     """
     Look for the job of a start with an unknown outcome until it is there, or has not come for long enough.
 
-    :param transport: Where to ask.
-    :param agent_id: The agent.
     :param newer_than: The id of the agent's newest job before the start.
     :param patience: Seconds for which the start may still be on its way.
     :param reason: Why the outcome is unknown, for messages.
-    :param policy: How thoroughly to look. Default: :data:`POLICY`.
-    :param sleep: Waits so many seconds.
     :return: The job; ``None`` if the start is taken not to have arrived.
     :raises AgentyAmbiguousStartError: if several jobs may be it, or the list of jobs can't be read.
     """
-    policy = policy or POLICY
-    wait, waited, looks, unknown = policy.first_wait, 0.0, 0, ""
+    wait, waited, looks, unknown = POLICY.first_wait, 0.0, 0, ""
     while True:
         try:
             job = find_started_job(transport, agent_id, newer_than=newer_than, reason=reason)
@@ -399,9 +359,9 @@ def look_for_started_job(
             unknown = str(error)
             break
         looks += 1
-        if job is not None or (looks >= policy.looks and waited >= patience):
+        if job is not None or (looks >= POLICY.looks and waited >= patience):
             return job
-        sleep(wait)
+        time.sleep(wait)
         waited += wait
         wait = min(wait * 2, 10.0)
     raise _unknown_outcome(

@@ -88,7 +88,8 @@ class AgentyHook(LandingHook):
 
         :param agent_id: The agent.
         """
-        return start_job.newest_job_id(self._transport, parameters.agent_id(agent_id))
+        newest = start_job.newest_job(self._transport, parameters.agent_id(agent_id))
+        return newest.job_id if newest else start_job.NO_JOB
 
     def find_started_job(self, agent_id: str, *, newer_than: int, patience: float | timedelta = 0.0) -> Job | None:
         """

@@ -26,12 +26,7 @@ class AgentyAgentLink(BaseOperatorLink):
         return "_link_AgentyAgentLink"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002
-        """
-        Return the address of the agent's page; empty as long as the job, and so its agent, is not known.
-
-        :param operator: The operator.
-        :param ti_key: The key of the task instance.
-        """
+        """Return the address of the agent's page; empty as long as the job, and so its agent, is not known."""
         return read_xcom(ti_key, self.xcom_key) or ""
 
     @classmethod

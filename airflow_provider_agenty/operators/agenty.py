@@ -160,11 +160,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
                 )
 
     def execute(self, context: Context) -> int:
-        """
-        Start the job, or find that of an earlier try, and wait for it if wanted.
-
-        :param context: The context of the task.
-        """
+        """Start the job, or find that of an earlier try, and wait for it if wanted."""
         from airflow_provider_agenty.operators.job_start import find_agent_id
 
         # As it is stored: a retry compares what it is given with it.
@@ -185,7 +181,6 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         """
         Start a job, unless an earlier try did so without getting to store it.
 
-        :param context: The context of the task.
         :return: What is stored of the job.
         """
         from airflow_provider_agenty.operators.job_start import find_or_start_job
@@ -195,12 +190,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         return memory.describe_job(self._job.job_id)
 
     def get_job_status(self, external_id: Any, context: Context) -> str:
-        """
-        Return the state of the job of an earlier try, or :data:`GONE` if it is none to go on with.
-
-        :param external_id: What is stored of the job.
-        :param context: The context of the task.
-        """
+        """Return the state of the job of an earlier try, or :data:`GONE` if it is none to go on with."""
         from airflow_provider_agenty.waiting.job_watch import judge
         from airflow_provider_agenty.waiting.outcome import BUDGET, FAILED
 
@@ -236,19 +226,13 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
 
         One in a state that is not known may still run: starting another could be paid twice. One that is being stopped
         will not complete.
-
-        :param status: The state.
         """
         from airflow_provider_agenty.api.models import ACTIVE_STATES, KNOWN_STATES
 
         return status in ACTIVE_STATES or (status != GONE and status not in KNOWN_STATES)
 
     def is_job_succeeded(self, status: str) -> bool:
-        """
-        Return whether a retry takes a job in this state as it is.
-
-        :param status: The state.
-        """
+        """Return whether a retry takes a job in this state as it is."""
         from airflow_provider_agenty.api.models import SUCCESSFUL_STATES
 
         return status in SUCCESSFUL_STATES

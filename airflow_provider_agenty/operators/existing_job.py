@@ -48,9 +48,6 @@ def find_job_of_run(
     It is the one job that was made since the run began, not by Agenty's scheduler, and goes on; or, if none does, the
     one that cost more than it may, or the one that completed.
 
-    :param hook: The hook.
-    :param agent_id: The agent.
-    :param run_began: When the run began.
     :param of_other_tasks: Jobs that other tasks of this run hold: a run may start an agent twice on purpose.
     :param urls: The agent's input as this task sets it; ``None``: it sets none.
     :param max_failed_ratio: The share of failed pages above which a completed job is not taken; ``None``: any.
@@ -115,8 +112,6 @@ def take_existing_job(
     """
     Return the job that the task's parameters have it take; ``None`` if one is to be started.
 
-    :param hook: The hook.
-    :param agent_id: The agent.
     :param if_running: What becomes of jobs that go on.
     :param reuse_completed_within: How many seconds ago a job may have completed to be taken; ``None``: none is.
     :param max_failed_ratio: The share of failed pages above which a completed job is not taken; ``None``: any.

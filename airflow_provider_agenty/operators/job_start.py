@@ -35,8 +35,6 @@ def find_or_start_job(task: AgentyStartJobOperator, context: Context, memory: St
     First comes the job of an earlier try, whose id nobody stored. Then ``reuse_completed_within`` decides, then
     ``if_running``. Else a job is started.
 
-    :param task: The task, rendered.
-    :param context: Its context.
     :param memory: What its tries know of the start.
     """
     try:

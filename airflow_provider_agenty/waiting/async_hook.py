@@ -48,8 +48,6 @@ class AsyncHook:
 
     A failed call is not repeated: the next poll does that. Each raises an :class:`AgentyError`, also for what the hook
     does not expect, such as a secrets backend that is away.
-
-    :param agenty_conn_id: The connection.
     """
 
     def __init__(self, agenty_conn_id: str) -> None:

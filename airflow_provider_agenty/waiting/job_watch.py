@@ -59,15 +59,12 @@ class JobWatch:
     """
     Takes each answer about one job, and says when waiting is over.
 
-    :param job_id: The job.
     :param deadline: When to give up, in seconds since the epoch; ``None``: never.
     :param max_failed_ratio: The share of failed pages above which a completed job counts as failed; ``None``: any.
     :param max_credits: The page credits above which waiting ends; ``None``: any.
     :param stall_timeout: Seconds for which an active job may stay as it is; ``None``: for ever.
     :param queue_timeout: Seconds for which a job may wait for a worker of Agenty; ``None``: for ever.
-    :param poll_interval: Seconds between two polls.
     :param memory: Keeps what was seen of the job, where each poll is a process of its own.
-    :param log: Where progress is logged.
     """
 
     def __init__(

@@ -78,8 +78,6 @@ class LogCopy:
     Copies a job's log into another one bit by bit.
 
     :param iter_logs: Yields the entries of a job's log from an offset on, as :meth:`AgentyHook.iter_logs` does.
-    :param job_id: The job.
-    :param log: The other log.
     :param offset: How many lines were copied before. Default 0.
     :param store: Is called with the number of copied lines each time there are more.
     """

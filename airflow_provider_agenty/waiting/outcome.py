@@ -46,7 +46,6 @@ class Outcome:
 
     :param status: ``success``, ``failed``, ``stopped``, ``timeout``, ``budget`` or ``stalled``; ``poll_error`` if
         Agenty could not be asked, which says nothing about the job.
-    :param job_id: The job.
     :param message: A sentence for people.
     :param job: The job by the last answer; ``None`` if there was none.
     :param error: The name of the error class, for ``poll_error``.

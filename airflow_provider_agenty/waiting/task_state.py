@@ -59,8 +59,6 @@ def is_retry(context: Context) -> bool:
     3.0      raises it                   the task stays ``restarting``
     2.11     raises it                   leaves it: it looks like a retry
     =======  ==========================  ==================================
-
-    :param context: The context of the task.
     """
     task_instance: Any = context["ti"]
     # A clear sets max_tries to the tries there were, plus the task's retries.
@@ -83,8 +81,6 @@ class VariableState:
     The state of one task instance, in an Airflow Variable of its own.
 
     An error costs a warning, never the start: then nothing is remembered.
-
-    :param context: The context of the task.
     """
 
     def __init__(self, context: Context) -> None:
@@ -103,23 +99,14 @@ class VariableState:
         """Whether all that was asked of the Variable was done."""
 
     def get(self, key: str) -> Any:
-        """
-        Return what an earlier try stored, or this one.
-
-        :param key: The key.
-        """
+        """Return what an earlier try stored, or this one."""
         if self._values is None:
             stored = self._try(lambda: json.loads(airflow_compat.read_variable(self.key) or "{}"))
             self._values = stored if isinstance(stored, dict) else {}
         return self._values.get(key)
 
     def set(self, key: str, value: Any) -> None:
-        """
-        Store a value beside the others.
-
-        :param key: The key.
-        :param value: A JSON value.
-        """
+        """Store a value beside the others."""
         self.get(key)
         self._values = {**(self._values or {}), key: value}
         text = json.dumps(self._values)
@@ -151,7 +138,6 @@ def open_task_state(context: Context) -> TaskState | None:
     """
     Return what remembers the start of a task instance; ``None`` where nothing does.
 
-    :param context: The context of the task.
     :raises AgentyInputError: if Airflow's configuration names another memory than there is.
     """
     store: TaskState | None = context.get("task_state_store")
@@ -170,9 +156,6 @@ def forget_when_it_ends(state: VariableState, task: Any) -> None:
     Have Airflow remove the Variable once it has noted that the task succeeded, was skipped, or failed for good.
 
     Not earlier: a process that is killed in between would be retried, and would know of no job.
-
-    :param state: The state.
-    :param task: The task, as it runs.
     """
     for name in ("on_success_callback", "on_skipped_callback", "on_failure_callback"):
         callbacks = getattr(task, name, None) or []
@@ -197,7 +180,6 @@ class StartMemory:
     """
     What the tries of one task instance know of its start.
 
-    :param context: The context of the task.
     :param agent_id: The agent that is to be started: what was stored for another one does not count.
     """
 
@@ -212,19 +194,11 @@ class StartMemory:
         return self._state is not None and getattr(self._state, "works", True)
 
     def describe_job(self, job_id: int) -> dict[str, Any]:
-        """
-        Return what is stored of a job.
-
-        :param job_id: The job.
-        """
+        """Return what is stored of a job."""
         return {"job_id": job_id, **self._of()}
 
     def read_job_id(self, stored: Any) -> int | None:
-        """
-        Return the job that an earlier try of this very start stored; ``None`` if it is of another one.
-
-        :param stored: What is stored.
-        """
+        """Return the job that an earlier try of this very start stored; ``None`` if it is of another one."""
         return self._number_in(stored, "job_id")
 
     def keep_intent(self, newest_job_id: int) -> None:
@@ -265,7 +239,6 @@ def offset_in(stored: Any, of: Mapping[str, Any]) -> int:
     """
     Return how many lines of a log were copied, by what was stored of that; 0 if it is of something else, or no use.
 
-    :param stored: What was stored.
     :param of: What it has to be of: the job, and the tries or the try.
     """
     offset = stored.get("offset") if _is_of(stored, of) else None
@@ -282,7 +255,6 @@ class LogMemory:
 
     What goes wrong in it costs lines that come twice, never the wait.
 
-    :param context: The context of the task.
     :param job_id: The job: what was stored for another one does not count.
     """
 
@@ -305,11 +277,7 @@ class LogMemory:
         return offset_in(stored, self._of)
 
     def keep_offset(self, offset: int) -> None:
-        """
-        Store how many lines of the log are copied.
-
-        :param offset: The lines.
-        """
+        """Store how many lines of the log are copied."""
         if self.is_there:
             try:
                 self._store.set(LOG_KEY, {**self._of, "offset": offset})
@@ -318,11 +286,7 @@ class LogMemory:
 
 
 class ShownProgress:
-    """
-    How far a job is, in the task state store: Airflow's UI shows it there while the task waits (3.3 and later).
-
-    :param context: The context of the task.
-    """
+    """How far a job is, in the task state store: Airflow's UI shows it there while the task waits (3.3 and later)."""
 
     def __init__(self, context: Context) -> None:
         store: Any = context.get("task_state_store")
@@ -331,11 +295,7 @@ class ShownProgress:
         self._shown_at = -math.inf
 
     def show(self, job: Job) -> None:
-        """
-        Store it if it has changed: a job that goes on at most every 30 seconds, its end at once.
-
-        :param job: The job.
-        """
+        """Store it if it has changed: a job that goes on at most every 30 seconds, its end at once."""
         now, progress = time.monotonic(), f"Job {job.job_id} is {job.describe()}"
         is_due = job.is_terminal or now >= self._shown_at + SECONDS_BETWEEN_PROGRESS
         if self._store is None or not is_due or progress == self._shown:
@@ -353,7 +313,6 @@ class ChangeMemory:
 
     What goes wrong in it makes the count begin anew, and never ends the wait.
 
-    :param context: The context of the task.
     :param job_id: The job: what was stored for another one does not count.
     """
 

@@ -178,9 +178,6 @@ class JobListProducer(SharedStreamProducer):
     Passes the listings of a feed to the triggers of one of Airflow's shared streams (Airflow 3.3 and later).
 
     It stores what the watchers have seen once Airflow has stored their events.
-
-    :param agenty_conn_id: The connection.
-    :param poll_interval: Seconds between two polls.
     """
 
     def __init__(self, agenty_conn_id: str, poll_interval: float) -> None:
