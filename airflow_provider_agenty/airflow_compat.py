@@ -1,5 +1,5 @@
 """
-Where each Airflow version keeps what this provider imports.
+Finds the names that this provider imports in the place where each Airflow version keeps them.
 
 Each name is resolved separately, so that one missing name does not pull the others from deprecated modules.
 """
@@ -51,7 +51,7 @@ else:
     except ImportError:
 
         class ResumableJobMixin:
-            """What Airflow's mixin of this name does, where Airflow does not have it yet (before 3.3)."""
+            """Does the same as Airflow's mixin of this name, which Airflow has since 3.3."""
 
             external_id_key = "remote_job_id"
 

@@ -1,5 +1,5 @@
 """
-What the operators and the sensor have in common: the hook, the link, how waiting ends, and what is landed.
+The base of the operators and the sensor: the hook, the link, how waiting ends, and what is landed.
 
 Nothing heavy is imported here at module level: DAG files are parsed over and over.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.waiting.outcome import Outcome
 
 KILL_SECONDS = 4.0
-"""How long all of ``on_kill`` may take: Airflow kills the process 5 s after the SIGTERM."""
+"""Seconds that all of ``on_kill`` may take: Airflow kills the process 5 s after the SIGTERM."""
 
 ENDED_BY_A_USER = frozenset({"failed", "success", "skipped", "restarting", "removed"})
 """
@@ -117,7 +117,7 @@ class AgentyWaitingTask(AgentyTask):
     """The job that this execution has told of in its log."""
 
     _progress: ShownProgress | None = None
-    """What shows the job's progress, once this process has polled it."""
+    """The job's progress in Airflow's UI, once this process has polled it."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class AgentyWaitingTask(AgentyTask):
 
     @property
     def limits(self) -> dict[str, Any]:
-        """What ends the wait besides the job's own end, in every mode: arguments of the job watch and the trigger."""
+        """The limits that end the wait besides the job's own end: arguments of the job watch and the trigger."""
         return {
             "max_failed_ratio": self.max_failed_ratio,
             "max_credits": self.max_credits,

@@ -158,16 +158,16 @@ def form_widgets() -> dict[str, Any]:
 @dataclass(frozen=True)
 class Settings:
     """
-    What it takes to talk to Agenty.
+    The settings of a connection to Agenty.
 
-    :param base_url: Where the API is, without a trailing slash.
+    :param base_url: The address of the API, without a trailing slash.
     :param key: The API key.
-    :param authentication: Where the key goes: ``header`` (default) or ``query``.
+    :param authentication: The place of the key in a request: ``header`` (default) or ``query``.
     :param connect_timeout: Seconds to wait for a connection. Default 10.
     :param read_timeout: Seconds to wait for the next bytes of an answer. Default 60.
     :param proxies: A proxy's URL by scheme, as ``requests`` takes it; empty: what the environment says.
     :param verify: Whether TLS certificates are checked (default), or the path of a CA bundle.
-    :param max_attempts: How often a read is tried, the first try counted. Default 5.
+    :param max_attempts: The number of times that a read is tried, the first one counted. Default 5.
     """
 
     base_url: str

@@ -22,9 +22,8 @@ The errors of this provider, all of them.
         ├── AgentyDestinationError           final
         └── AgentyQualityError               final
 
-A final error is an ``AirflowFailException`` too: a retry cannot mend it, so Airflow fails the task without using up its
-retries, whether it comes from an operator or from a hook called in ``@task``. No message holds the API key, a query
-string or a signed link.
+A final error is an ``AirflowFailException`` too: a retry cannot mend it. So Airflow fails the task without using up its
+retries, also where a hook is called in ``@task``. No message holds the API key, a query string or a signed link.
 """
 
 from __future__ import annotations
@@ -79,9 +78,10 @@ class AgentyUnavailableError(AgentyError):
     """
     Agenty could not be reached, or asks to come back later (429, 5xx, network), after all attempts.
 
-    :param retry_after: How many seconds Agenty asked to wait, if it did.
+    :param retry_after: Seconds that Agenty asked to wait, if it did.
     :param status: The HTTP status, if there was an answer.
-    :param kind: What failed, one of ``status``, ``name``, ``tls``, ``proxy``, ``timeout``, ``refused``, ``connection``.
+    :param kind: The part that failed: ``status``, ``name``, ``tls``, ``proxy``, ``timeout``, ``refused`` or
+        ``connection``.
     :param acted_on: Whether Agenty may have acted on the request.
     :param passing: Whether the same call may succeed later.
     :param waited_for_answer: Whether the answer did not come in time, so that the request may still be on its way.
@@ -150,7 +150,7 @@ class AgentyBudgetError(AgentyError, AirflowFailException):
 
     :param text: The sentence for people.
     :param credits: The page credits that the job had cost when it was last seen.
-    :param max_credits: What it was allowed to cost.
+    :param max_credits: The page credits that it was allowed to cost.
     :param job: The job, as it was last seen.
     """
 

@@ -1,4 +1,4 @@
-"""What is asked of a logger: Airflow's are structlog's on some versions, and logging's on others."""
+"""The type of a logger: Airflow's are structlog's on some versions, and logging's on others."""
 
 from __future__ import annotations
 

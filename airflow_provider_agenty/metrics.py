@@ -1,5 +1,5 @@
 """
-What Airflow's metrics say of jobs: over StatsD, Datadog or OpenTelemetry, as ``[metrics]`` in its configuration says.
+Airflow's metrics of jobs: over StatsD, Datadog or OpenTelemetry, as ``[metrics]`` in its configuration says.
 
 A metric that can't be sent costs a line at debug level, never the task.
 """

@@ -1,9 +1,9 @@
 """
-Where a value from a DAG, a template or a caller becomes a parameter: each kind is checked here and nowhere else.
+Checks each value that comes from a DAG, a template or a caller, here and nowhere else.
 
-The public classes and the hook's methods call this with what they are given, and use what it returns: plain Python
-values, whatever came (numpy, text from a template, a ``Path``). What can't be used is an :class:`AgentyInputError`
-that names the parameter. A template that came to nothing is never taken for a default.
+The public classes and the hook's methods use what is returned: plain Python values, whatever came (numpy, text from a
+template, a ``Path``). A value that can't be used is an :class:`AgentyInputError` that names the parameter. A template
+that came to nothing is never taken for a default.
 
 It is cheap to import: operators do so whenever a DAG file is read.
 """

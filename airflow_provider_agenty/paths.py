@@ -1,5 +1,5 @@
 """
-What can be told of a path without looking at a disk or a store.
+Checks a path without looking at a disk or a store.
 
 It is cheap to import: operators check a path when a DAG file is read, the hook once more when it is rendered.
 """
@@ -59,7 +59,7 @@ def check_path(path: Any, *, writes: str) -> str:
     Return where a file is to be landed, as text.
 
     :param path: A text, an ``os.PathLike``, or an ``ObjectStoragePath``, whose connection becomes a part of the URL.
-    :param writes: What is written there: ``csv``, ``jsonl``, ``parquet`` or ``log``.
+    :param writes: The kind of file that is written there: ``csv``, ``jsonl``, ``parquet`` or ``log``.
     :raises AgentyInputError: if nothing can be landed there, or if the name says something else than what is written.
     """
     text = parameters.path(path)

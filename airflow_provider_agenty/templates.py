@@ -1,5 +1,5 @@
 """
-What Airflow may still make of a value before the task runs: a template's text, or a task's output.
+Finds the values that Airflow changes before the task runs: templates, and outputs of other tasks.
 
 It is cheap to import: operators do so whenever a DAG file is read.
 """
@@ -25,7 +25,7 @@ TEMPLATED: Mapping[str, Callable[[Any], Any]] = {
 """The check of each parameter that may be a template."""
 
 JINJA_STARTS = ("{{", "{%", "{#")
-"""What begins something that Jinja renders, unless the DAG says otherwise."""
+"""The beginnings of what Jinja renders, unless the DAG says otherwise."""
 
 
 def jinja_starts(environment: Mapping[str, Any] | None) -> Collection[str]:

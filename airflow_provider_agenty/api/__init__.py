@@ -1,7 +1,5 @@
 """
-What Agenty's Jobs API says, and how it is asked.
+The Jobs API of Agenty: requests, answers and the objects made of them.
 
-Of Airflow this package knows no more than the base of its errors. Everything that belongs to the API alone is here: the
-settings of a connection, the session and its authentication, the retry policy, paging, the job and its
-states, the log entries, and the one delicate call, starting a job.
+This package knows nothing of Airflow but the base of its errors.
 """

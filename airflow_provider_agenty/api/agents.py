@@ -27,7 +27,7 @@ from airflow_provider_agenty.exceptions import (
 AGENT_PAGE = 1000
 
 MAX_PAGES = 500
-"""How many pages of the list are read at most: a server may go on for ever."""
+"""The largest number of pages that are read of the list: a server may go on for ever."""
 
 _AGENTS_SHOWN = 20
 
@@ -37,8 +37,8 @@ class Agent:
     """
     An agent as Agenty described it.
 
-    Only ``agent_id`` can be relied on. What Agenty did not say is ``None`` or empty: a list says less than
-    ``GET /agents/{agent_id}``. What has no field here is kept in :attr:`raw`.
+    Only ``agent_id`` can be relied on. Other fields are ``None`` or empty where Agenty did not say them. A list says
+    less than ``GET /agents/{agent_id}``. The whole answer is in :attr:`raw`.
 
     :param fields: The names of the fields of each collection, by its number, counted from 1.
     """
@@ -203,7 +203,7 @@ def find_agent(transport: Transport, name: str, *, shown: str) -> Agent:
         # The name as it came: cleaned, two names may be the same.
         if str(agent.raw.get("name")).strip() == name:
             named.append(agent)
-        # What is not shown is not kept: a list may be long.
+        # No more agents are kept than are shown: a list may be long.
         if total <= _AGENTS_SHOWN:
             first.append(agent)
     if len(named) == 1:

@@ -24,7 +24,7 @@ OF_A_SOURCE = ("list", "agent")
 @dataclass(frozen=True)
 class AgentInput:
     """
-    What an agent is to scrape.
+    The input of an agent, from which its next job takes the URLs to scrape.
 
     :param type: ``manual`` or ``url`` where the URLs are listed in ``data``; ``list`` or ``agent`` where they come from
         elsewhere.

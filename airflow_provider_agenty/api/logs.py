@@ -69,8 +69,8 @@ def last_entries(transport: Transport, job_id: int, *, count: int) -> list[LogEn
 
 
 def _iter_lines(transport: Transport, job_id: int, offset: int) -> Iterator[str]:
-    # Nothing says how many lines there are, and the server may give fewer than asked for: the end is an empty page, or
-    # one that begins like the page before, from a server that skips no lines.
+    # Nothing says how many lines there are, and the server may give fewer than asked for. So the end is an empty page.
+    # A page that begins like the one before comes from a server that skips no lines.
     beginning: list[str] = []
     while True:
         answer = transport.read(f"/jobs/{job_id}/logs", {"offset": offset, "limit": LOG_PAGE})
@@ -98,7 +98,7 @@ def read_entries(lines: Iterable[str], *, offset: int, key: str = "") -> Iterato
         begun = _begin_entry(line, number)
         if begun is None and entry is not None:
             entry = replace(entry, next_offset=number)
-            # What is beyond would be cut off again.
+            # A longer text would be cut off again.
             if length <= LONGEST_TEXT:
                 parts.append(line)
                 length += len(line)

@@ -69,7 +69,7 @@ class JobPage:
     One page of the list of jobs.
 
     :param jobs: The jobs in it by id, in the order of the list.
-    :param total: How many jobs the list has in all, as the page says.
+    :param total: The number of jobs in the whole list, as the page says.
     :param begin: The offset of the page's first row.
     :param end: The offset behind its last row.
     :param date: The ``Date`` of the answer.
@@ -83,7 +83,7 @@ class JobPage:
 
     @property
     def next_offset(self) -> int | None:
-        """Where the next page begins; ``None`` if there is none."""
+        """The offset of the next page; ``None`` if there is none."""
         return self.end if self.begin < self.end < self.total else None
 
     @property

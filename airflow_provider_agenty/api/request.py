@@ -55,7 +55,7 @@ _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the call it answers, its status, its headers and its body."""
+    """An answer of Agenty: the call, the status, the headers and the body."""
 
     call: str  # for messages: ``GET /jobs/7``
     status: int
@@ -311,7 +311,7 @@ def _why_not_sent(
     names = {type(cause).__name__ for cause in causes}
     certificate = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
     if type(error) is OSError:
-        # What requests says of a CA bundle that is not there: its path.
+        # requests raises this for a CA bundle that is not there, and names its path.
         return "tls", f"{error}. Check verify in the connection's extra, or REQUESTS_CA_BUNDLE in the environment"
     if isinstance(error, requests.exceptions.ProxyError):
         advice = "Check proxies in the connection's extra, or HTTPS_PROXY in the environment"

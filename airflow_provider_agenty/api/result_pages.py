@@ -18,11 +18,17 @@ from airflow_provider_agenty.exceptions import AgentyAnswerTooLargeError, Agenty
 
 log = logging.getLogger(__name__)
 
-RESULT_PAGE = 2500  # the most rows Agenty gives in one page of a result; it may give fewer
-PAGES_AHEAD = 12  # how many pages of a result are fetched at once, and so how many are in memory
-# About how large a page may be: of large rows fewer are asked for, and of larger ones fewer pages at once.
+RESULT_PAGE = 2500
+"""Rows in one page of a result. Agenty gives no more, and may give fewer."""
+
+PAGES_AHEAD = 12
+"""Pages of a result that are fetched at once, and so are in memory."""
+
 _PAGE_BYTES = 5 * 1024 * 1024
-_FEWER = 4  # how many times fewer rows are asked for where the answer was too large
+"""The size of a page, roughly. Larger rows are asked for in smaller pages, very large ones in fewer pages at once."""
+
+_FEWER = 4
+"""The factor by which fewer rows are asked for where the answer was too large."""
 
 Rows = list[dict[str, Any]]
 
@@ -43,17 +49,17 @@ class _Result:
 
     @property
     def limit(self) -> int:
-        """How many rows are asked for at once."""
+        """The number of rows to ask for at once."""
         return max(1, min(RESULT_PAGE, _PAGE_BYTES // self._row_bytes))
 
     @property
     def piece(self) -> int:
-        """How many rows one request will probably give: the server may give fewer than it is asked for."""
+        """The number of rows that one request will probably give: the server may give fewer than asked for."""
         return min(self.limit, self._longest_page)
 
     @property
     def pages_at_once(self) -> int:
-        """How many pages may be in memory."""
+        """The largest number of pages in memory."""
         return max(1, min(PAGES_AHEAD, PAGES_AHEAD * _PAGE_BYTES // self._row_bytes))
 
     def read_piece(self, offset: int, count: int) -> Rows:

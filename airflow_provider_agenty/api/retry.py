@@ -22,7 +22,7 @@ class RetryPolicy:
     """
     Exponential backoff with full jitter, bounded in number and time, and never beyond a deadline in force.
 
-    :param max_attempts: How often a call is made, the first time counted.
+    :param max_attempts: The number of times that a call is made, the first one counted.
     :param first_wait: The longest wait before the second attempt, in seconds; it doubles with each further one.
     :param longest_wait: The longest wait between two attempts, in seconds.
     :param longest_asked_wait: The longest wait that Agenty may ask for by ``Retry-After``, in seconds.

@@ -57,7 +57,7 @@ class NoAuth(AuthBase):
 
 
 class _ReaderWithDeadline(io.RawIOBase):
-    """What comes over a connection, until the deadline in force: a read timeout alone begins anew with each byte."""
+    """Reads from a connection until the deadline in force: a read timeout alone begins anew with each byte."""
 
     def __init__(self, raw: Any, connection: Any) -> None:
         self._raw = raw

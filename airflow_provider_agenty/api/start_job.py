@@ -32,10 +32,10 @@ from airflow_provider_agenty.exceptions import (
 log = logging.getLogger(__name__)
 
 NEWEST_PAGE = 100
-"""How many of the agent's jobs are asked for to find the newest one: enough to see in which order they come."""
+"""The number of jobs to ask for to find the newest one: enough to see in which order they come."""
 
 MAX_PAGES = 20
-"""How many pages of the list are read to find a start. Beyond them it can't be told."""
+"""The largest number of pages of the list that are read to find a start."""
 
 CLOCK_ALLOWANCE = timedelta(seconds=2)
 """By how much the clocks of Airflow's own machines may differ: one noted when a run began, another one asks Agenty."""
@@ -54,8 +54,8 @@ class StartPolicy:
     """
     How thoroughly a start with an unknown outcome is looked into.
 
-    :param attempts: How often the start is sent at most, where it is known not to have arrived.
-    :param looks: How often the list of jobs is looked at before a start counts as not arrived.
+    :param attempts: The largest number of times that the start is sent, where it is known not to have arrived.
+    :param looks: The number of times that the list of jobs is read before a start counts as not arrived.
     :param first_wait: Seconds between the first two looks; it doubles with each further one.
     """
 
@@ -159,10 +159,10 @@ def _newest_first(jobs: list[Job]) -> tuple[int, ...]:
 @dataclass
 class ListedJobs:
     """
-    What is known of an agent's list of jobs.
+    An agent's list of jobs, as far as it was read.
 
     :param jobs: The jobs by their id, as they are listed.
-    :param clock_ahead: How far Agenty's clock is ahead of this machine's, rather too little than too much.
+    :param clock_ahead: The time by which Agenty's clock is ahead of this machine's, rather too little than too much.
     """
 
     jobs: dict[int, Job]
@@ -180,7 +180,7 @@ class ListedJobs:
 
     @property
     def now(self) -> datetime:
-        """What Agenty's clock says."""
+        """The time by Agenty's clock."""
         return datetime.now(UTC) + self.clock_ahead
 
     def reaches_back_to(self, moment: datetime) -> bool:
@@ -198,7 +198,7 @@ class ListedJobs:
         :param moment: The moment, by Airflow's clock.
         """
         before = [job.job_id for job in self.jobs.values() if self._was_made_before(job, moment)]
-        # Where a job's time is missing, its id tells.
+        # The id tells where the job's time is missing.
         newest_before = max(before, default=NO_JOB)
         return [
             job
@@ -230,8 +230,8 @@ def _read_jobs(
     Agenty lists the newest first, but says so nowhere: a short list is read whole, and so is one in another order.
 
     :param until: Whether older jobs than those that were read do not matter.
-    :param limit: How many jobs to ask for at once.
-    :param at_least: How many jobs show that the newest come first.
+    :param limit: The number of jobs to ask for at once.
+    :param at_least: The number of jobs that show that the newest come first.
     :raises _EndlessListError: if the list goes on for too long, or ends too early.
     """
     listed = ListedJobs({}, timedelta(0))
@@ -261,8 +261,8 @@ def _clock_ahead(date: str | None) -> timedelta:
     """
     Return how far Agenty's clock is ahead of this machine's, by the ``Date`` of an answer that has just come.
 
-    The header is cut to the second and as old as the answer's way is long, so it is too little rather than too much:
-    a job may then count that is a little older, but none is missed.
+    The header leaves out a part of a second, and the answer took some time to come. So the result is rather too
+    little: a job that is a little older may count, but none is missed.
     """
     moment = read_date(date)
     ahead = timedelta(0) if moment is None else moment - datetime.now(UTC)
@@ -280,8 +280,8 @@ def start_job(
     Start a job of an agent, once (``POST /jobs/start``).
 
     :param newer_than: The id of the agent's newest job before the start, as :func:`newest_job` tells it.
-    :param prepare: Called right before the start is sent, and again before it is sent again. What it raises is raised,
-        and nothing more is sent.
+    :param prepare: Called right before the start is sent, and again before it is sent again. If it raises, nothing
+        more is sent.
     :return: The job as Agenty answered, or the one found in its list where the answer was lost.
     :raises AgentyAmbiguousStartError: if the outcome can't be told.
     :raises AgentyError: if Agenty refused the start; then nothing was started.

@@ -1,7 +1,7 @@
 """
 The border where an answer of Agenty becomes our data: its size, depth, text, numbers and times are bounded here.
 
-Behind it nothing is checked again. What comes out can be logged, put into XCom and sent with a trigger's event.
+Behind it nothing is checked again. All values can be logged, put into XCom and sent with a trigger's event.
 """
 
 from __future__ import annotations
@@ -16,12 +16,23 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-LARGEST_ANSWER = 64 * 1024 * 1024  # bytes of one answer, after a Content-Encoding was undone
-MOST_VALUES = 2_000_000  # values that are decoded of one answer
-LONGEST_TEXT = 4_000  # characters of a text that goes on to logs, XCom and events
-LONGEST_NAME = 100  # characters of what names something: a state, a type, a host
-MOST_NESTED = 100  # levels: Airflow, and what reads our files, goes through them by recursion
-SHORTEST_SECRET = 5  # characters: a shorter key would be found in ordinary words
+LARGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes of one answer, after a Content-Encoding was undone."""
+
+MOST_VALUES = 2_000_000
+"""Values that are decoded of one answer."""
+
+LONGEST_TEXT = 4_000
+"""Characters of a text that goes on to logs, XCom and events."""
+
+LONGEST_NAME = 100
+"""Characters of a name: a state, a type, a host."""
+
+MOST_NESTED = 100
+"""Levels of lists and objects: Airflow, and readers of our files, go through them by recursion."""
+
+SHORTEST_SECRET = 5
+"""Characters of a key that texts are searched for: a shorter one would be found in ordinary words."""
 
 _INT64 = range(-(2**63), 2**63)
 _LONGEST_INT64 = len(str(-(2**63)))
@@ -32,7 +43,7 @@ _EXPONENT = re.compile("[eE]")
 _AGENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _DURATION = re.compile(r"(?:(\d{1,6})\.)?(\d{1,6}):(\d{2}):(\d{2})(?:\.(\d+))?")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-# What a terminal obeys, ends a line, or turns the direction of writing around.
+# Characters that a terminal obeys, that end a line, or that turn the direction of writing around.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _UNSAFE_IN_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _END = r"[^\s\"'<>]*"
@@ -239,7 +250,7 @@ def read_moment(value: Any) -> datetime | None:
 @_remembered
 def _moment_of(text: str) -> datetime | None:
     try:
-        # What is beyond microseconds is cut off.
+        # Python cuts off digits beyond microseconds.
         moment = datetime.fromisoformat(text.strip())
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""What ``doctor`` looks at in this Airflow."""
+"""The checks of ``doctor`` for this Airflow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_JOB_DAYS = 7
 
 
 class Database(NamedTuple):
-    """What Airflow's database says of triggerers that are alive and tasks that are deferred."""
+    """The number of triggerers that are alive, and of tasks that are deferred, by Airflow's database."""
 
     triggerers: int
     deferred: int

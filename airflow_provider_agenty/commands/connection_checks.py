@@ -1,4 +1,4 @@
-"""What ``doctor`` looks at in the connection, and in what Agenty answers."""
+"""The checks of ``doctor`` for the connection, and for what Agenty answers."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 
 JOBS_LOOKED_AT = 1000
-"""How many of the newest jobs are looked at for active ones: Agenty can't be asked for these."""
+"""The number of newest jobs among which active ones are looked for: Agenty can't be asked for these."""
 
 _COLUMNS = {
     "JOB": "job_id",

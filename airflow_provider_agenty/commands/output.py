@@ -13,7 +13,7 @@ OK, WARNING, ERROR = "ok", "warning", "error"
 
 
 class Finding(NamedTuple):
-    """What a check of ``doctor`` found, and what to do about it."""
+    """The result of a check of ``doctor``, and what to do about it."""
 
     check: str
     status: str
@@ -22,7 +22,7 @@ class Finding(NamedTuple):
 
 @contextlib.contextmanager
 def data_output() -> Iterator[TextIO]:
-    """Give what data is written to. What else this process prints, such as Airflow's log, goes to stderr meanwhile."""
+    """Give the file for data. Everything else that this process prints, such as Airflow's log, goes to stderr."""
     stdout = sys.__stdout__
     if stdout is None or stdout is not sys.stdout:
         data = sys.stdout  # somebody collects the output

@@ -1,4 +1,4 @@
-"""What ``doctor`` looks at where files are landed."""
+"""The checks of ``doctor`` for places where files are landed."""
 
 from __future__ import annotations
 

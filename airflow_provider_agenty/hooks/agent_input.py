@@ -1,4 +1,4 @@
-"""Where what a caller gives becomes the input of an agent."""
+"""Makes the input of an agent of what a caller gives."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ class AgentyHook(LandingHook):
         tells: a newer job that Agenty's own scheduler did not start is the one.
 
         :param agent_id: The agent.
-        :param urls: What the agent scrapes: set as its input (``PUT /inputs/{agent_id}``) right before the start is
-            sent, each time it is. The input stays set. Default: it is left as it is.
+        :param urls: The URLs that the agent scrapes. They are set as its input (``PUT /inputs/{agent_id}``) right
+            before the start is sent, each time it is. The input stays set. Default: it is left as it is.
         :param newer_than: The id of the agent's newest job before the start, if :meth:`newest_job_id` told it before.
             Default: it is asked for now.
         :param prepare: Called with that id right before the start is sent, each time it is, once the input is set. If
@@ -201,7 +201,7 @@ class AgentyHook(LandingHook):
         """
         Yield agents, a page at a time as they are asked for, none of them twice (``GET /agents``).
 
-        Where the list leaves out what is asked for, each agent is asked for too (``GET /agents/{agent_id}``).
+        If the list leaves out what is asked for, each agent is asked for too (``GET /agents/{agent_id}``).
 
         :param project_id: Only the agents of this project (``GET /projects/{project_id}``). Default: all.
         :param tag: Only agents with this tag. Default: all.
@@ -233,8 +233,8 @@ class AgentyHook(LandingHook):
         """
         Return one page of the list of all jobs (``GET /jobs``). A row that is no job is passed over.
 
-        :param limit: How many jobs to ask for, at most 1000.
-        :param offset: How many to skip. Default 0.
+        :param limit: The number of jobs to ask for, at most 1000.
+        :param offset: The number of jobs to skip. Default 0.
         """
         limit, offset = parameters.whole_number("limit", limit, at_least=1), parameters.offset(offset)
         return pages.read_job_page(self._transport, agent_id=None, limit=limit, offset=offset, skips_odd_rows=True)
@@ -273,7 +273,7 @@ class AgentyHook(LandingHook):
         Yield the entries of a job's log, oldest first (``GET /jobs/{job_id}/logs``).
 
         :param job_id: The job.
-        :param offset: How many lines to skip. Default 0; :attr:`LogEntry.next_offset` is where to go on.
+        :param offset: The number of lines to skip. Default 0; :attr:`LogEntry.next_offset` is where to go on.
         """
         return logs.iter_logs(self._transport, parameters.job_id(job_id), offset=parameters.offset(offset))
 
@@ -284,7 +284,7 @@ class AgentyHook(LandingHook):
         It tells why a job failed, and must not fail itself. After a minute it returns what it has read so far.
 
         :param job_id: The job.
-        :param count: How many. Default 50.
+        :param count: The number of entries. Default 50.
         """
         job_id, count = parameters.job_id(job_id), parameters.whole_number("count", count)
         return logs.last_entries(self._transport, job_id, count=count)

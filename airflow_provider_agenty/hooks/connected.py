@@ -1,4 +1,4 @@
-"""What the hook is apart from its calls: a connection of Airflow's, its form, its settings and its session."""
+"""The hook without its calls: a connection of Airflow's, its form, its settings and its session."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ConnectedHook(BaseHook):
     @cached_property
     def settings(self) -> Settings:
         """
-        What the connection says, checked.
+        The settings of the connection, checked.
 
         :raises AgentyInputError: if there is no such connection, or one of its fields can't be used.
         """
@@ -100,7 +100,7 @@ class ConnectedHook(BaseHook):
 
     @property
     def base_url(self) -> str:
-        """Where the API is, without a trailing slash."""
+        """The address of the API, without a trailing slash."""
         return self.settings.base_url
 
     @cached_property

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LandingHook(ConnectedHook):
-    """What lands the files of jobs."""
+    """The methods of the hook that land files."""
 
     def get_export_link(
         self,
@@ -86,16 +86,15 @@ class LandingHook(ConnectedHook):
         :param overwrite: Whether a file that exists is replaced. Default true.
         :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
         :param check: Called with the verified file before it is published; if it raises, nothing is published.
-        :param spool_folder: Where the file is kept on this machine until it is verified and in an object store.
-            Default: the system's folder for temporary files.
+        :param spool_folder: The folder of this machine in which the file is kept until it is verified and in an object
+            store. Default: the system's folder for temporary files.
         :param job_seen: Called with the job before anything is downloaded.
         :param required_fields: Names of columns, each filled in every row; or a mapping of names to the least share of
             rows, 0 to 1, in which they are filled. Default: none.
         :param max_row_drop: The largest share of rows, 0 to 1, that may be missing beside the result of the agent's
             previous completed job. Default: any.
-        :return: What was landed.
-        :raises AgentyExportError: if the job is not over, or the file can't be landed whole. What was at the path
-            before is still there.
+        :return: The landed file.
+        :raises AgentyExportError: if the job is not over, or the file can't be landed whole. The path is as it was.
         :raises AgentyQualityError: if the result is not as ``required_fields`` or ``max_row_drop`` asks.
         """
         from airflow_provider_agenty.landing.land import LandingOptions, land_export
@@ -149,14 +148,14 @@ class LandingHook(ConnectedHook):
         ``…/result``. Parameters that are not named here are those of :meth:`download_export`.
 
         :param job_id: The job, which has to be completed.
-        :param path: Where to. A path that ends in ``.gz`` is compressed; Parquet, which is compressed inside, can't
-            have one.
+        :param path: The place, as for :meth:`download_export`. Parquet, which is compressed inside, can't have a path
+            that ends in ``.gz``.
         :param format: ``jsonl`` (default): each row on a line, with its values as they came. ``csv``: with the columns
             of all rows, in the order in which they first appear. ``parquet``: the same columns, with types where all of
             a column's values agree; needs the extra ``parquet``.
         :param column_types: ``infer`` (default): the values of this result decide. ``text``: each value but null is
             text, so that no later result has other types; numbers keep their text.
-        :return: What was landed.
+        :return: The landed file.
         :raises AgentyExportError: as :meth:`download_export`, and if a page of the result is missing.
         """
         from airflow_provider_agenty.landing.formats import check_format

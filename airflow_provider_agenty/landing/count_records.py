@@ -1,7 +1,7 @@
 """
 CSV records counted while they arrive, exactly as :func:`csv.reader` finds them.
 
-One pattern replaces quoted fields by a quote. What is left are the delimiters, and the line ends that end a record.
+One pattern replaces quoted fields by a quote. Only delimiters are left, and line ends that end a record.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class RecordCounter:
     """
     Counts CSV records, whatever the chunks they come in.
 
-    A quoted field may hold line ends; a quote inside an unquoted field is a character like any other; the last
-    line end may be missing; a byte order mark at the beginning is skipped. A blank line is a record without
-    fields: it is counted apart, because in a file of a single column it stands for an empty value.
+    A quoted field may hold line ends. A quote inside an unquoted field is a character like any other. The last line
+    end may be missing. A byte order mark at the beginning is skipped. A blank line is a record without fields. It is
+    counted apart, because in a file of a single column it stands for an empty value.
     """
 
     def __init__(self) -> None:

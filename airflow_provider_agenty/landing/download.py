@@ -31,10 +31,12 @@ from airflow_provider_agenty.log import Log
 T = TypeVar("T")
 
 _READ_SIZE = 1024 * 1024
-_PROGRESS_FROM = 64 * 1024  # what an attempt must bring for the attempts, and its time, to be counted anew
-_READ_TIMEOUTS_FOR_PROGRESS = 4  # how many of them a server may take to bring that much
-_LARGEST_ANYWAY = 64 * 1024 * 1024  # bytes of a result, however few rows it has
-_LARGEST_ROW = 4 * 1024 * 1024  # bytes that each row may add to that; fields may hold whole pages
+# After so many bytes the attempts, and the time that the server has, are counted anew.
+_PROGRESS_FROM = 64 * 1024
+_READ_TIMEOUTS_FOR_PROGRESS = 4
+# A result may have so many bytes, and so many more for each row: fields may hold whole pages.
+_LARGEST_ANYWAY = 64 * 1024 * 1024
+_LARGEST_ROW = 4 * 1024 * 1024
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LINK_REFUSED = (400, 401, 403, 404, 410)  # 400: what S3 says to an expired token
@@ -43,7 +45,7 @@ _FIRST_PAUSE = 0.5  # seconds; doubled each time
 _LONGEST_PAUSE = 30.0
 _LONGEST_RETRY_AFTER = 120.0
 _LONGEST_NAME_SHOWN = 100
-# What a connection raises, and what the standard library does at headers and framing that are not what they should be.
+# Connections raise the first ones. The standard library raises the others at headers and framing that are wrong.
 _TROUBLE = (
     *(requests.RequestException, HTTPError, OSError, HTTPException),
     *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
@@ -51,7 +53,7 @@ _TROUBLE = (
 
 
 class _StartOver(Exception):  # noqa: N818 - not an error: the download begins anew
-    """What came so far is void."""
+    """All bytes that came so far are void."""
 
 
 @dataclass(eq=False)
@@ -88,7 +90,7 @@ class HttpDownload:
 
     @property
     def length(self) -> int | None:
-        """How many bytes the content has; ``None`` before the first chunk and where the server does not say."""
+        """The bytes of the content; ``None`` before the first chunk and where the server does not say."""
         return None if self._body is None or self._body.decoder.compression else self._body.total
 
     def __iter__(self) -> Iterator[bytes | None]:

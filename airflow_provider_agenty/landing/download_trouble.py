@@ -1,4 +1,4 @@
-"""What can be wrong with a download, in words that carry no link."""
+"""Says in words that carry no link what is wrong with a download."""
 
 from __future__ import annotations
 

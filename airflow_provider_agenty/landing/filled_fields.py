@@ -53,7 +53,7 @@ class FilledFields:
             header = next(records, [])
             self.columns = dict.fromkeys(header)
             self._there = self.filled.keys() & self.columns.keys()
-            # Where two columns have the same name, both have to be filled.
+            # Both of two columns with the same name have to be filled.
             places = {name: [i for i, column in enumerate(header) if column == name] for name in self._there}
             for record in records:
                 width = len(record)

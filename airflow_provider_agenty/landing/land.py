@@ -43,12 +43,12 @@ class ExportedFile:
     """
     A verified file at its destination.
 
-    :param path: Where it is: an absolute local path, or the URL it was landed at.
+    :param path: Its place: an absolute local path, or the URL it was landed at.
     :param size: Its size there, in bytes (compressed, when it was compressed on the way).
-    :param rows: How many rows it has, the header not counted; ``None`` for what has no rows, as logs.
+    :param rows: The number of its rows, the header not counted; ``None`` for a log.
     :param sha256: SHA-256 of its content before compression, in hexadecimal digits.
     :param job_id: The job it came from.
-    :param collection: Which of the agent's collections, counted from 1; ``None`` where that means nothing.
+    :param collection: The agent's collection, counted from 1; ``None`` for a log.
     :param filled: The share of rows in which each required field is filled, ``None`` for each if there are no rows;
         ``None`` where no field is required.
     """
@@ -71,7 +71,7 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class LandingOptions:
-    """What is landed of a job, where and how: the parameters of the hook's methods, checked."""
+    """The checked parameters of the hook's methods that land."""
 
     job_id: int
     path: str
@@ -250,7 +250,7 @@ def land(
 
     :param source: Chunks of the content; ``None`` among them says that it begins anew. It may have a ``length`` in
         bytes, known with the first chunk, and ``rows``, known with the last. Those of CSV are counted.
-    :param expected_rows: How many rows there must be: fewer are an error, more a warning. Default: any.
+    :param expected_rows: The number of rows that there must be: fewer are an error, more a warning. Default: any.
     :param quality: Decides on the verified content, after ``options.check``. Default: nothing is asked.
     """
     chunks = iter(source)

@@ -1,4 +1,4 @@
-"""What the rest of Airflow is told of a landed file: with the events of its assets, and where it came from."""
+"""Tells Airflow of a landed file: with the events of its assets, and by its lineage."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tell_outlets(
     """
     Put what is known of a landed file into the events of a task's asset outlets.
 
-    What else is in the events stays. An alias is left alone: which assets it stands for is the DAG's business.
+    Other extras in the events stay. An alias is left alone: the DAG says which assets it stands for.
     Nothing here fails the task: the file is there.
     """
     for outlet in outlets:

@@ -35,7 +35,7 @@ _MOST_JOBS = 2_000  # a server may go on for ever
 
 class Quality:
     """
-    What is measured of one result, and compared with what the DAG asks.
+    Measures one result, and compares it with what the DAG asks.
 
     :param counts_file: Whether the temporary file is read once more, as CSV. Otherwise the rows come by
         :meth:`counted`.

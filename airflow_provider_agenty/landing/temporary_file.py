@@ -93,7 +93,7 @@ class StagedFile:
             raise disk_error(error, "read", self._final_path) from error
 
     def set_mode(self, mode: int) -> None:
-        """Give it permission bits, the umask not applied. Where the file system refuses them, that is a warning."""
+        """Give it permission bits, the umask not applied. A file system that refuses them is a warning."""
         try:
             if stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) != mode:
                 os.fchmod(self._file.fileno(), mode)

@@ -52,10 +52,10 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     :param agent_id: The agent (templated).
     :param agent_name: Its name (templated), in place of ``agent_id``: looked up each time the task is executed (``GET
         /agents``). Upper and lower case count.
-    :param urls: What the agent is to scrape (templated): a list of URLs, or a text with one on each line or with a list
-        in JSON. It is set as the agent's input (``PUT /inputs/{agent_id}``) right before a job is started, not where a
-        retry goes on with one. The input is the agent's: docs/inputs.md says how to keep runs apart. Default: the input
-        is left as it is.
+    :param urls: The URLs that the agent is to scrape (templated): a list, or a text with one on each line or with a
+        list in JSON. It is set as the agent's input (``PUT /inputs/{agent_id}``) right before a job is started, not
+        where a retry goes on with one. The input is the agent's: docs/inputs.md says how to keep runs apart. Default:
+        the input is left as it is.
     :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
     :param wait_for_completion: Whether to wait until the job is over. Default false: return once it is started.
     :param deferrable: Whether to wait in the triggerer, without a worker slot. Default: ``[operators]
@@ -68,18 +68,18 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         ``execution_timeout``. Default true.
     :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
         failed. Default: any share will do.
-    :param on_stopped: What becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
+    :param on_stopped: Says what becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
     :param stream_logs: Whether the job's log is copied into the task's while it waits. Default false.
     :param max_credits: The page credits above which the job that is waited for is stopped. Default: any.
     :param stall_timeout: Seconds, or a ``timedelta``, for which the job's state, pages and credits may stay the same.
         Default: for ever.
     :param queue_timeout: Seconds, or a ``timedelta``, for which the job may wait for a worker of Agenty. Default: for
         ever.
-    :param if_running: What to do if the agent has a job that goes on, whoever started it: ``start`` another one
-        (default), ``join`` it, ``skip`` the task, ``fail`` the task, or ``stop`` it, wait a minute at most until it is
-        over, and start one.
-    :param reuse_completed_within: How many seconds, or which ``timedelta``, ago a job of the agent may have completed
-        to be taken in place of a new one. Default: none is taken.
+    :param if_running: Says what to do if the agent has a job that goes on, whoever started it. ``start`` (default):
+        start another one. ``join``: take it. ``skip`` or ``fail``: end the task so. ``stop``: stop it, wait a minute at
+        most until it is over, and start one.
+    :param reuse_completed_within: Seconds, or a ``timedelta``. A job of the agent that completed within them is taken
+        in place of a new one. Default: none is taken.
     :return: The job's id.
     :raises AgentyInputError: if no agent has that name, or several have it; nothing is started.
     :raises AgentyAlreadyRunningError: if the agent has a job that goes on, and ``if_running`` is ``fail``.
@@ -175,7 +175,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
             context["task_state_store"] = state  # type: ignore[typeddict-item]
             forget_when_it_ends(state, self)
 
-    # What Airflow's ResumableJobMixin asks for. What it stores, and what that means, is in task_state.py.
+    # Airflow's ResumableJobMixin calls these methods. task_state.py says what is stored, and what that means.
 
     def submit_job(self, context: Context) -> dict[str, Any]:
         """
@@ -224,8 +224,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         """
         Return whether a retry goes on with a job in this state.
 
-        One in a state that is not known may still run: starting another could be paid twice. One that is being stopped
-        will not complete.
+        A job in a state that is not known may still run: starting another could be paid twice. A job that is being
+        stopped will not complete.
         """
         from airflow_provider_agenty.api.models import ACTIVE_STATES, KNOWN_STATES
 

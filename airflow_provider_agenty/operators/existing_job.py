@@ -1,4 +1,4 @@
-"""Which job that an agent has already a start task takes, in place of starting one."""
+"""Decides which job of an agent a start task takes in place of starting one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.hooks.agenty import AgentyHook
 
 MAX_SECONDS_TO_STOP = 60.0
-"""How long ``if_running="stop"`` waits for the jobs that it stopped."""
+"""Seconds for which ``if_running="stop"`` waits for the jobs that it stopped."""
 
 SECONDS_BETWEEN_POLLS = 2.0
 
@@ -45,8 +45,8 @@ def find_job_of_run(
     """
     Return the job that an earlier try of this run started, where none was remembered; ``None`` if there is none.
 
-    It is the one job that was made since the run began, not by Agenty's scheduler, and goes on; or, if none does, the
-    one that cost more than it may, or the one that completed.
+    It was made since the run began, and not by Agenty's scheduler. A job that goes on comes first, then one that cost
+    more than it may, then one that completed.
 
     :param of_other_tasks: Jobs that other tasks of this run hold: a run may start an agent twice on purpose.
     :param urls: The agent's input as this task sets it; ``None``: it sets none.
@@ -112,8 +112,8 @@ def take_existing_job(
     """
     Return the job that the task's parameters have it take; ``None`` if one is to be started.
 
-    :param if_running: What becomes of jobs that go on.
-    :param reuse_completed_within: How many seconds ago a job may have completed to be taken; ``None``: none is.
+    :param if_running: The task's ``if_running``, which says what becomes of jobs that go on.
+    :param reuse_completed_within: Seconds since a job completed within which it is taken; ``None``: none is.
     :param max_failed_ratio: The share of failed pages above which a completed job is not taken; ``None``: any.
     :raises AirflowSkipException: if one goes on and the task is to be skipped then.
     :raises AgentyAlreadyRunningError: if one goes on and that is an error.

@@ -35,7 +35,7 @@ def find_or_start_job(task: AgentyStartJobOperator, context: Context, memory: St
     First comes the job of an earlier try, whose id nobody stored. Then ``reuse_completed_within`` decides, then
     ``if_running``. Else a job is started.
 
-    :param memory: What its tries know of the start.
+    :param memory: The memory of the start, across the tries.
     """
     try:
         job, metric = _find_or_start(task, context, memory)

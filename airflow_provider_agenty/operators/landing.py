@@ -128,7 +128,7 @@ class AgentyExportOperator(AgentyLandingTask):
     The file is that of ``GET /jobs/{job_id}/export``.
 
     :param job_id: The job (templated). A result is landed from a completed job only, logs from any that is over.
-    :param path: Where to (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
+    :param path: The place (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
         Below a folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.csv``. A path
         that ends in ``.gz`` is compressed.
     :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
@@ -141,9 +141,9 @@ class AgentyExportOperator(AgentyLandingTask):
     :param overwrite: Whether a file that exists is replaced. Default true.
     :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
     :param min_rows: The least rows, the header not counted, that are landed; fewer fail the task. Default 0.
-    :param on_empty: What becomes of a result without rows: ``land`` it (default), ``fail`` or ``skip``.
-    :param spool_folder: Where a file for an object store is kept on the worker until it is verified. Default: the
-        system's folder for temporary files.
+    :param on_empty: Says what becomes of a result without rows: ``land`` it (default), ``fail`` or ``skip``.
+    :param spool_folder: The folder in which the worker keeps a file for an object store until it is verified. Default:
+        the system's folder for temporary files.
     :param required_fields: Names of columns, each filled in every row; or a mapping of names to the least share of
         rows, 0 to 1, in which they are filled. Default: none.
     :param max_row_drop: The largest share of rows, 0 to 1, that may be missing beside the result of the agent's
@@ -219,8 +219,8 @@ class AgentyResultOperator(AgentyLandingTask):
     """
     Lands the rows of a job's result, whole or not at all, as :meth:`AgentyHook.download_result` does.
 
-    Where :class:`AgentyExportOperator` lands the CSV that Agenty makes, this reads the result page by page (``GET
-    /jobs/{job_id}/result``) and makes the file itself.
+    It reads the result page by page (``GET /jobs/{job_id}/result``) and makes the file itself, while
+    :class:`AgentyExportOperator` lands the CSV that Agenty makes.
 
     The parameters that are not named here are those of :class:`AgentyExportOperator`; ``file_type`` and ``filename``
     do not exist.

@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Input:
-    """What an agent is to scrape, as ``GET`` and ``PUT /inputs/{agent_id}`` speak of it."""
+    """The input of an agent, as ``GET`` and ``PUT /inputs/{agent_id}`` speak of it."""
 
     type: str = "url"
     data: tuple[str, ...] = ()

@@ -138,7 +138,7 @@ class Sandbox:
 
     @property
     def starts(self) -> int:
-        """How many jobs were started over the API."""
+        """The number of jobs that were started over the API."""
         return len(self.started_jobs)
 
     @property
@@ -148,7 +148,7 @@ class Sandbox:
 
     @property
     def stops(self) -> int:
-        """How many stop requests were accepted, those for finished jobs included."""
+        """The number of stop requests that were accepted, those for finished jobs included."""
         return len(self.stopped_jobs)
 
     @property
@@ -310,9 +310,9 @@ class Sandbox:
         """
         Change how the download port serves files.
 
-        :param options: ``ranges``: whether ``Range`` is obeyed, default yes; ``etag``: whether files have an ``ETag``,
-            default yes; ``gzip``: whether clients that accept gzip get it, without a length and without ranges,
-            default no; ``link_seconds``: how long a link can be used, default 300.
+        :param options: ``ranges``: whether ``Range`` is obeyed, default true. ``etag``: whether files have an ``ETag``,
+            default true. ``gzip``: whether clients that accept gzip get it, without length and ranges, default false.
+            ``link_seconds``: for how many seconds a link can be used, default 300.
         """
         self._downloads.options = replace(self._downloads.options, **options)
 

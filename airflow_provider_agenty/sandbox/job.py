@@ -74,7 +74,7 @@ class Job:
 
     @property
     def pages(self) -> int:
-        """How many pages it fetches."""
+        """The number of pages that it fetches."""
         return len(self.urls) or self.plan.pages
 
     def take_slot(self, at: float) -> None:

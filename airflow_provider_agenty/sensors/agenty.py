@@ -42,7 +42,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         default_deferrable``.
     :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as
         failed. Default: any share will do.
-    :param on_stopped: What becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
+    :param on_stopped: Says what becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
     :param cancel_on_kill: Whether the job is stopped when a user marks or clears the waiting task. Default false: the
         sensor did not start it.
     :param stream_logs: Whether the job's log is copied into the task's. Default false.

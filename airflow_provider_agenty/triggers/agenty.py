@@ -61,7 +61,7 @@ class AgentyJobTrigger(BaseTrigger):
     :param max_failed_ratio: The share of failed pages above which a completed job counts as failed. Default: any.
     :param cancel_on_kill: Whether the job is stopped when a user marks or clears the waiting task. Default false.
     :param stream_logs: Whether the job's log is copied into the task's. Default false.
-    :param log_offset: How many lines of the job's log were copied before. Default 0.
+    :param log_offset: The number of lines of the job's log that were copied before. Default 0.
     :param end_from_trigger: Whether the task ends with the trigger if the job succeeded, without a worker. Default
         false.
     :param max_credits: The page credits above which the job is stopped, before the event is sent. Default: any.
@@ -85,7 +85,7 @@ class AgentyJobTrigger(BaseTrigger):
         queue_timeout: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        # Where the task starts in the triggerer, these two may be templates, which Airflow renders before it runs this.
+        # These two may be templates where the task starts in the triggerer. Airflow renders them before it runs this.
         self.job_id = job_id if is_template(job_id) else parameters.job_id(job_id)
         self.agenty_conn_id = (
             agenty_conn_id if is_template(agenty_conn_id) else parameters.agenty_conn_id(agenty_conn_id)
@@ -188,15 +188,15 @@ class AgentyJobEventTrigger(BaseEventTrigger):
     /jobs``).
 
     A job fires once. Jobs that end in a state which is not asked for do not fire, nor do those that were over before
-    the first poll. On Airflow 3.3 and later, what was seen is stored in the asset's state store, for each set of
-    statuses; before that a restart of the triggerer loses what ends meanwhile. On Airflow 2 the class can be imported,
-    and there is no use for it.
+    the first poll. On Airflow 3.3 and later, the asset's state store keeps what was seen, for each set of statuses.
+    Before that a restart of the triggerer loses jobs that end meanwhile. On Airflow 2 the class can be imported, and
+    there is no use for it.
 
     The payload of an event is the job, as :meth:`Job.to_dict` gives it, and ``agenty_conn_id``; ``status`` says how it
     ended. Errors never end the watch: they are logged, and the list of jobs is polled again. After a wrong key, or
     another error that only a person can change, that is five minutes later at the earliest.
 
-    What else is given, such as ``queue``, goes to Airflow's own trigger.
+    Other arguments, such as ``queue``, go to Airflow's own trigger.
 
     :param agent_id: The agent. Default: all agents of the account.
     :param agenty_conn_id: The Airflow connection. Default ``agenty_default``.

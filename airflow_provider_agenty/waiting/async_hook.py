@@ -29,7 +29,7 @@ T = TypeVar("T")
 async def open_hook(agenty_conn_id: str) -> AgentyHook:
     """Return a hook that has read its connection, so that it can be used in any thread."""
     # Seen on Airflow 3.0 and 3.1: the triggerer dies ("Response read out of order") when a connection is read in a
-    # thread that asgiref did not start, for there the answer is awaited in a second event loop.
+    # thread that asgiref did not start. There the answer is awaited in a second event loop.
     return await sync_to_async(_open_hook)(agenty_conn_id)
 
 

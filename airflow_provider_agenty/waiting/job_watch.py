@@ -1,5 +1,5 @@
 """
-What each answer means for those who wait for a job.
+Decides what each answer means for a wait.
 
 Worker, sensor and trigger all decide by :class:`JobWatch`. They differ in who asks Agenty, and who sleeps in between.
 """
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.waiting.task_state import ChangeMemory
 
 STOP_SECONDS = 20.0
-"""How long a stop may take, unless its caller has less time."""
+"""Seconds that a stop may take, unless its caller has less time."""
 
 ATTEMPTS_TO_STOP_SPENDING = 3
 
 SECONDS_BETWEEN_STOPS = 1.0
 
 MAX_FAILED_POLLS = 10
-"""How many polls in a row may fail. Waiting ends when both limits are exceeded; one good answer resets both."""
+"""Polls in a row that may fail. Waiting ends when both limits are exceeded; one good answer resets both."""
 
 MAX_FAILING_SECONDS = 1800.0
-"""How long polls may fail."""
+"""Seconds for which polls may fail."""
 
 MAX_SECONDS_BETWEEN_PROGRESS_LINES = 300.0
 
@@ -141,7 +141,7 @@ class JobWatch:
 
     @property
     def seconds_left(self) -> float:
-        """How long until the deadline, at least 0; infinite if there is none."""
+        """Seconds until the deadline, at least 0; infinite if there is none."""
         return math.inf if self._deadline is None else max(self._deadline - time.time(), 0.0)
 
     def check_deadline(self, now: float) -> Outcome | None:
@@ -177,7 +177,7 @@ def judge(job: Job, *, max_failed_ratio: float | None = None, max_credits: float
     """
     Return the outcome that a job's state and figures mean; ``None`` while waiting goes on.
 
-    What a job cost comes first. A job that was stopped for it may be seen again, by another process, as stopped.
+    The budget comes first: another process may see the job that was stopped for it as stopped.
     """
     if max_credits is not None and (job.pages_credit or 0) > max_credits:
         message = (

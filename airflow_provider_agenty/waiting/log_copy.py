@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 LOG_XCOM = "agenty_log"
 
 ENTRIES_AT_ONCE = 2500
-"""How many entries are copied at most between two polls."""
+"""The largest number of entries that are copied between two polls."""
 
 SECONDS_BETWEEN_READS = 1.0
-"""How long copying rests after so many entries while the rest of a log is copied."""
+"""Seconds between two reads of the rest of a log."""
 
 MAX_SECONDS_FOR_REST = 600.0
-"""How long the rest of a log may be copied once the job is over."""
+"""Seconds for which the rest of a log may be copied once the job is over."""
 
 MIN_SECONDS_FOR_REST = 5.0
-"""How long a trigger may copy the rest even if the deadline of the wait has passed."""
+"""Seconds for which a trigger may copy the rest even if the deadline of the wait has passed."""
 
 MAX_SECONDS_PER_READ = 60.0
-"""How long one thread of the triggerer may be busy with one log at a time."""
+"""Seconds for which one thread of the triggerer may be busy with one log at a time."""
 
 SECONDS_BETWEEN_STORES = 30.0
 """Minimum seconds between two stores of an offset: a triggerer stores for all its triggers one after another."""
@@ -78,7 +78,7 @@ class LogCopy:
     Copies a job's log into another one bit by bit.
 
     :param iter_logs: Yields the entries of a job's log from an offset on, as :meth:`AgentyHook.iter_logs` does.
-    :param offset: How many lines were copied before. Default 0.
+    :param offset: The number of lines that were copied before. Default 0.
     :param store: Is called with the number of copied lines each time there are more.
     """
 
@@ -113,7 +113,7 @@ class LogCopy:
 
     def catch_up(self) -> bool:
         """
-        Copy what is new, at most :data:`ENTRIES_AT_ONCE` entries. What can't be read now is read the next time.
+        Copy what is new, at most :data:`ENTRIES_AT_ONCE` entries. After an error the next call goes on.
 
         :return: Whether there may be more.
         """
@@ -229,8 +229,8 @@ class TriggerLogCopy(LogCopy):
         """
         Store how many lines are copied, unless that was done a moment ago.
 
-        Called before a read, not after it: a triggerer that is killed loses the lines that it has just written, and
-        those are to come twice rather than not at all.
+        Called before a read, not after it. A triggerer that is killed loses the lines that it has just written. They
+        are to come twice rather than not at all.
         """
         offset, now = self.offset, time.monotonic()
         if self._task_instance is None or offset == self._stored_offset:

@@ -49,8 +49,8 @@ class Outcome:
     :param message: A sentence for people.
     :param job: The job by the last answer; ``None`` if there was none.
     :param error: The name of the error class, for ``poll_error``.
-    :param log_offset: How many lines of the job's log a trigger has copied.
-    :param max_credits: What the job was allowed to cost, for ``budget``.
+    :param log_offset: The number of lines of the job's log that a trigger has copied.
+    :param max_credits: The page credits that the job was allowed to cost, for ``budget``.
     """
 
     status: str

@@ -1,7 +1,7 @@
 """
-What a task remembers across its tries, so that a retry finds the job again and goes on with the copy of its log.
+The memory of a task across its tries: a retry finds the job again and goes on with the copy of its log.
 
-Three things are kept: the *intent*, before a start is sent, the job, right after it, and how far its log was copied.
+It holds the *intent*, stored before a start is sent, the job, stored right after it, and how far the log was copied.
 Airflow's task state store keeps them (3.3 and later). Before it, an Airflow Variable keeps the first two, where
 ``[agenty] start_memory`` says so; by default nothing does.
 """
@@ -35,12 +35,12 @@ CHANGE_KEY = "agenty_change"
 PROGRESS_KEY = "agenty_progress"
 
 SECONDS_BETWEEN_PROGRESS = 30.0
-"""How often the progress of a job that goes on is stored at most."""
+"""Minimum seconds between two stores of the progress of a job that goes on."""
 
 VARIABLE_PREFIX = "agenty_start_"
 
 AUTO, VARIABLES = START_MEMORIES = ("auto", "variables")
-"""What ``[agenty] start_memory`` may say."""
+"""The values of ``[agenty] start_memory``."""
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def is_retry(context: Context) -> bool:
 
 
 class TaskState(Protocol):
-    """What Airflow's task state store and the Variable of a task instance can do."""
+    """Airflow's task state store, or the Variable of a task instance."""
 
     def get(self, key: str) -> Any:
         """Return what is stored, or ``None``."""
@@ -120,7 +120,7 @@ class VariableState:
         try:
             return call()
         except (EOFError, OSError):
-            # The supervisor of this process has ended (Airflow 3.0 and 3.1, if its API server does not answer): nobody
+            # The supervisor of this process has ended (Airflow 3.0 and 3.1, if its API server does not answer). Nobody
             # would know of a start, and Airflow has begun the next try.
             raise
         except Exception as error:
@@ -169,7 +169,7 @@ class Intent:
     A start that was about to be sent.
 
     :param newest_job_id: The id of the agent's newest job before it.
-    :param age: How many seconds ago that was.
+    :param age: Seconds since then.
     """
 
     newest_job_id: int
@@ -178,7 +178,7 @@ class Intent:
 
 class StartMemory:
     """
-    What the tries of one task instance know of its start.
+    The memory of a start, across the tries of one task instance.
 
     :param agent_id: The agent that is to be started: what was stored for another one does not count.
     """
@@ -239,7 +239,7 @@ def offset_in(stored: Any, of: Mapping[str, Any]) -> int:
     """
     Return how many lines of a log were copied, by what was stored of that; 0 if it is of something else, or no use.
 
-    :param of: What it has to be of: the job, and the tries or the try.
+    :param of: The job, and the tries or the try, that it has to be of.
     """
     offset = stored.get("offset") if _is_of(stored, of) else None
     return offset if isinstance(offset, int) else 0
@@ -251,9 +251,9 @@ def _is_of(stored: Any, of: Mapping[str, Any]) -> TypeGuard[Mapping[str, Any]]:
 
 class LogMemory:
     """
-    What the tries of one task instance know of the copy of a job's log.
+    The memory of the copy of a job's log, across the tries of one task instance.
 
-    What goes wrong in it costs lines that come twice, never the wait.
+    An error in it costs lines that come twice, never the wait.
 
     :param job_id: The job: what was stored for another one does not count.
     """
@@ -286,7 +286,7 @@ class LogMemory:
 
 
 class ShownProgress:
-    """How far a job is, in the task state store: Airflow's UI shows it there while the task waits (3.3 and later)."""
+    """The progress of a job in the task state store: Airflow's UI shows it while the task waits (3.3 and later)."""
 
     def __init__(self, context: Context) -> None:
         store: Any = context.get("task_state_store")
@@ -309,9 +309,9 @@ class ShownProgress:
 
 class ChangeMemory:
     """
-    What the pokes of one try know of how a job changes, each of which is a process of its own.
+    The memory of how a job changes, across the pokes of one try: each poke is a process of its own.
 
-    What goes wrong in it makes the count begin anew, and never ends the wait.
+    An error in it makes the count begin anew, and never ends the wait.
 
     :param job_id: The job: what was stored for another one does not count.
     """

@@ -1,1 +1,1 @@
-"""What asset watchers share: the jobs of an account, and which of them each has seen."""
+"""The shared part of asset watchers: the jobs of an account, and which of them each watcher has seen."""

@@ -34,7 +34,7 @@ SECONDS_AFTER_FINAL_ERROR = 300.0
 """Minimum seconds before the next poll after an error that only a person can change, such as a wrong key."""
 
 SECONDS_BETWEEN_REMINDERS = 600.0
-"""How often the same error is logged while it lasts."""
+"""Seconds between two lines about the same error while it lasts."""
 
 
 class JobFeed(SharedPoller):
@@ -52,7 +52,7 @@ class JobFeed(SharedPoller):
 
     @property
     def waiters(self) -> int:
-        """How many triggers watch."""
+        """The number of triggers that watch."""
         return len(self._watchers)
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Which jobs a watcher has seen, in memory and in the state store of its asset, which outlives a triggerer."""
+"""The jobs that a watcher has seen, in memory and in the state store of its asset, which outlives a triggerer."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from airflow_provider_agenty.api.models import Job
 log = logging.getLogger(__name__)
 
 MAX_SAVE_SECONDS = 5.0
-"""How long storing may take. A triggerer that stops does not answer any more, and kills after 10 s."""
+"""Seconds that storing may take. A triggerer that stops does not answer any more, and kills after 10 s."""
 
 SECONDS_BETWEEN_LOADS = 10.0
-"""How long to wait before reading again what could not be read."""
+"""Seconds before a store that could not be read is read again."""
 
 
 @dataclass(eq=False)
 class Listing:
     """
-    What one poll of the list of jobs has shown to all watchers.
+    The result of one poll of the list of jobs, for all watchers.
 
     :param number: Counts the listings.
     :param jobs: The jobs, by id.

@@ -56,8 +56,8 @@ def open_destination(
     """
     Check where a file is to be landed; nothing is made or written yet.
 
-    :param path: A local path, a ``file://`` URL or any URL that Airflow's ``ObjectStoragePath`` knows. One that ends in
-        ``/`` is a folder, in which the file gets its default name.
+    :param path: A local path, a ``file://`` URL or any URL that Airflow's ``ObjectStoragePath`` knows. It may be a
+        folder, which ends in ``/``: the file gets its default name there.
     :param default_name: Called after the other checks, and only where the name is needed.
     :param storage_conn_id: The Airflow connection of the object store. Default: the one of its provider.
     :param overwrite: Whether a file that is there already may be replaced.

@@ -1,4 +1,4 @@
-"""What a URL of an object store says, and whether the file system for it takes it for the same."""
+"""Reads the URL of an object store, and checks that the file system for it understands it in the same way."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _MOST_COLUMNS = 2_000  # pyarrow takes 50 µs and 2 KB for each of them in each 
 # Readers refuse a file without columns, and one could not tell how many rows it has.
 _NO_COLUMNS = {"no_columns": "string"}
 
-# What a column has been seen to hold, as bits. Null is no bit.
+# The kinds of values that a column holds, as bits. Null is no bit.
 _BOOLEAN, _INTEGER, _LARGE_INTEGER, _FRACTION, _OTHER = 1, 2, 4, 8, 16
 _EXACT_IN_FLOAT = 2**53
 
@@ -28,10 +28,10 @@ def parquet_rows(pages: Iterable[Page], log: Log, spool_folder: str | None, *, a
     """
     Give rows as one Parquet file (pyarrow's defaults: format 2.6, Snappy), in chunks of about a row group.
 
-    The columns are those of all rows, in the order in which they first appear. What all rows hold decides their types,
-    so that no page can change them: ``bool`` if every value is true or false, ``int64`` if every one is a whole number
-    that fits, ``double`` if every one is a number that keeps its value there, else ``string``, in which anything but
-    text is JSON. A value that is missing or null is null. Rows without any column have one, ``no_columns``, of nulls.
+    The columns are those of all rows, in the order in which they first appear. The values of all rows decide the type
+    of a column. It is ``bool`` if every value is true or false, ``int64`` if every one is a whole number that fits, and
+    ``double`` if every one is a number that keeps its value there. Else it is ``string``, and anything but text is
+    JSON. A value that is missing or null is null. Rows without any column have one, ``no_columns``, of nulls.
     """
     with row_spool(spool_folder, _MOST_COLUMNS, log) as spool:
         kinds: dict[str, int] = {}
