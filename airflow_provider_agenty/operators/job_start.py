@@ -54,10 +54,17 @@ def _find_or_start(task: AgentyStartJobOperator, context: Context, memory: Start
     job = _find_unremembered_job(task, context, memory) if task.durable else None
     if job is not None:
         return job, metrics.JOBS_REATTACHED
-    job = _take_existing_job(task)
+    job = take_existing_job(
+        task.hook,
+        task.agent_id,
+        if_running=task.if_running,
+        reuse_completed_within=task.reuse_completed_within,
+        max_failed_ratio=_accepted_ratio(task),
+    )
     if job is not None:
         return job, metrics.JOBS_REUSED if job.is_terminal else metrics.JOBS_JOINED
-    return _start(task, memory), metrics.JOBS_STARTED
+    prepare = memory.keep_intent if task.durable else None
+    return task.hook.start_job(task.agent_id, urls=task.rendered("urls"), prepare=prepare), metrics.JOBS_STARTED
 
 
 def _find_unremembered_job(task: AgentyStartJobOperator, context: Context, memory: StartMemory) -> Job | None:
@@ -93,22 +100,6 @@ def _jobs_of_other_tasks(context: Context) -> set[int]:
     starts = [each.task_id for each in tasks if issubclass(class_of(each), AgentyStartJobOperator)]
     held = context["ti"].xcom_pull(task_ids=starts, key=JOB_ID_XCOM) if starts else []
     return {job_id for job_id in held or [] if isinstance(job_id, int)}
-
-
-def _take_existing_job(task: AgentyStartJobOperator) -> Job | None:
-    return take_existing_job(
-        task.hook,
-        task.agent_id,
-        if_running=task.if_running,
-        reuse_completed_within=task.reuse_completed_within,
-        max_failed_ratio=_accepted_ratio(task),
-    )
-
-
-def _start(task: AgentyStartJobOperator, memory: StartMemory) -> Job:
-    return task.hook.start_job(
-        task.agent_id, urls=task.rendered("urls"), prepare=memory.keep_intent if task.durable else None
-    )
 
 
 def _accepted_ratio(task: AgentyStartJobOperator) -> float | None:
