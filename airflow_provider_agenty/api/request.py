@@ -293,7 +293,7 @@ def _describe_failure(
     if not sent or isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         text = f"the request could not be made ({type(error).__name__}). Check host and proxies of the connection"
         return AgentyUnavailableError(f"{call}: {text}", kind="connection", acted_on=False, passing=False)
-    causes = list(_causes(error, handled))
+    causes = list(causes_of(error, handled))
     host = urlsplit(settings.base_url).hostname
     reason = _why_not_sent(error, causes, host, settings)
     if reason is not None:
@@ -352,7 +352,7 @@ def _why_not_answered(
     return "connection", f"the connection to {host} broke before the whole answer had come"
 
 
-def _causes(error: BaseException, handled: BaseException | None) -> Iterator[BaseException]:
+def causes_of(error: BaseException, handled: BaseException | None = None) -> Iterator[BaseException]:
     """Yield an exception and all that it wraps, as argument, reason, cause or context, but for one handled before."""
     pending: list[Any] = [error]
     seen = {id(handled)}

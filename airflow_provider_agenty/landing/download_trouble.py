@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterator
 
 import requests
 import urllib3
+
+from airflow_provider_agenty.api.request import causes_of
 
 HEAD_LENGTH = 2048  # bytes; enough for what storage services say first
 _PAGE_TYPES = ("text/html", "application/xhtml+xml", "text/xml", "application/xml")
@@ -35,7 +36,7 @@ _TROUBLE: tuple[tuple[type[BaseException], str], ...] = (
 
 def describe_trouble(error: BaseException) -> str:
     """Say what happened to a connection. The texts of requests' and urllib3's errors hold the whole URL."""
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the certificate was not accepted ({cause.verify_message})"
@@ -43,12 +44,6 @@ def describe_trouble(error: BaseException) -> str:
         if any(isinstance(cause, kind) for cause in causes):
             return words
     return "the connection was cut"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def page_instead_of_file(content_type: str, head: bytes) -> str | None:
