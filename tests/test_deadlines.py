@@ -62,7 +62,7 @@ def test_execution_timeout_ends_a_task_that_waits_and_stops_its_job_in_time(drip
     began = time.monotonic()
 
     with pytest.raises(AirflowTaskTimeout), Impatient(1.0):
-        task._wait(7, make_context(task))
+        task.poll_until_complete({"job_id": 7}, make_context(task))
     assert time.monotonic() - began < ENDLESS / 4
     assert stops(dripping) == 1
 

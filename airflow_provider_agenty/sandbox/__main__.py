@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    options = vars(_parser().parse_args(arguments))
+    options = vars(parser().parse_args(arguments))
     options["parallel_jobs"] = options["parallel_jobs"] or None
     try:
         sandbox = Sandbox(**options).start()
@@ -48,14 +48,15 @@ Stop with Ctrl-C.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    whole = argparse.ArgumentParser(
         prog="python -m airflow_provider_agenty.sandbox",
         description="Serve Agenty's Jobs API on 127.0.0.1, for trying things out without spending page credits.",
         epilog=UNKNOWN,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = parser.add_argument
+    add = whole.add_argument
     add("--agents", metavar="FOLDER", help="folder of CSV files named after agents; default: sample agents")
     add("--port", type=int, default=0, metavar="N", help="port of the API; 0: a free one")
     add("--download-port", type=int, default=0, metavar="N", help="port of the downloads; 0: a free one")
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--stop-status", type=int, default=400, metavar="N", help="HTTP status of an answered stop")
     add("--certfile", metavar="FILE", help="certificate: the API port speaks TLS")
     add("--keyfile", metavar="FILE", help="its key")
-    return parser
+    return whole
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ class TestAirflow:
         assert airflow_checks.check_memory()[:2] == ("task state store", status)
 
     def test_a_database_that_hangs_is_not_waited_for(self, monkeypatch):
-        monkeypatch.setattr(airflow_checks, "_read_database", lambda: time.sleep(30))
+        monkeypatch.setattr("airflow.utils.session.create_session", lambda: time.sleep(30))
         monkeypatch.setattr(airflow_checks, "DATABASE_SECONDS", 0.05)
         assert isinstance(airflow_checks.read_database(), TimeoutError)
 
@@ -322,7 +322,10 @@ class TestStore:
         assert "there is no bucket" in found.message
 
     def test_what_may_be_written_and_not_removed_is_a_warning_that_names_it(self, lake, monkeypatch):
-        monkeypatch.setattr(place_checks, "_remove", lambda *_: False)
+        async def refuse(*_):
+            raise PermissionError
+
+        monkeypatch.setattr("s3fs.S3FileSystem._rm_file", refuse)
         found = place_checks.check_path("s3://lake/kept/books.csv", write=True)
         [left] = lake.list_objects_v2(Bucket="lake", Prefix="kept/")["Contents"]
         assert found.status == "warning"

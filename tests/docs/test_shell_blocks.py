@@ -44,7 +44,7 @@ def check_python(arguments):
     if arguments[:2] == ["-m", "airflow_provider_agenty.sandbox"]:
         from airflow_provider_agenty.sandbox import __main__ as command
 
-        command._parser().parse_args(arguments[2:])
+        command.parser().parse_args(arguments[2:])
     elif arguments[:2] == ["-m", "airflow_provider_agenty"]:
         commands.parser().parse_args(arguments[2:])
     elif arguments[0] != "-m":

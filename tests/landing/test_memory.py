@@ -11,7 +11,7 @@ import pytest
 
 from tests.repeated_csv import RepeatedCsv
 
-SIZE, MORE = 10**9, 256 * 1024**2
+SIZE, MORE = 5 * 10**8, 256 * 1024**2
 CONTENT = RepeatedCsv(SIZE)
 
 LAND = """
@@ -39,7 +39,7 @@ with AgentyHook() as hook:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts memory as Linux does")
 @pytest.mark.agenty_sandbox(agents={"large": CONTENT, "small": b"name\r\nA book\r\n"})
 @pytest.mark.timeout(600)
-def test_a_gigabyte_is_landed_with_256_mib_more_than_airflow_needs(agenty_sandbox, tmp_path):
+def test_half_a_gigabyte_is_landed_with_256_mib_more_than_airflow_needs(agenty_sandbox, tmp_path):
     job_ids = [agenty_sandbox.add_older_jobs(agent_id, 1)[0] for agent_id in ("large", "small")]
     path = tmp_path / "large.csv"
     try:
