@@ -52,16 +52,12 @@ INTRODUCTION = """\
 
 `make reference` writes this page from the docstrings. All names are in the package `airflow_provider_agenty`.
 
-- Operators, sensor and event trigger take Airflow's own parameters too, such as `task_id`, `retries` and `pool`.
-- All operators and the sensor work with `.partial().expand()`.
-- Give the parameters of operators and sensor by name. *(templated)* marks those that Airflow renders.
-- The provider refuses a parameter that it can't use with an `AgentyInputError`, where the DAG file is read if it can.
-- A template that comes to `None` or to nothing is an error, never the default.
-- No file extension is a template file: `path="books.json"` is a path.
-- Where Airflow makes native objects of templates, a whole number is taken as text again. It turns text such as `1.10`
-  into `1.1`, so put quotes into the template: `"'{{ params.name }}'"`.
-- `True` and `False` are the only booleans: `"no"` is refused. Numbers may be numpy's, ids may be text.
-- Seconds are a number or a `timedelta`, up to 100 years.
+- Operators, sensor and event trigger take Airflow's own parameters too, such as `task_id`, `retries` and `pool`. All
+  operators and the sensor work with `.partial().expand()`. Give parameters by name.
+- A parameter that can't be used is an `AgentyInputError`, where the DAG file is read if it shows there. A template that
+  comes to `None` or to nothing is one too, never the default. `path="books.json"` is a path, not a template file.
+- Only `True` and `False` are booleans. Numbers may be numpy's, ids may be text. Seconds are a number or a `timedelta`.
+- Where Airflow makes native objects of templates, the text `1.10` becomes a number: write `"'{{ params.name }}'"`.
 """
 
 PLAIN = {"The job.", "The agent."}
@@ -80,13 +76,12 @@ def class_section(offered: type, rows: Rows) -> str:
     module = offered.__module__ if offered.__module__.endswith(".agenty") else "operators.agenty"
     about = Docstring(offered)
     lines = [f"## {offered.__name__}", ""]
-    lines += wrapped(f"`{module.removeprefix('airflow_provider_agenty.')}`. {about.first_paragraph}")
+    returned = f" Returns: {about.returned}" if about.returned else ""
+    lines += wrapped(f"`{module.removeprefix('airflow_provider_agenty.')}`. {about.first_paragraph}{returned}")
     lines += ["", "| parameter | type | default | |", "| --- | --- | --- | --- |"]
     taken = parameters_of(offered)
     in_order = {name: taken[name] for name in inspect.signature(offered).parameters if name in taken}
     lines += rows.of(offered.__name__, in_order, about)
-    if about.returned:
-        lines += ["", *wrapped(f"**Returns** {about.returned[0].lower()}{about.returned[1:]}")]
     return "\n".join([*lines, ""])
 
 
@@ -186,8 +181,9 @@ class Rows:
                 yield f"| `{name}` | {kind} | {default} | {cell(what)} |"
             else:
                 elsewhere.setdefault(there, []).append(f"`{name}`")
-        for there, names in elsewhere.items():
-            yield f"| {', '.join(names)} | | | as in `{there}` |"
+        if elsewhere:
+            names = ", ".join(name for names in elsewhere.values() for name in names)
+            yield f"| {names} | | | as in {' and '.join(f'`{there}`' for there in elsewhere)} |"
 
 
 def in_short(what: str) -> str:
