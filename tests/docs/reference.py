@@ -213,8 +213,10 @@ def cell(text: str) -> str:
 
 
 def wrapped(text: str) -> list[str]:
-    """Return a text in lines."""
-    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    """Return a text in lines, none of which ends within code."""
+    whole = re.sub(r"`[^`]+`", lambda code: code[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(whole, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines]
 
 
 class Docstring:
