@@ -80,7 +80,7 @@ def class_section(offered: type, rows: Rows) -> str:
     lines += wrapped(f"`{module.removeprefix('airflow_provider_agenty.')}`. {about.first_paragraph}{returned}")
     lines += ["", "| parameter | type | default | |", "| --- | --- | --- | --- |"]
     taken = parameters_of(offered)
-    in_order = {name: taken[name] for name in inspect.signature(offered).parameters if name in taken}
+    in_order = {name: taken[name] for name in inspect.signature(vars(offered)["__init__"]).parameters if name in taken}
     lines += rows.of(offered.__name__, in_order, about)
     return "\n".join([*lines, ""])
 
