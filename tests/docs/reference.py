@@ -92,8 +92,8 @@ def hook_section(rows: Rows) -> str:
         '`hooks.agenty`. `AgentyHook(agenty_conn_id="agenty_default")` reads the connection when it is first needed. '
         "`with AgentyHook() as hook:` closes it. `hook.settings` is what the connection says, `hook.base_url` the "
         "address of the API. Reads are repeated as the connection's `max_attempts` says. Below each method are its "
-        "parameters. `agent_id` is text, `job_id` a number or text. These two, `path`, `name` and `new` may be given "
-        "by position, all others by name."
+        "parameters. Those within its brackets may be given by position, all others by name. `agent_id` is text, "
+        "`job_id` a number or text."
     )
     lines += ["", "| method or parameter | type | default | |", "| --- | --- | --- | --- |"]
     for name, method in public_methods().items():
@@ -102,7 +102,8 @@ def hook_section(rows: Rows) -> str:
         what = about.first_paragraph if not about.returned else f"{about.first_paragraph} Returns: {about.returned}"
         parameters = parameters_of(method)
         plain = [each for each in parameters if about.parameters.get(each) in PLAIN and is_required(parameters[each])]
-        given = ", ".join(plain + ["…"] * (len(plain) < len(parameters)))
+        in_place = [each for each, parameter in parameters.items() if is_in_place(parameter)]
+        given = ", ".join(in_place + ["…"] * (len(in_place) < len(parameters)))
         lines.append(f"| **`{name}({given})`** | → {returns} | | {cell(what)} |")
         lines += rows.of(name, {each: parameters[each] for each in parameters if each not in plain}, about)
     return "\n".join([*lines, ""])
@@ -194,6 +195,11 @@ def in_short(what: str) -> str:
 def is_required(parameter: inspect.Parameter) -> bool:
     """Return whether a parameter has no default."""
     return parameter.default is parameter.empty
+
+
+def is_in_place(parameter: inspect.Parameter) -> bool:
+    """Return whether a parameter has to be given, by position if one likes."""
+    return is_required(parameter) and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
 
 
 def as_text(default: Any) -> str:
