@@ -98,7 +98,7 @@ def hook_section(rows: Rows) -> str:
     lines += ["", "| method or parameter | type | default | |", "| --- | --- | --- | --- |"]
     for name, method in public_methods().items():
         about = Docstring(method)
-        returns = cell(f"`{annotation(inspect.signature(method).return_annotation)}`")
+        returns = annotation(inspect.signature(method).return_annotation)
         what = about.first_paragraph if not about.returned else f"{about.first_paragraph} Returns: {about.returned}"
         parameters = parameters_of(method)
         plain = [each for each in parameters if about.parameters.get(each) in PLAIN and is_required(parameters[each])]
@@ -172,7 +172,7 @@ class Rows:
         """
         elsewhere: dict[str, list[str]] = {}
         for name, parameter in parameters.items():
-            kind = cell(f"`{annotation(parameter.annotation)}`")
+            kind = annotation(parameter.annotation)
             default = "required" if is_required(parameter) else f"`{as_text(parameter.default)}`"
             what = about.parameters.get(name)
             there = self._described.get((name, kind, default, in_short(what))) if what else about.refers_to
@@ -208,9 +208,9 @@ def as_text(default: Any) -> str:
 
 
 def annotation(given: Any) -> str:
-    """Return a type as it is written, without where it comes from."""
+    """Return a type as code, without where it comes from; alternatives without the ``|`` that ends a cell."""
     text = given if isinstance(given, str) else getattr(given, "__name__", str(given))
-    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+    return " or ".join(f"`{each}`" for each in re.sub(r"\b(?:\w+\.)+(?=\w)", "", text).split(" | "))
 
 
 def cell(text: str) -> str:
