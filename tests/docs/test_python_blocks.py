@@ -102,7 +102,7 @@ def test_tests(program, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "-p", "no:cacheprovider", str(tmp_path)],
         cwd=tmp_path,
-        env=dict(os.environ),
+        env={name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
         capture_output=True,
         text=True,
         check=False,
