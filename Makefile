@@ -21,7 +21,7 @@ CELERY := $(VENV)/.celery-$(AIRFLOW)
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
-.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser coverage lint types build clean
+.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser reference coverage lint types build clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo "make test-celery  run jobs over Celery workers and kill one (needs Debian's postgresql and redis-server)"
 	@echo "make test-browser look at Airflow's pages with a headless Chromium (needs Debian's chromium)"
 	@echo "make screenshots  take the pictures in docs/images again"
+	@echo "make reference    write docs/reference.md from the docstrings"
 	@echo "make coverage     run all tests and show which lines and branches none of them reaches"
 	@echo "make lint         check style and format"
 	@echo "make types        check types"
@@ -64,6 +65,9 @@ test-browser: browser
 
 screenshots: browser
 	$(BIN)/python -m tests.browser.screenshots
+
+reference: $(INSTALLED)
+	$(BIN)/python -m tests.docs.reference
 
 # What drives Chromium, which only these two need.
 browser: $(INSTALLED)

@@ -15,9 +15,10 @@ from airflow_provider_agenty.exceptions import AgentyJobFailedError
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
 from airflow_provider_agenty.sensors.agenty import AgentyJobSensor
 from airflow_provider_agenty.triggers.agenty import AgentyJobTrigger
+from tests.docs.pages import rows, section
 
 AGENT = "45l0wewqzk"
-PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
+PAGE = Path(__file__).parent.parent / "docs" / "operate.md"
 
 
 class Stats:
@@ -122,6 +123,6 @@ def test_metrics_that_are_off_are_sent_to_nobody():
 def test_the_page_names_each_metric():
     names = {value for name, value in vars(metrics).items() if name.isupper() and isinstance(value, str)}
     ended = {f"{metrics.JOBS_ENDED}.{status}" for status in ("completed", "stopped", "aborted", "failed")}
-    table = re.findall(r"^\| `(agenty\.[a-z_.]+)` \|", PAGE.read_text("utf-8"), flags=re.MULTILINE)
+    table = [name for row in rows(section(PAGE, "Metrics")) for name in re.findall(r"`(agenty\.[a-z_.]+)`", row[0])]
 
     assert sorted(table) == sorted(names - {metrics.JOBS_ENDED} | ended)

@@ -34,7 +34,7 @@ def agenty_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     Jobs take a tenth of a second, agents are the samples. Change that with
     ``@pytest.mark.agenty_sandbox(agents=…, seconds=…)``, any argument of :class:`Sandbox`; or with an indirect
     parameter: a dict of such arguments, or a folder of agents. A relative folder counts from the test's file. It serves
-    one test; docs/sandbox.md shows a fixture that several share.
+    one test; docs/testing.md says how several share one.
     """
     with Sandbox(**_options(request)) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_AGENTY_DEFAULT", sandbox.connection_json)

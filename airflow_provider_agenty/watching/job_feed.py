@@ -152,7 +152,7 @@ class JobFeed(SharedPoller):
             listed_newest < newest,
             "Job %d was the newest of connection %r, and the list ends at job %d now. If the connection leads to "
             "another account, its watchers see nothing until that has newer jobs: delete what they remember (see "
-            "docs/event-driven.md)",
+            "docs/assets-and-events.md)",
             newest,
             self._agenty_conn_id,
             listed_newest,

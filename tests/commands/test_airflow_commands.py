@@ -93,7 +93,7 @@ def test_airflow_has_a_group_with_each_command():
 
 
 def test_the_page_has_each_command_with_its_options():
-    described = rows(section(ROOT / "docs" / "commands.md", "All commands"))[1:]
+    described = rows(section(ROOT / "docs" / "operate.md", "Commands"))[1:]
     on_the_page = {
         (names := re.findall(r"[\w-]+", name))[0]: (names[1:], set(re.findall(r"`(--[\w-]+)", options)))
         for name, _, options in described

@@ -28,7 +28,7 @@ def test_a_successful_wait_starts_and_ends_in_the_triggerer(on):
     on.reaches("success")
 
     assert not was_in_a_worker(on)
-    # Seen on Airflow 3.3.2: what a trigger pushes is stored as JSON text, so the id arrives as text (docs/waiting.md).
+    # Seen on Airflow 3.3.2: what a trigger pushes is stored as JSON text, so the id arrives as text.
     assert int(on.returned()) == job_id
     job = on.airflow.xcom(on.run, "wait", "job")
     assert (json.loads(job) if isinstance(job, str) else job)["status"] == "completed"

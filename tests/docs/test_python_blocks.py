@@ -2,7 +2,7 @@
 Every Python block of the documentation is run, against a sandbox.
 
 - A block with a DAG becomes a file in a DAGs folder: it is imported as Airflow does, and its DAG is run.
-- A block with tests is run by pytest, beside the ``conftest.py`` of its page.
+- A block with tests is run by pytest, beside the files of its page whose first line says what they are called.
 - Any other block is executed in a namespace of its own.
 
 None is left out. A block below ``<!-- continues -->`` is run together with the one before it. Some things are not as
@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -92,13 +93,16 @@ def test_a_script(program, agenty_sandbox, tmp_path):
 @of_kind("tests")
 def test_tests(program, tmp_path):
     for beside in PROGRAMS:
-        if beside.page == program.page and kind_of(beside) == "conftest":
-            (tmp_path / "conftest.py").write_text(beside.code, encoding="utf-8")
-    (tmp_path / "test_page.py").write_text(runnable(program, tmp_path), encoding="utf-8")
+        # Its first line says what a file is called that the tests need, or are.
+        if beside.page == program.page and (named := re.match(r"\s*# ([\w/]+\.py)\n", beside.code)):
+            file = tmp_path / named[1]
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(runnable(beside, tmp_path), encoding="utf-8")
+    assert list(tmp_path.glob("test_*.py"))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "-p", "no:cacheprovider", str(tmp_path)],
         cwd=tmp_path,
-        env=dict(os.environ),
+        env={name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
         capture_output=True,
         text=True,
         check=False,

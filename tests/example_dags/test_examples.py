@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import re
 import runpy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,11 +32,11 @@ def environment(tmp_path_factory):
 def run_example(environment, agenty_sandbox, tmp_path):
     """Run an example with some of its params, and return the files that it landed in an empty folder."""
 
-    def run(dag_id, **params):
+    def run(dag_id, *date, **params):
         folder = tmp_path / "landed"
         here = {**environment, "AIRFLOW_CONN_AGENTY_DEFAULT": agenty_sandbox.connection_json}
         conf = json.dumps({**params, "folder": str(folder)})
-        run_python(here, "-m", "airflow", "dags", "test", dag_id, "--conf", conf)
+        run_python(here, "-m", "airflow", "dags", "test", dag_id, *date, "--conf", conf)
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
     return run
@@ -93,6 +95,18 @@ def test_agenty_to_csv(run_example, agenty_sandbox):
     assert [file.suffix for file in files] == [".csv"]
     assert files[0].read_bytes() == sample(f"{BOOKS}.csv")
     assert agenty_sandbox.starts == 1
+
+
+def test_agenty_daily(run_example, agenty_sandbox):
+    (file,) = run_example("agenty_daily")
+    assert re.fullmatch(r"day=\d{4}-\d\d-\d\d/books\.csv\.gz", f"{file.parent.name}/{file.name}")
+    assert gzip.decompress(file.read_bytes()) == sample(f"{BOOKS}.csv")
+    assert agenty_sandbox.starts == 1
+
+
+def test_agenty_daily_starts_nothing_for_an_old_day(run_example, agenty_sandbox):
+    assert run_example("agenty_daily", "2026-02-01") == []
+    assert agenty_sandbox.starts == 0
 
 
 def test_agenty_many_agents(run_example, agenty_sandbox):

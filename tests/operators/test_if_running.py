@@ -1,4 +1,4 @@
-"""A start where the agent has a job already: docs/reliability.md's table, row by row."""
+"""A start where the agent has a job already: docs/start-and-wait.md's table, row by row."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ class TestOutcome:
 
 
 class TestRetry:
-    """The table of what a retry finds (docs/reliability.md), on an Airflow with a task state store."""
+    """The table of what a retry finds (docs/when-things-go-wrong.md), on an Airflow with a task state store."""
 
     def first_try_then(self, sandbox, make_context, store, **parameters):
         task = start(**parameters)

@@ -41,6 +41,12 @@ with DAG("deferred_execution_timeout"):
 with DAG("deferred_timeout"):
     AgentyStartJobOperator(task_id="start", agent_id=AGENT, timeout=2, **DEFERRED)
 
+with DAG("deferred_timeout_and_retry", default_args=ONE_RETRY):
+    AgentyStartJobOperator(task_id="start", agent_id=AGENT, timeout=6, **DEFERRED)
+
+with DAG("deferred_timeout_that_stops_nothing", default_args=ONE_RETRY):
+    AgentyStartJobOperator(task_id="start", agent_id=AGENT, timeout=6, cancel_on_timeout=False, **DEFERRED)
+
 with DAG("deferred_streaming", default_args=ONE_RETRY):
     AgentyStartJobOperator(task_id="start", agent_id=AGENT, stream_logs=True, cancel_on_timeout=False, **DEFERRED)
 
