@@ -94,8 +94,8 @@ def with_requests(url: str, target: Path, _rows: int) -> None:
 
 
 def with_landing(url: str, target: Path, rows: int | None, required: tuple[str, ...] = ()) -> None:
-    from airflow_provider_agenty.api.session import Session
-    from airflow_provider_agenty.connection import Settings
+    import requests
+
     from airflow_provider_agenty.landing.destinations import open_destination
     from airflow_provider_agenty.landing.download import HttpDownload
     from airflow_provider_agenty.landing.land import LandingOptions, land
@@ -107,7 +107,7 @@ def with_landing(url: str, target: Path, rows: int | None, required: tuple[str, 
     )
     # It asks Agenty only of the job before, which is not compared here.
     quality = Quality(None, None, options, log, counts_file=True) if required else None  # type: ignore[arg-type]
-    with Session(Settings(url, "a-key"), authenticated=False) as session:
+    with requests.Session() as session:
         exported = land(
             HttpDownload(lambda: url, session, expected="The file", schemes_to_this_machine=("http", "https"), log=log),
             open_destination(str(target), default_name=lambda: "unused.csv"),
