@@ -40,7 +40,7 @@ def in_pages(rows):
 
 
 def encoded(rows, file_format) -> bytes:
-    rows = decode_rows(json.dumps(rows).encode(), keep_numbers=True)
+    rows = decode_rows(json.dumps(rows).encode(), keep_numbers=True).values
     source = EncodedRows(in_pages(rows), file_format, log=LOG)
     content = b"".join(source)
     assert source.rows == len(rows)
