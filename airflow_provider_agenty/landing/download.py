@@ -41,7 +41,6 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _LINK_REFUSED = (400, 401, 403, 404, 410)  # 400: what S3 says to an expired token
 _WORTH_WAITING = (202, 204, 206, 408, 425, 429)  # 202, 204: not ready; 206: a part, though all was asked for
-_FIRST_PAUSE = 0.5  # seconds; doubled each time
 _LONGEST_PAUSE = 30.0
 _LONGEST_RETRY_AFTER = 120.0
 _LONGEST_NAME_SHOWN = 100
@@ -71,6 +70,7 @@ class HttpDownload:
     expected: str  # what the link leads to, for messages: "The result of job 7"
     log: Log
     attempts: int = 5  # how many requests in a row may bring nothing, and how often the download may begin
+    first_pause: float = 0.5  # seconds at most before the second attempt; doubled each time
     secret: Callable[[str], None] = lambda _: None  # told of what must not be seen in logs, before it is used
     timeout: tuple[float, float] = (10.0, 60.0)  # seconds for a connection and for each read
     may_be_empty: bool = False
@@ -306,7 +306,7 @@ class HttpDownload:
         self._failures += 1
         if self._failures >= self.attempts:
             raise self._given_up(trouble)
-        pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (self._failures - 1)))  # noqa: S311
+        pause = random.uniform(0, min(_LONGEST_PAUSE, self.first_pause * 2 ** (self._failures - 1)))  # noqa: S311
         if retry_after is not None:
             pause = max(pause, min(retry_after, _LONGEST_RETRY_AFTER))
         self.log.warning(

@@ -52,10 +52,10 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     :param agent_id: The agent (templated).
     :param agent_name: Its name (templated), in place of ``agent_id``: looked up each time the task is executed (``GET
         /agents``). Upper and lower case count.
-    :param urls: The URLs that the agent is to scrape (templated): a list, or a text with one on each line or with a list
-        in JSON. It is set as the agent's input (``PUT /inputs/{agent_id}``) right before a job is started, not where a
-        retry goes on with one. All jobs of the agent share it: docs/start-and-wait.md says how to keep runs apart.
-        Default: the input is left as it is.
+    :param urls: The URLs that the agent is to scrape (templated): a list, or a text with one on each line or with a
+        list in JSON. It is set as the agent's input (``PUT /inputs/{agent_id}``) right before a job is started, not
+        where a retry goes on with one. All jobs of the agent share it: docs/start-and-wait.md says how to keep runs
+        apart. Default: the input is left as it is.
     :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
     :param wait_for_completion: Whether to wait until the job is over. Default false: return once it is started.
     :param deferrable: Whether to wait in the triggerer, without a worker slot. Default: ``[operators]

@@ -369,7 +369,7 @@ def test_no_failure_of_a_download_carries_the_link(
     failure: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_provider_agenty.landing.download._FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("airflow_provider_agenty.landing.download.time.sleep", lambda _: None)
     sandbox.download_fault(**failure)
     links: list[str] = []
     hook: AgentyHook = connect({"max_attempts": 2})

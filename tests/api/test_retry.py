@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 import types
@@ -38,9 +39,10 @@ def failing(error: Exception) -> Callable[[], None]:
 
 @pytest.fixture
 def policy(monkeypatch: pytest.MonkeyPatch) -> RetryPolicy:
-    """Give the policy as it is outside of tests."""
-    names = ("max_attempts", "first_wait", "longest_wait", "longest_asked_wait", "total")
-    return RetryPolicy(**{name: getattr(RetryPolicy, name) for name in names})
+    """Give the policy as it is outside of tests, and let hooks have it."""
+    defaults = tuple(getattr(RetryPolicy, field.name) for field in dataclasses.fields(RetryPolicy))
+    monkeypatch.setattr(RetryPolicy.__init__, "__defaults__", defaults)
+    return RetryPolicy()
 
 
 @pytest.fixture
@@ -231,7 +233,6 @@ def test_retry_after_in_seconds_is_honoured(
 ) -> None:
     sandbox.fault("GET", "/jobs/{id}", status=status, headers={"Retry-After": "7"})
     hook = connect()
-    hook._transport.retry_policy = policy
     hook.get_job(finished_job)
 
     assert len(slept) == 1
@@ -244,7 +245,6 @@ def test_retry_after_as_a_date_is_honoured(
     until = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     sandbox.fault("GET", "/jobs/{id}", status=429, headers={"Retry-After": until})
     hook = connect()
-    hook._transport.retry_policy = policy
     hook.get_job(finished_job)
 
     assert 30 < slept[0] <= 61

@@ -157,9 +157,7 @@ def test_trap_09_a_link_that_has_expired_is_fetched_anew(
     finished_job: int,
     tmp_path: Path,
     status: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_provider_agenty.landing.download._FIRST_PAUSE", 0.001)
     sandbox.download_fault(status=status, body="<Error><Code>AccessDenied</Code></Error>")
 
     hook.download_export(finished_job, str(tmp_path / "books.csv"))

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_agenty.landing import download
 from airflow_provider_agenty.landing.download import HttpDownload
 from airflow_provider_agenty.landing.land import ExportedFile, LandingOptions, land
 from tests.loopback import LoopbackServer, read_head
@@ -134,9 +133,7 @@ def secrets() -> list[str]:
 
 
 @pytest.fixture
-def make_download(host, session, secrets, monkeypatch) -> Callable[..., HttpDownload]:
-    monkeypatch.setattr(download, "_FIRST_PAUSE", 0.001)
-
+def make_download(host, session, secrets) -> Callable[..., HttpDownload]:
     def make(**options) -> HttpDownload:
         settings = {
             "get_link": host.link,
@@ -145,6 +142,7 @@ def make_download(host, session, secrets, monkeypatch) -> Callable[..., HttpDown
             "secret": secrets.append,
             "log": LOG,
             "timeout": (5.0, 5.0),
+            "first_pause": 0.001,
             "schemes_to_this_machine": ("https", "http"),
             **options,
         }

@@ -698,11 +698,10 @@ class TestWaiting:
         assert pauses[0] <= 120
 
     def test_pauses_grow_and_differ(self, host, make_download, pauses, monkeypatch):
-        monkeypatch.setattr(download, "_FIRST_PAUSE", 1.0)
         limits = []
         monkeypatch.setattr(download.random, "uniform", lambda low, high: limits.append((low, high)) or high)
         host.answers = [Answer(status=503)]
-        refused(make_download(attempts=8))
+        refused(make_download(attempts=8, first_pause=1.0))
         assert limits == [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (0, 30), (0, 30)]
         assert pauses == [high for _, high in limits]
 
