@@ -18,6 +18,8 @@ CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 # Made last, so it is there only when the installation is complete.
 INSTALLED := $(VENV)/.airflow-$(AIRFLOW)
 CELERY := $(VENV)/.celery-$(AIRFLOW)
+# What needs no Airflow: for `make lint`, `make docs` and `make build`.
+TOOLS := .venv-tools
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
@@ -77,9 +79,9 @@ coverage: $(INSTALLED)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-lint: $(INSTALLED)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+# All that git runs before a commit, on all files; mypy has a target of its own.
+lint: $(TOOLS)/.installed
+	@SKIP=mypy $(TOOLS)/bin/pre-commit run --all-files --show-diff-on-failure
 
 types: $(INSTALLED)
 	$(BIN)/mypy
@@ -106,6 +108,12 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@echo "Installing Airflow $(AIRFLOW) into $(VENV); this takes a minute or two, and only the first time."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+$(TOOLS)/.installed: constraints/tools.txt
+	@echo "Installing the tools for style and docs into $(TOOLS), only the first time."
+	@$(PYTHON) -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
 	@touch $@
 
 $(CELERY): $(INSTALLED)
