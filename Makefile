@@ -23,7 +23,7 @@ TOOLS := .venv-tools
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
-.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser coverage lint types build clean
+.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser coverage lint types docs build clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make coverage     run all tests and show which lines and branches none of them reaches"
 	@echo "make lint         check style and format"
 	@echo "make types        check types"
+	@echo "make docs         build the site in build/site from docs/ (ARGS='serve' to look at it)"
 	@echo "make build        build and check the packages in dist/"
 	@echo "make clean        remove everything that was made here"
 	@echo "With AIRFLOW=$(AIRFLOW) PYTHON=$(PYTHON); both can be given."
@@ -85,6 +86,11 @@ lint: $(TOOLS)/.installed
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+# Material tells of its successor at each build.
+docs: $(TOOLS)/.installed
+	@NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/mkdocs $(or $(ARGS),build --clean --quiet)
+	$(if $(ARGS),,@echo "The site is in build/site.")
 
 build: $(INSTALLED)
 	rm -rf dist
