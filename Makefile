@@ -23,7 +23,7 @@ TOOLS := .venv-tools
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
-.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser coverage lint types docs build clean
+.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser coverage lint types docs build sbom audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +39,8 @@ help:
 	@echo "make types        check types"
 	@echo "make docs         build the site in build/site from docs/ (ARGS='serve' to look at it)"
 	@echo "make build        build and check the packages in dist/"
+	@echo "make sbom         list in build/sbom.cdx.json what a new Airflow $(AIRFLOW) with the wheel of dist/ consists of"
+	@echo "make audit        tell of known vulnerabilities in what Airflow $(AIRFLOW) comes with"
 	@echo "make clean        remove everything that was made here"
 	@echo "With AIRFLOW=$(AIRFLOW) PYTHON=$(PYTHON); both can be given."
 
@@ -96,6 +98,15 @@ build: $(INSTALLED)
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
+
+sbom: $(TOOLS)/.installed $(CONSTRAINTS)
+	$(PYTHON) -m venv --clear build/sbom
+	build/sbom/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) dist/*.whl
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --output-file build/sbom.cdx.json build/sbom/bin/python
+
+audit: $(TOOLS)/.installed $(CONSTRAINTS)
+	@$(TOOLS)/bin/pip-audit --progress-spinner off --disable-pip --no-deps --requirement $(CONSTRAINTS)
 
 clean:
 	rm -rf .venv .venv-* .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
