@@ -23,7 +23,7 @@ TOOLS := .venv-tools
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
-.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser coverage lint types docs build sbom audit clean
+.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots demo-picture browser coverage lint types docs build sbom audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,7 @@ help:
 	@echo "make test-celery  run jobs over Celery workers and kill one (needs Debian's postgresql and redis-server)"
 	@echo "make test-browser look at Airflow's pages with a headless Chromium (needs Debian's chromium)"
 	@echo "make screenshots  take the pictures in docs/images again"
+	@echo "make demo-picture draw docs/images/demo.svg from a run of the demo"
 	@echo "make coverage     run all tests and show which lines and branches none of them reaches"
 	@echo "make lint         check style and format"
 	@echo "make types        check types"
@@ -70,7 +71,12 @@ test-browser: browser
 screenshots: browser
 	$(BIN)/python -m tests.browser.screenshots
 
-# What drives Chromium, which only these two need.
+demo-picture: $(INSTALLED)
+	mkdir -p build
+	$(BIN)/python demo.py > build/demo.txt
+	$(BIN)/python -m tests.browser.demo_picture < build/demo.txt > docs/images/demo.svg
+
+# What drives Chromium, which only test-browser and screenshots need.
 browser: $(INSTALLED)
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || \
 		$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) --editable '.[browser]'
@@ -102,8 +108,8 @@ build: $(INSTALLED)
 sbom: $(TOOLS)/.installed $(CONSTRAINTS)
 	$(PYTHON) -m venv --clear build/sbom
 	build/sbom/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) dist/*.whl
-	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library \
-		--output-reproducible --output-file build/sbom.cdx.json build/sbom/bin/python
+	$(TOOLS)/bin/cyclonedx-py environment --output-reproducible \
+		--output-file build/sbom.cdx.json build/sbom/bin/python
 
 audit: $(TOOLS)/.installed $(CONSTRAINTS)
 	@$(TOOLS)/bin/pip-audit --progress-spinner off --disable-pip --no-deps --requirement $(CONSTRAINTS)
