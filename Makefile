@@ -97,7 +97,7 @@ types: $(INSTALLED)
 
 # Material tells of its successor at each build.
 docs: $(TOOLS)/.installed
-	@NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/mkdocs $(or $(ARGS),build --clean --quiet)
+	@NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/mkdocs $(or $(ARGS),build --clean)
 	$(if $(ARGS),,@echo "The site is in build/site.")
 
 build: $(INSTALLED)
