@@ -18,7 +18,7 @@ CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 # Made last, so it is there only when the installation is complete.
 INSTALLED := $(VENV)/.airflow-$(AIRFLOW)
 CELERY := $(VENV)/.celery-$(AIRFLOW)
-# What needs no Airflow: for `make lint`, `make docs` and `make build`.
+# What needs no Airflow: for lint, docs, sbom and audit.
 TOOLS := .venv-tools
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
