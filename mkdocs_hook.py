@@ -57,6 +57,9 @@ API = {
 }
 """Pages of the API reference, and what is on each."""
 
+BELOW_DOCS = "---\nsearch:\n  boost: 0.5\n---\n"
+"""What comes below the pages of docs/ when somebody searches."""
+
 _CODE = re.compile(r"^( *)```.*?^\1```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(!?)\[((?:[^\]\[]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
@@ -76,9 +79,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, (_, uri) in PROJECT.items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
     for title, items in API.items():
-        # The methods of tasks and triggers are for Airflow.
-        options = "    options:\n      members: false\n" if title in ("Operators", "Sensor", "Triggers") else ""
-        content = "\n".join([f"# {title}\n", *(f"::: {PACKAGE}.{item}\n{options}" for item in items)])
+        # What tasks and triggers have beside their parameters is for Airflow.
+        is_for_airflow = title in ("Operators", "Sensor", "Triggers")
+        options = "    options:\n      members: false\n      inherited_members: false\n" if is_for_airflow else ""
+        content = "\n".join([BELOW_DOCS, f"# {title}\n", *(f"::: {PACKAGE}.{item}\n{options}" for item in items)])
         files.append(File.generated(config, api_uri(title), content=content))
     for uri, content in examples().items():
         files.append(File.generated(config, uri, content=content))
