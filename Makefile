@@ -18,10 +18,12 @@ CONSTRAINTS := constraints/airflow-$(AIRFLOW).txt
 # Made last, so it is there only when the installation is complete.
 INSTALLED := $(VENV)/.airflow-$(AIRFLOW)
 CELERY := $(VENV)/.celery-$(AIRFLOW)
+# What needs no Airflow: for lint, docs, sbom and audit.
+TOOLS := .venv-tools
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
-.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser reference coverage lint types build clean
+.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots demo-picture browser reference coverage lint types docs build sbom audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,10 +35,14 @@ help:
 	@echo "make test-browser look at Airflow's pages with a headless Chromium (needs Debian's chromium)"
 	@echo "make screenshots  take the pictures in docs/images again"
 	@echo "make reference    write docs/reference.md from the docstrings"
+	@echo "make demo-picture draw docs/images/demo.svg from a run of the demo"
 	@echo "make coverage     run all tests and show which lines and branches none of them reaches"
 	@echo "make lint         check style and format"
 	@echo "make types        check types"
+	@echo "make docs         build the site in build/site from docs/ (ARGS='serve' to look at it)"
 	@echo "make build        build and check the packages in dist/"
+	@echo "make sbom         list in build/sbom.cdx.json what a new Airflow $(AIRFLOW) with the wheel of dist/ consists of"
+	@echo "make audit        tell of known vulnerabilities in what Airflow $(AIRFLOW) comes with"
 	@echo "make clean        remove everything that was made here"
 	@echo "With AIRFLOW=$(AIRFLOW) PYTHON=$(PYTHON); both can be given."
 
@@ -69,7 +75,12 @@ screenshots: browser
 reference: $(INSTALLED)
 	$(BIN)/python -m tests.docs.reference
 
-# What drives Chromium, which only these two need.
+demo-picture: $(INSTALLED)
+	mkdir -p build
+	$(BIN)/python demo.py > build/demo.txt
+	$(BIN)/python -m tests.browser.demo_picture < build/demo.txt > docs/images/demo.svg
+
+# What drives Chromium, which only test-browser and screenshots need.
 browser: $(INSTALLED)
 	@$(BIN)/python -c 'import playwright' 2>/dev/null || \
 		$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) --editable '.[browser]'
@@ -81,17 +92,31 @@ coverage: $(INSTALLED)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-lint: $(INSTALLED)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+# All that git runs before a commit, on all files; mypy has a target of its own.
+lint: $(TOOLS)/.installed
+	@SKIP=mypy $(TOOLS)/bin/pre-commit run --all-files --show-diff-on-failure
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+# Material tells of its successor at each build.
+docs: $(TOOLS)/.installed
+	@NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/mkdocs $(or $(ARGS),build --clean)
+	$(if $(ARGS),,@echo "The site is in build/site.")
 
 build: $(INSTALLED)
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
+
+sbom: $(TOOLS)/.installed $(CONSTRAINTS)
+	$(PYTHON) -m venv --clear build/sbom
+	build/sbom/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) dist/*.whl
+	$(TOOLS)/bin/cyclonedx-py environment --output-reproducible \
+		--output-file build/sbom.cdx.json build/sbom/bin/python
+
+audit: $(TOOLS)/.installed $(CONSTRAINTS)
+	@$(TOOLS)/bin/pip-audit --progress-spinner off --disable-pip --no-deps --requirement $(CONSTRAINTS)
 
 clean:
 	rm -rf .venv .venv-* .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
@@ -110,6 +135,12 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@echo "Installing Airflow $(AIRFLOW) into $(VENV); this takes a minute or two, and only the first time."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	@touch $@
+
+$(TOOLS)/.installed: constraints/tools.txt
+	@echo "Installing the tools for style and docs into $(TOOLS), only the first time."
+	@$(PYTHON) -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
 	@touch $@
 
 $(CELERY): $(INSTALLED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "1.0.0b1"
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -47,7 +47,7 @@ def get_provider_info() -> dict[str, Any]:
                             "instance, ``agenty_start_...``, remembers it until the task has ended. Airflow 3.3 and "
                             "later always use the task state store."
                         ),
-                        "version_added": "0.1.0",
+                        "version_added": "1.0.0",
                         "type": "string",
                         "example": "variables",
                         "default": "auto",

@@ -3,6 +3,7 @@ Make the constraint files in this folder again.
 
     python constraints/refresh.py            all of them
     python constraints/refresh.py 3.1.8      only that of one Airflow
+    python constraints/refresh.py tools      only that of the tools that need no Airflow, at their newest
 
 Each Airflow is resolved as its users got it shortly after its release. Without that date an older Airflow installs but
 can't run a task: 3.0.6 and 3.2.2 fail with the FastAPI, Cadwyn and Pydantic of later months. A file holds everything
@@ -44,6 +45,8 @@ LIMITS = (
 )
 
 EXTRAS = ("dev", "sandbox", "celery", "browser")
+TOOLS = "tools"
+OLDEST_PYTHON = "3.11"
 FOLDER = Path(__file__).parent
 
 
@@ -73,19 +76,25 @@ def resolve(airflow_version: str) -> str:
     return "".join(f"{pin}\n" for pin in sorted(pins, key=str.upper))
 
 
-def resolve_on(python: str, wanted: list[str], *, before: str) -> list[str]:
+def resolve_tools() -> str:
+    """Return the lines of the file of the tools that need no Airflow."""
+    wanted = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["dependency-groups"][TOOLS]
+    return "".join(f"{pin}\n" for pin in resolve_on(OLDEST_PYTHON, wanted))
+
+
+def resolve_on(python: str, wanted: list[str], *, before: str | None = None) -> list[str]:
     """
     Return what has to be installed on one Python, as ``name==version``.
 
     :param python: The Python.
     :param wanted: The requirements.
-    :param before: The day by which it has to have been released.
+    :param before: The day by which it has to have been released. Default: today.
     """
     answer = subprocess.run(  # noqa: S603 - its arguments are those below
         [
             *("uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"),
             *("--python-version", python),
-            *("--exclude-newer", before),
+            *(("--exclude-newer", before) if before else ()),
             "-",
         ],
         input="\n".join(wanted),
@@ -98,17 +107,18 @@ def resolve_on(python: str, wanted: list[str], *, before: str) -> list[str]:
     return answer.stdout.splitlines()
 
 
-def main(airflow_versions: list[str]) -> None:
+def main(names: list[str]) -> None:
     """
     Write constraint files.
 
-    :param airflow_versions: Of which Airflows; none: of all.
+    :param names: Of which Airflows, or ``tools``; none: all.
     """
-    if unknown := sorted(set(airflow_versions) - RESOLVED_BEFORE.keys()):
-        raise SystemExit(f"There is no date for {', '.join(unknown)}. There are: {', '.join(RESOLVED_BEFORE)}.")
-    for airflow_version in airflow_versions or RESOLVED_BEFORE:
-        path = FOLDER / f"airflow-{airflow_version}.txt"
-        path.write_text(resolve(airflow_version))
+    known = [*RESOLVED_BEFORE, TOOLS]
+    if unknown := sorted(set(names) - set(known)):
+        raise SystemExit(f"There is no date for {', '.join(unknown)}. There are: {', '.join(known)}.")
+    for name in names or known:
+        path = FOLDER / ("tools.txt" if name == TOOLS else f"airflow-{name}.txt")
+        path.write_text(resolve_tools() if name == TOOLS else resolve(name))
         sys.stdout.write(f"{path.name}: {len(path.read_text().splitlines())} packages\n")
 
 

@@ -101,7 +101,9 @@ def test_the_source_distribution_builds_the_same_wheel(packages, wheel, tmp_path
 def test_a_second_build_elsewhere_and_later_is_the_same_to_the_byte(packages, tmp_path):
     source = tmp_path / "elsewhere"
     shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".*venv*", ".git", ".demo", "__pycache__", ".*_cache", "dist")
+        ROOT,
+        source,
+        ignore=shutil.ignore_patterns(".*venv*", ".git", ".demo", "__pycache__", ".*_cache", "build", "dist"),
     )
     for path in source.rglob("*"):
         os.utime(path, (1_900_000_000, 1_900_000_000))
