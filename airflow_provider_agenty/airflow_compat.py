@@ -164,7 +164,7 @@ def read_variable(key: str) -> str | None:
         return None if answer is None else str(answer.value)
     if answer.error.value == "VARIABLE_NOT_FOUND":
         return None
-    raise AirflowException(f"Airflow did not tell the Variable {key}: {answer.error.value}")
+    raise AirflowException(f"Airflow could not read the Variable {key}: {answer.error.value}")
 
 
 def write_variable(key: str, value: str, description: str) -> None:
@@ -181,7 +181,7 @@ def write_variable(key: str, value: str, description: str) -> None:
         return
     answer = runner.SUPERVISOR_COMMS.send(comms.PutVariable(key=key, value=value, description=description))
     if isinstance(answer, comms.ErrorResponse):
-        raise AirflowException(f"Airflow did not store the Variable {key}: {answer.error.value}")
+        raise AirflowException(f"Airflow could not store the Variable {key}: {answer.error.value}")
 
 
 def delete_variable(key: str) -> None:

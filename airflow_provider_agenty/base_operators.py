@@ -79,8 +79,8 @@ class AgentyTask(BaseOperator):
         value = getattr(self, name)
         if value is None and name not in self._left_out:
             raise AgentyInputError(
-                f"{name} of task {self.task_id} came out as None, and a default is not meant: that is for a parameter "
-                "that is left out. Check that what it comes from ran and has a value."
+                f"{name} of task {self.task_id} is None now that its template is rendered. Check that the task it "
+                "comes from ran and returned a value. To get the default, leave the parameter out."
             )
         return value
 
@@ -257,7 +257,12 @@ class AgentyWaitingTask(AgentyTask):
             else:
                 self.log.info("Job %d is not stopped: the task is %s, no user ended it", job_id, state)
         except Exception as error:
-            self.log.warning("Job %d is not stopped: %s", job_id, type(error).__name__)
+            self.log.warning(
+                "Job %d is not stopped: Airflow did not say whether a user ended the task (%s). Stop the job in Agenty "
+                "if nobody wants it",
+                job_id,
+                type(error).__name__,
+            )
 
     def stop_job(self, job_id: int, *, seconds: float | None = None) -> None:
         """Send one stop, and raise nothing. It may take 20 seconds by default."""

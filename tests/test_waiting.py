@@ -96,7 +96,7 @@ def test_failed_polls_end_the_wait_only_after_half_an_hour_and_more_than_ten_of_
 
     assert outcomes[:-1] == [None] * (polls - 1)
     assert (outcomes[-1].status, outcomes[-1].error) == ("poll_error", "AgentyUnavailableError")
-    assert "whether it still runs is not known" in outcomes[-1].message
+    assert "it is not known whether it still runs" in outcomes[-1].message
 
 
 def test_what_asking_again_cannot_change_ends_the_wait_at_once(log):

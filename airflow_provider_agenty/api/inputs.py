@@ -79,8 +79,8 @@ def warn_of_unread_input(newest: Job | None) -> None:
     # It leaves the queue last.
     if newest is not None and newest.is_waiting:
         log.warning(
-            "Job %d of agent %s is %s: if it has not read its input yet, it will scrape the URLs that are set now. "
-            "To keep such jobs apart, let one wait for the other",
+            "Job %d of agent %s is %s. If it has not read its input yet, it will scrape the URLs that are set now. "
+            "To keep the jobs apart, start one after the other has ended",
             *(newest.job_id, newest.agent_id, newest.status),
         )
 

@@ -165,7 +165,7 @@ class Transport:
         with time_limit(settings.connect_timeout + READ_TIMEOUTS_PER_REQUEST * settings.read_timeout):
             if not seconds_left():
                 raise AgentyUnavailableError(
-                    f"{call}: not asked, there is no time left", kind="timeout", acted_on=False, passing=False
+                    f"{call}: not sent, because no time was left", kind="timeout", acted_on=False, passing=False
                 )
             prepared = None
             try:
@@ -348,7 +348,7 @@ def _why_not_answered(
         return "tls", f"the TLS connection to {host} failed. {advice}"
     if isinstance(error, requests.exceptions.ContentDecodingError):
         advice = "Check the connection's host, and whether a proxy stands between"
-        return "connection", f"the answer of {host} is compressed in a way that can't be undone. {advice}"
+        return "connection", f"the answer of {host} can't be decompressed. {advice}"
     return "connection", f"the connection to {host} broke before the whole answer had come"
 
 

@@ -95,8 +95,8 @@ class _Result:
             )
         if rows and offset + len(rows) > total:
             raise AgentyUnexpectedAnswerError(
-                f"The result of job {self._job_id} has {total} rows, as Agenty says, and gave {offset + len(rows)}. "
-                "Read it again; if it stays so, tell Agenty."
+                f"The result of job {self._job_id} has {total} rows by Agenty's count, but Agenty sent "
+                f"{offset + len(rows)}. Read it again. If it happens again, tell Agenty."
             )
         self._row_bytes = max(1, size // max(1, len(rows)))
         self._longest_page = max(self._longest_page, len(rows))
@@ -173,5 +173,5 @@ def iter_result_pages(
         result.is_given_up = True
     if result.has_no_numbers:
         log.warning(
-            "The result of job %d holds NaN or Infinity, which are no numbers in JSON: they are texts now.", job_id
+            "The result of job %d holds NaN or Infinity, which JSON does not have. They are landed as text", job_id
         )

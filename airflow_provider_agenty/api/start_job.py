@@ -66,7 +66,7 @@ class StartPolicy:
 
 POLICY = StartPolicy()
 
-BY_AN_EARLIER_TRY = "an earlier try was about to start it, and ended before it knew its job"
+BY_AN_EARLIER_TRY = "an earlier try was about to start it and ended before it knew the job"
 ANSWER_LOST = "its answer was lost"
 NO_JOB_IN_ANSWER = "its answer held no job"
 
@@ -86,8 +86,8 @@ def newest_job(transport: Transport, agent_id: str) -> Job | None:
         jobs = _read_jobs(transport, agent_id, limit=NEWEST_PAGE, at_least=2, until=lambda _: True).jobs
     except _EndlessListError as error:
         raise AgentyUnexpectedAnswerError(
-            f"The newest job of agent {agent_id} can't be told: {error}. Nothing was started. Look at the agent's jobs "
-            "in Agenty."
+            f"The newest job of agent {agent_id} could not be found: {error}. Nothing was started. Look at the agent's "
+            "jobs in Agenty."
         ) from None
     return jobs[max(jobs)] if jobs else None
 
@@ -110,16 +110,16 @@ def find_started_job(
     if len(candidates) > 1:
         ids = _newest_first(candidates)
         raise AgentyAmbiguousStartError(
-            f"Agent {agent_id} has {len(ids)} new jobs ({ids_in_words(ids)}), and which of them this start made "
-            f"can't be told: {reason}. {WHAT_TO_DO}",
+            f"Agent {agent_id} has {len(ids)} new jobs ({ids_in_words(ids)}), and it is not known which of them this "
+            f"start made: {reason}. {WHAT_TO_DO}",
             agent_id=agent_id,
             candidates=ids,
         )
     if not candidates:
         return None
     log.warning(
-        "Job %d of agent %s is taken for the one that was started: %s. Had somebody else started it at that moment, it "
-        "would be shared",
+        "Job %d of agent %s is taken as the one that was started: %s. If somebody else started it at that moment, both "
+        "use it",
         candidates[0].job_id,
         agent_id,
         reason,
@@ -138,7 +138,7 @@ def recent_jobs(transport: Transport, agent_id: str, *, since: datetime | None =
         return _read_jobs(transport, agent_id, until=lambda listed: since is None or listed.reaches_back_to(since))
     except _EndlessListError as error:
         raise AgentyAmbiguousStartError(
-            f"Which jobs agent {agent_id} has can't be told: {error}. {WHAT_TO_DO}", agent_id=agent_id
+            f"The jobs of agent {agent_id} could not be listed: {error}. {WHAT_TO_DO}", agent_id=agent_id
         ) from None
 
 
@@ -252,8 +252,8 @@ def _read_jobs(
             return listed
         if is_last:
             raise _EndlessListError(
-                f"Agenty's list of its jobs could not be read to its end: it names {page.total}, {len(listed.jobs)} "
-                f"came in {pages} page{'' if pages == 1 else 's'}"
+                f"Agenty's list of its jobs could not be read to its end: Agenty counts {page.total} jobs, and sent "
+                f"{len(listed.jobs)} in {pages} page{'' if pages == 1 else 's'}"
             )
 
 
@@ -296,7 +296,7 @@ def start_job(
             if not error.acted_on:
                 raise
             lost = error
-        log.warning("%s. Looking whether the job was started all the same", lost)
+        log.warning("%s. Checking whether the job was started all the same", lost)
         patience = transport.settings.read_timeout if lost.waited_for_answer else 0.0
         was_answered = isinstance(lost, _AnsweredWithoutJobError)
         job = look_for_started_job(
@@ -312,7 +312,7 @@ def start_job(
             raise _unknown_outcome(agent_id, f"{lost}, and Agenty's list of jobs shows no new one")
         if not attempts_left:
             raise lost
-        log.warning("Agent %s has no new job: the start did not arrive. Sending it again", agent_id)
+        log.warning("Agent %s has no new job, so the start did not arrive. Sending it again", agent_id)
 
 
 class _AnsweredWithoutJobError(AgentyUnavailableError):
@@ -371,8 +371,8 @@ def look_for_started_job(
 
 def _unknown_outcome(agent_id: str, reason: str, *, may_clear_up: bool = False) -> AgentyAmbiguousStartError:
     return AgentyAmbiguousStartError(
-        f"Whether the start of agent {agent_id} made a job is not known: {reason}. Nothing more was started. Look in "
-        "Agenty whether the agent has a new job before you run the task again.",
+        f"It is not known whether the start of agent {agent_id} made a job: {reason}. Nothing more was started. Before "
+        "you run the task again, look in Agenty whether the agent has a new job.",
         agent_id=agent_id,
         may_clear_up=may_clear_up,
     )

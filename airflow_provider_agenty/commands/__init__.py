@@ -33,7 +33,7 @@ def age(text: str) -> float:
     """Return the seconds of an age such as ``30d``."""
     found = re.fullmatch(r"(\d+)([mhdw])", text.strip())
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age such as 12h, 30d or 4w")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age such as 12h, 30d or 4w")
     return float(int(found[1]) * _SECONDS_IN[found[2]])
 
 
@@ -89,7 +89,7 @@ COMMANDS = (
     Command(
         "land",
         "jobs.land",
-        "land the result of a job, or its log, as a file, in place of one that is there",
+        "land the result of a job, or its log, as a file; one that is there is replaced",
         _JOB,
         _argument("path", metavar="PATH", help="where to. It ends in .csv, .jsonl, .parquet, .log or /"),
         _argument("--collection", default="1", metavar="N", help="the collection of the agent. Default: 1"),

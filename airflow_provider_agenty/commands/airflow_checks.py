@@ -37,7 +37,7 @@ def check_versions() -> Finding:
     if numbers < OLDEST_AIRFLOW:
         return Finding("versions", WARNING, f"{found} Airflow before 2.11 is not supported: upgrade it.")
     if numbers > NEWEST_AIRFLOW:
-        return Finding("versions", WARNING, f"{found} Such a new Airflow is not tested: upgrade this provider too.")
+        return Finding("versions", WARNING, f"{found} So new an Airflow is not tested: upgrade the provider too.")
     return Finding("versions", OK, found)
 
 
@@ -68,14 +68,14 @@ def check_triggerer(database: Database | Exception) -> Finding:
         return Finding(
             "triggerer",
             WARNING,
-            f"Can't be told: Airflow's database can't be read from here ({type(database).__name__}), as is usual on "
-            "workers of Airflow 3. Run this beside the scheduler.",
+            f"Not checked: Airflow's database can't be read from here ({type(database).__name__}), as is usual on "
+            "workers of Airflow 3. Run this where the scheduler runs.",
         )
     triggerers, deferred = database
     tasks = "1 task is deferred" if deferred == 1 else f"{deferred} tasks are deferred"
     if not triggerers:
         status = ERROR if deferred or _defers_by_default() else WARNING
-        return Finding("triggerer", status, f"None runs, and {tasks}: start 'airflow triggerer'.")
+        return Finding("triggerer", status, f"No triggerer runs, and {tasks}: start 'airflow triggerer'.")
     # Airflow 2 has another name for it.
     capacity = conf.getint("triggerer", "capacity", fallback=0) or conf.getint("triggerer", "default_capacity")
     found = f"{triggerers} running, with room for {triggerers * capacity} triggers, and {tasks}."
@@ -107,7 +107,10 @@ def _check_start_memory() -> Finding:
     if setting == "variables":
         return Finding("start_memory", OK, "A start is remembered in an Airflow Variable: [agenty] start_memory.")
     if setting == "auto":
-        text = "A retry has to look for its job in Agenty's list: set [agenty] start_memory = variables."
+        text = (
+            "A start is not remembered, so a retry looks for its job in Agenty's list: set [agenty] start_memory = "
+            "variables."
+        )
         return Finding("start_memory", WARNING, text)
     return Finding("start_memory", ERROR, "[agenty] start_memory is not known: set it to 'auto' or 'variables'.")
 

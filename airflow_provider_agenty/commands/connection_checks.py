@@ -34,7 +34,7 @@ def check_connection(conn_id: str, *, has_database: bool) -> Iterator[Finding]:
             "connection",
             WARNING,
             f"{name} is neither in the environment nor in a secrets backend, and Airflow's database can't be read from "
-            "here. Run this beside the scheduler, or set the environment variable AIRFLOW_CONN_… for this command.",
+            "here. Run this where the scheduler runs, or set the environment variable AIRFLOW_CONN_… for this command.",
         )
         return
     try:

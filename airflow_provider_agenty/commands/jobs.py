@@ -43,7 +43,10 @@ def connected_hook(conn_id: str) -> AgentyHook:
         problem = type(error).__name__  # its text may hold the connection
     else:
         return hook
-    raise AgentyInputError(f"Airflow could not read the connection {parameters.shown(conn_id)} ({problem}).")
+    raise AgentyInputError(
+        f"Airflow could not read the connection {parameters.shown(conn_id)} ({problem}). Check it under Admin, "
+        "Connections."
+    )
 
 
 def list_agents(options: argparse.Namespace, data: TextIO) -> int:
@@ -97,7 +100,7 @@ def stop_job(options: argparse.Namespace, data: TextIO) -> int:
     if options.json:
         write_json(data, job.to_dict())
     else:
-        data.write(f"{job.job_id}: {job.status}\n")
+        data.write(f"Job {job.job_id} is {job.status}\n")
     return 0
 
 

@@ -68,7 +68,7 @@ def _check_store(path: str, name: str, write: bool) -> Finding:
     key = store.key(place)
     store.check_bucket(key)
     if not write:
-        return Finding("path", OK, f"{place.scheme}:// can be reached. --write tries whether one may write there.")
+        return Finding("path", OK, f"{place.scheme}:// can be reached. Add --write to try to write there.")
     with store.errors("write to", place.url):
         store.files.pipe_file(key, _CONTENT)
     try:

@@ -14,6 +14,7 @@ from airflow_provider_agenty.api.inputs import AgentInput
 from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.api.pages import JobPage
+from airflow_provider_agenty.connection import field_behaviour, form_widgets
 from airflow_provider_agenty.hooks.agent_input import checked_input
 from airflow_provider_agenty.hooks.landing import LandingHook
 from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_spending, wait
@@ -35,6 +36,18 @@ class AgentyHook(LandingHook):
 
     :param agenty_conn_id: The Airflow connection, of type ``agenty``. Default ``agenty_default``.
     """
+
+    # The form, before Airflow 3.2, which does not find these methods in a base class.
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields."""
+        return form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the form's labels and placeholders."""
+        return field_behaviour()
 
     def start_job(
         self,

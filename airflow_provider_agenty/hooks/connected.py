@@ -18,8 +18,6 @@ from airflow_provider_agenty.connection import (
     DEFAULT_CONNECTION,
     HOOK_NAME,
     Settings,
-    field_behaviour,
-    form_widgets,
 )
 from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 
@@ -46,18 +44,6 @@ class ConnectedHook(BaseHook):
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it be copied and pickled, used or not, without the key: a copy reads the connection anew."""
         return type(self), (self.agenty_conn_id,), {"_retries": self._retries}
-
-    # The form, before Airflow 3.2
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields."""
-        return form_widgets()
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the form's labels and placeholders."""
-        return field_behaviour()
 
     # The connection
 

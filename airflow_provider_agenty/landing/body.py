@@ -54,7 +54,7 @@ def contradiction(answer: requests.Response, before: Body | None) -> str | None:
     """Say what is wrong with an answer of 200, by its own headers and by what is known of the same body."""
     length = _length(answer)
     if "Content-Length" in answer.headers and length is None and not _is_chunked(answer):
-        return "it announced a length that is none"
+        return "it announced a length that is not a number"
     if "Content-Range" in answer.headers:
         first, last, total = _content_range(answer) or (None, 0, 0)
         if first != 0 or total != last + 1 or length not in (None, total):

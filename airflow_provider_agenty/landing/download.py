@@ -116,12 +116,12 @@ class HttpDownload:
             if not head and not self.may_be_empty:
                 raise AgentyExportError(
                     f"{self.expected} came from {self._host} without a single byte, not even a header line. "
-                    "Nothing was landed; try again."
+                    "Nothing was landed. Try again."
                 )
             if page := page_instead_of_file(answer.headers.get("Content-Type", ""), head):
                 raise AgentyExportError(
                     f"{self.expected}: {self._host} answered with {page} instead of the file. "
-                    "Nothing was landed; try again, and look for the file in Agenty if it stays so."
+                    "Nothing was landed. Try again. If it happens again, look for the file in Agenty."
                 )
             yield head
             yield from chunks
@@ -131,12 +131,12 @@ class HttpDownload:
         encoding = body.encoding[:_LONGEST_NAME_SHOWN]
         if not decoder.is_known:
             raise AgentyExportError(
-                f"{self.expected} came from {self._host} in the encoding {encoding!r}, which was not asked "
-                "for and is not understood. Nothing was landed."
+                f"{self.expected} came from {self._host} in the encoding {encoding!r}, which was not asked for and "
+                "can't be decoded. Nothing was landed. Check whether a proxy stands between."
             )
         if decoder.ignores_some:
             self.log.warning(
-                "%s came in the encoding %r, part of which is no compression: that was ignored.",
+                "%s came in the encoding %r. The part of it that is no compression was ignored",
                 self.expected,
                 encoding,
             )
@@ -148,7 +148,7 @@ class HttpDownload:
                 yield piece
             if decoder.surplus:
                 self.log.warning(
-                    "%s: there is something else behind the end of the compressed content; it was ignored.",
+                    "%s has more bytes after the end of its compressed content. They were ignored",
                     self.expected,
                 )
                 return
@@ -162,7 +162,7 @@ class HttpDownload:
         if size > largest:
             raise AgentyExportError(
                 f"{self.expected} came from {self._host} with more than {readable_size(largest)}, which is far more "
-                f"than its number of rows ({self.expected_rows}) can explain. Nothing was landed; compare the export "
+                f"than its number of rows ({self.expected_rows}) can explain. Nothing was landed. Compare the export "
                 "with the result in Agenty."
             )
 
@@ -219,8 +219,8 @@ class HttpDownload:
 
     def _start_over(self, why: str) -> NoReturn:
         if self._beginnings >= self.attempts:
-            raise self._given_up(f"{why}, for the {self._beginnings}th time")
-        self.log.warning("%s: %s; beginning anew", self.expected, why)
+            raise self._given_up(why)
+        self.log.warning("%s: %s; downloading it from the start", self.expected, why)
         raise _StartOver
 
     def _open_rest(self, body: Body) -> requests.Response:
@@ -233,7 +233,7 @@ class HttpDownload:
         if answer.status_code != 206 or not body.goes_on_with(answer):
             answer.close()
             self._start_over("the download was cut, and its server sent something else than the rest of it")
-        self.log.info("%s: going on after %s", self.expected, readable_size(body.offset))
+        self.log.info("%s: the download goes on after %s", self.expected, readable_size(body.offset))
         return answer
 
     def _open(self, headers: dict[str, str]) -> requests.Response:
@@ -254,8 +254,8 @@ class HttpDownload:
                     self._link = None
                 elif status not in (200, *_WORTH_WAITING) and status < 500:
                     raise AgentyExportError(
-                        f"{self.expected} could not be downloaded: {self._host} answered HTTP {status}, which is "
-                        "no file. Nothing was landed."
+                        f"{self.expected} could not be downloaded: {self._host} answered HTTP {status} instead of "
+                        "the file. Nothing was landed. Try again."
                     )
             self._after_failure(trouble or "", wait)
 
@@ -327,5 +327,5 @@ class HttpDownload:
             came = f" {self._body.offset}{total} bytes had come."
         return AgentyExportError(
             f"{self.expected} could not be downloaded from {self._host}: {trouble} ({self.attempts} attempts)."
-            f"{came} Nothing was landed; try again."
+            f"{came} Nothing was landed. Try again."
         )

@@ -188,14 +188,16 @@ def _open_destination(transport: Transport, options: LandingOptions) -> tuple[De
 def _refuse_unfinished(job: Job, *, is_log: bool) -> None:
     if is_log and not job.is_terminal:
         raise AgentyExportError(
-            f"Job {job.job_id} is {job.status}: its log is landed once the job is over. Wait for it with "
+            f"Job {job.job_id} is {job.status}: its log is not complete. Nothing was landed. Wait for the job with "
             "AgentyJobSensor."
         )
     if not is_log and not job.is_successful:
-        advice = (
-            "it has no final result" if job.is_terminal else "its result is not final. Wait for it with AgentyJobSensor"
+        problem, advice = (
+            ("it has no final result", "Start another job, or land its log with file_type='logs'.")
+            if job.is_terminal
+            else ("its result is not final", "Wait for the job with AgentyJobSensor.")
         )
-        raise AgentyExportError(f"Job {job.job_id} is {job.status}: {advice}. Nothing was landed.")
+        raise AgentyExportError(f"Job {job.job_id} is {job.status}: {problem}. Nothing was landed. {advice}")
 
 
 def _expected_rows(transport: Transport, options: LandingOptions) -> int | None:
@@ -267,7 +269,7 @@ def land(
             # In a file of a single column a blank line is a row with an empty value; elsewhere it is nothing.
             most = max(0, counter.records + counter.blank_records - 1)
         if rows is not None and expected_rows is not None:
-            rows = _verified_rows(rows, most or 0, expected_rows, log)
+            rows = _verified_rows(rows, most or 0, expected_rows, options.job_id, log)
         collection = None if options.is_log else options.collection
         filled = quality.measure(staged, compressed=destination.compressed, rows=rows) if quality else None
         exported = ExportedFile(destination.path, staged.size, rows, sha256, options.job_id, collection, filled)
@@ -299,13 +301,16 @@ def _receive(
     return digest.hexdigest(), counter
 
 
-def _verified_rows(rows: int, most: int, expected: int, log: Log) -> int:
+def _verified_rows(rows: int, most: int, expected: int, job_id: int, log: Log) -> int:
     if most < expected:
         raise AgentyExportError(
-            f"The file is incomplete: it has {most} rows where the result has {expected}. Nothing was landed. "
-            "Try again; if it stays so, compare the export with the result in Agenty."
+            f"The export of job {job_id} is incomplete: it has {most} rows, and the result has {expected}. Nothing was "
+            "landed. Try again. If it happens again, compare the export with the result in Agenty."
         )
     if rows > expected:
-        log.warning("The file has %d rows, the result only %d: it was landed all the same.", rows, expected)
+        log.warning(
+            "The export of job %d has %d rows, and the result has %d. The export was landed all the same",
+            *(job_id, rows, expected),
+        )
         return rows
     return expected

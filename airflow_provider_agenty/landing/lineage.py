@@ -59,7 +59,7 @@ def tell_hook_lineage(hook: BaseHook, exported: ExportedFile, job: Job, *, base_
             lineage.add_input(hook, scheme=SCHEME, kwargs={"host": _host(base_url), "agent_id": job.agent_id})
         lineage.add_output(hook, uri=file_uri(exported.path), extra=extra_of(exported, job))
     except Exception as error:
-        log.warning("The lineage of %s is not told: %s", exported.path, error)
+        log.warning("The lineage of %s was not recorded: %s", exported.path, error)
 
 
 def _host(base_url: str) -> str:

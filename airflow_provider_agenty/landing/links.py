@@ -81,21 +81,23 @@ def read_link(text: str, *, schemes_to_this_machine: Collection[str] = ()) -> Li
     """Take a link apart, if it may be followed: over https, and to no place where only the worker's services are."""
     found = _LINK.fullmatch(text) if isinstance(text, str) else None
     if not found or int((found["port"] or "")[1:] or 0) > 65535:
-        raise AgentyExportError("The download link is not an http or https URL; it is a secret and is not shown here.")
+        raise AgentyExportError(
+            "The download link (a secret, not shown here) is not an http or https URL. Tell Agenty."
+        )
     scheme, host = found["scheme"].lower(), found["host"].strip("[]").lower()
     address = _address(host)
     at_this_machine = _is_this_machine(host, address)
     if scheme == "http" and not (at_this_machine and "http" in schemes_to_this_machine):
         raise AgentyExportError(
-            f"The download leads to {host} over plain http, which anyone on the way can read and change: "
-            "only https is followed. Nothing was asked of that host."
+            f"The download link leads to {host} over plain http, which anyone on the way can read and change. The link "
+            "was not followed. Tell Agenty."
         )
     if (at_this_machine and scheme not in schemes_to_this_machine) or (
         address is not None and (address.is_unspecified or address.is_link_local)
     ):
         raise AgentyExportError(
-            f"The download leads to {host}, where only services of the worker itself can be: such a link is not "
-            "followed. Nothing was asked of that host."
+            f"The download link leads to {host}, where only services of the worker itself can be. The link was not "
+            "followed. Tell Agenty."
         )
     target = quote(found["target"] or "/", safe=_SENT_AS_THEY_ARE, errors="surrogatepass")
     return Link(

@@ -89,7 +89,7 @@ class Quality:
         named = ", ".join(map(self._shown, islice(missing, _COLUMNS_SHOWN)))
         raise AgentyQualityError(
             f"The result of job {self._job.job_id} has no column {named}, which required_fields names. "
-            f"It has {shown or 'no columns'}. Nothing was landed."
+            f"It has {shown or 'no columns'}. Nothing was landed. Correct the name, or look at the agent."
         )
 
     def _check_shares(self, rows: int) -> None:
@@ -102,7 +102,7 @@ class Quality:
         if failed:
             raise AgentyQualityError(
                 f"The result of job {self._job.job_id} has too few rows with these fields filled: {', '.join(failed)}. "
-                "Nothing was landed."
+                "Nothing was landed. Look at the agent, or ask for a smaller share."
             )
 
     def _check_row_drop(self, max_row_drop: float, rows: int) -> None:
@@ -114,7 +114,8 @@ class Quality:
         if rows < least:
             raise AgentyQualityError(
                 f"The result of job {self._job.job_id} has {rows} rows, that of the agent's previous job {job_id} has "
-                f"{before}: max_row_drop={max_row_drop} asks for at least {math.ceil(least)}. Nothing was landed."
+                f"{before}: max_row_drop={max_row_drop} asks for at least {math.ceil(least)}. Nothing was landed. If "
+                "the result is right, land it without max_row_drop."
             )
         self._log.info("Job %d has %d rows, the previous job %d has %d", self._job.job_id, rows, job_id, before)
 
@@ -129,14 +130,14 @@ class Quality:
         previous = next((each for each in completed if each < job_id), None)
         if previous is None:
             self._log.info(
-                "The rows of job %d are compared with none: of the newest %d jobs of its agent, none completed before",
+                "The rows of job %d are not compared: of the newest %d jobs of its agent, none completed before it",
                 *(job_id, _MOST_JOBS),
             )
             return None
         try:
             rows = self._rows_of(previous)
         except AgentyNotFoundError:
-            self._log.info("The rows of job %d are compared with none: the result of job %d is gone", job_id, previous)
+            self._log.info("The rows of job %d are not compared: the result of job %d is gone", job_id, previous)
             return None
         return previous, rows
 

@@ -98,7 +98,7 @@ class StagedFile:
             if stat.S_IMODE(os.fstat(self._file.fileno()).st_mode) != mode:
                 os.fchmod(self._file.fileno(), mode)
         except OSError as error:
-            _log.warning("%s does not get the permission bits %o: %s", self._final_path, mode, error)
+            _log.warning("%s could not get the permission bits %o: %s", self._final_path, mode, error)
 
     def sync(self) -> None:
         """Bring all of it to the disk: some file systems find out only now that they are full."""
@@ -107,7 +107,7 @@ class StagedFile:
         except OSError as error:
             if error.errno not in _CAN_NOT_SYNC:
                 raise disk_error(error, "write", self._final_path) from error
-            _log.warning("The file system of %s can't bring a file to the disk: %s", self._final_path, error)
+            _log.warning("The file system of %s can't flush a file to the disk: %s", self._final_path, error)
 
     @property
     def size(self) -> int:

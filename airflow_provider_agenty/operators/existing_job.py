@@ -72,19 +72,19 @@ def find_job_of_run(
             agent_id,
             candidates,
             f"Agent {agent_id} has {len(candidates)} jobs that were made since this run began and "
-            f"{'still go on' if going_on else 'completed'} ({_ids_of(candidates)}), and which of them an earlier try "
-            "of this task started can't be told.",
+            f"{'still go on' if going_on else 'completed'} ({_ids_of(candidates)}), and it is not known which of them "
+            "an earlier try of this task started.",
         )
     if urls is not None and not going_on and hook.get_input(agent_id).data != tuple(urls):
         raise _ambiguous(
             agent_id,
             candidates,
-            f"Job {job.job_id} of agent {agent_id} was made since this run began, and has completed. Whether an "
-            "earlier try of this task started it can't be told: the input of the agent is not what this task sets.",
+            f"Job {job.job_id} of agent {agent_id} was made since this run began, and has completed. It is not known "
+            "whether an earlier try of this task started it: the input of the agent is not what this task sets.",
         )
     log.warning(
-        "Job %d of agent %s was made since this run began and %s: it is taken for the one that an earlier try of "
-        "this task started. Had somebody else started it, it would be shared",
+        "Job %d of agent %s was made since this run began and %s: it is taken as the one that an earlier try of "
+        "this task started. If somebody else started it, both use it",
         job.job_id,
         agent_id,
         "still goes on" if going_on else "completed",

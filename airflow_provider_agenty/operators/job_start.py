@@ -24,7 +24,7 @@ def find_agent_id(task: AgentyStartJobOperator) -> str:
     if name is None:
         return parameters.agent_id(task.agent_id)
     agent_id = task.hook.find_agent(parameters.text("agent_name", name)).agent_id
-    task.log.info("The agent called %r is %s", name, agent_id)
+    task.log.debug("The agent called %r is %s", name, agent_id)
     return agent_id
 
 
@@ -46,7 +46,7 @@ def find_or_start_job(task: AgentyStartJobOperator, context: Context, memory: St
     else:
         metrics.count(metric, agent_id=task.agent_id, conn_id=task.agenty_conn_id)
         return job
-    raise AgentyUnavailableError(f"{unknown} A retry of this task looks for it before it starts anything.")
+    raise AgentyUnavailableError(f"{unknown} A retry of this task looks for the job before it starts another one.")
 
 
 def _find_or_start(task: AgentyStartJobOperator, context: Context, memory: StartMemory) -> tuple[Job, str]:
@@ -70,7 +70,7 @@ def _find_or_start(task: AgentyStartJobOperator, context: Context, memory: Start
 def _find_unremembered_job(task: AgentyStartJobOperator, context: Context, memory: StartMemory) -> Job | None:
     intent = memory.read_intent()
     if intent is not None:
-        task.log.info("An earlier try was about to start agent %s. Looking for its job", task.agent_id)
+        task.log.info("An earlier try was about to start agent %s: looking for its job", task.agent_id)
         return task.hook.find_started_job(
             task.agent_id,
             newer_than=intent.newest_job_id,

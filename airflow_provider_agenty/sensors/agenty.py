@@ -103,8 +103,8 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         self.timeout = parameters.seconds("timeout", self.timeout, may_be_zero=True)
         if self.stall_timeout is not None and self._is_rescheduled and not airflow_compat.HAS_TASK_STATE_STORE:
             raise AgentyInputError(
-                "stall_timeout can't be used with mode='reschedule' before Airflow 3.3, which forgets the job "
-                "between two pokes. Set deferrable=True or mode='poke'."
+                "stall_timeout can't be used with mode='reschedule' before Airflow 3.3: between two pokes nothing "
+                "remembers how the job was. Set deferrable=True or mode='poke'."
             )
         if parameters.boolean("start_from_trigger", start_from_trigger) and self.deferrable:
             self._start_in_triggerer()

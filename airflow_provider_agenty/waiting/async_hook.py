@@ -83,7 +83,7 @@ class AsyncHook:
             log.log(level, "Agenty could not be asked", exc_info=True)
             self._unexpected = type(error)
             raise AgentyUnavailableError(
-                f"Agenty could not be asked ({type(error).__name__}); the triggerer's log says more"
+                f"Agenty could not be asked ({type(error).__name__}); see the triggerer's log"
             ) from None
         self._unexpected = None
         return answer

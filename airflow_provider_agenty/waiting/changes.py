@@ -85,5 +85,5 @@ def _local_time(moment: datetime | None, job: Job, now: float) -> float | None:
 
 
 def _stalled(job: Job, what: str, name: str, seconds: float) -> Outcome:
-    message = f"Job {job.job_id} {what}, and {name}={seconds:.16g} allows no longer: it is {job.describe()}."
+    message = f"Job {job.job_id} {what}, longer than {name}={seconds:.16g} allows: it is {job.describe()}."
     return Outcome(STALLED, job.job_id, message, job)

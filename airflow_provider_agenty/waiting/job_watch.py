@@ -88,8 +88,8 @@ class JobWatch:
         self._log = log
         if stall_timeout is not None and stall_timeout < poll_interval:
             log.warning(
-                "stall_timeout=%.16g is shorter than the %.16g seconds between two polls: a job that goes on slowly "
-                "may count as stalled",
+                "stall_timeout=%.16g is shorter than the %.16g seconds between two polls: a slow job may count as "
+                "stalled. Set a longer stall_timeout or a shorter interval",
                 stall_timeout,
                 poll_interval,
             )
@@ -130,10 +130,10 @@ class JobWatch:
         if self._failed_polls > MAX_FAILED_POLLS and seconds >= MAX_FAILING_SECONDS:
             return self._poll_error(
                 error,
-                f"Job {self.job_id} could not be asked for {seconds / 60:.0f} minutes ({self._failed_polls} polls in a "
-                f"row failed), so whether it still runs is not known. The last error: {error}",
+                f"Job {self.job_id} could not be polled for {seconds / 60:.0f} minutes ({self._failed_polls} polls in "
+                f"a row failed), so it is not known whether it still runs. The last error: {error}",
             )
-        self._log.warning("Job %d could not be asked, trying again: %s", self.job_id, error)
+        self._log.warning("Job %d could not be polled, trying again: %s", self.job_id, error)
         return None
 
     def _poll_error(self, error: AgentyError, message: str) -> Outcome:
@@ -148,7 +148,7 @@ class JobWatch:
         """Return the outcome if the time is up, ``None`` if not."""
         if self._deadline is None or now < self._deadline:
             return None
-        state = f"it is {self._job.describe()}" if self._job else "it was never seen"
+        state = f"it is {self._job.describe()}" if self._job else "no poll was answered"
         return Outcome(TIMEOUT, self.job_id, f"Job {self.job_id} is not done in time: {state}.", self._job)
 
     def _log_progress(self, job: Job, now: float) -> None:
@@ -160,7 +160,7 @@ class JobWatch:
             self._log.debug("Job %d is %s", job.job_id, job)
         if not job.is_known and (self._job is None or self._job.status != job.status):
             self._log.warning(
-                "Job %d is in a state that this version does not know: %r. Waiting goes on", job.job_id, job.status
+                "Job %d is in the state %r, which this version does not know. Waiting goes on", job.job_id, job.status
             )
 
     def _is_progress(self, job: Job, now: float) -> bool:
@@ -187,9 +187,9 @@ def judge(job: Job, *, max_failed_ratio: float | None = None, max_credits: float
     if not job.is_terminal:
         return None
     if job.is_stopped:
-        return Outcome(STOPPED, job.job_id, f"Job {job.job_id} was stopped by somebody in Agenty or by its API.", job)
+        return Outcome(STOPPED, job.job_id, f"Job {job.job_id} was stopped in Agenty or through its API.", job)
     if not job.is_successful:
-        reason = job.error or "Agenty names no reason; see the log of the job"
+        reason = job.error or "Agenty gives no reason. See the log of the job."
         return Outcome(FAILED, job.job_id, f"Job {job.job_id} was {job.status}: {reason}", job)
     if max_failed_ratio is not None and job.failed_ratio > max_failed_ratio:
         return Outcome(
@@ -267,7 +267,7 @@ def stop_job(hook: AgentyHook, job_id: int, log: Log, *, seconds: float | None =
         with hook.without_retries() as once, time_limit(STOP_SECONDS if seconds is None else seconds):
             job = once.stop_job(job_id)
     except AgentyError as error:
-        log.warning("Job %d could not be stopped, it may go on and cost credit: %s", job_id, error)
+        log.warning("Job %d could not be stopped, it may go on and cost credits: %s", job_id, error)
         return None
     log.info("Asked Agenty to stop job %d: it is %s", job_id, job.status)
     return job

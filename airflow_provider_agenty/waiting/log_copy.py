@@ -109,7 +109,9 @@ class LogCopy:
 
     def log_that_it_ends(self) -> None:
         """Log that there may be more entries than were copied."""
-        self._log.warning("The log of job %d goes on in Agenty: it was copied up to line %d", self._job_id, self.offset)
+        self._log.warning(
+            "The log of job %d was copied up to line %d. Read the rest in Agenty", self._job_id, self.offset
+        )
 
     def catch_up(self) -> bool:
         """
@@ -124,7 +126,7 @@ class LogCopy:
                 self.offset = entry.next_offset
                 copied += 1
         except AgentyError as error:
-            self._log.warning("The log of job %d could not be read, trying again later: %s", self._job_id, error)
+            self._log.warning("The log of job %d could not be read, trying again: %s", self._job_id, error)
             copied = 0
         if self.offset > before:
             self._store(self.offset)
@@ -195,7 +197,7 @@ class TriggerLogCopy(LogCopy):
                     try:
                         self._hook = opened.enter_context(await open_hook(self._agenty_conn_id))
                     except Exception as error:
-                        self._log.warning("The log of job %d can't be read now, trying again: %s", self._job_id, error)
+                        self._log.warning("The log of job %d could not be read, trying again: %s", self._job_id, error)
                         continue
                 await self._store_offset()
                 while await self._catch_up_in_thread() and is_over.is_set():
@@ -221,7 +223,7 @@ class TriggerLogCopy(LogCopy):
         try:
             stored = await sync_to_async(read_xcom)(self._task_instance, LOG_XCOM)
         except Exception as error:
-            log.warning("How far the job's log was copied can't be read: %s", error)
+            log.warning("The position in the job's log could not be read: %s", error)
             return 0
         return offset_in(stored, self._of)
 
@@ -241,6 +243,6 @@ class TriggerLogCopy(LogCopy):
         try:
             await sync_to_async(write_xcom)(self._task_instance, LOG_XCOM, {**self._of, "offset": offset})
         except Exception as error:
-            log.warning("How far the job's log was copied could not be stored: %s", error)
+            log.warning("The position in the job's log could not be stored: %s", error)
         else:
             self._stored_offset = offset

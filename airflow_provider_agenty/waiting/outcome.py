@@ -101,8 +101,8 @@ class Outcome:
         if outcome is not None and outcome.status in (STATUSES if outcome.job else (TIMEOUT, POLL_ERROR)):
             return outcome
         raise AgentyError(
-            f"The trigger sent an event that is not understood: {str(event)[:500]!r}. The job may still be running: "
-            "look at it in Agenty. Triggerer and workers should have the same version of airflow-provider-agenty."
+            f"The trigger sent an event that this version can't read: {str(event)[:500]!r}. The job may still run: "
+            "look at it in Agenty. Install one version of airflow-provider-agenty in the triggerer and the workers."
         )
 
 

@@ -158,7 +158,7 @@ class SharedPoller(ABC):
                     try:
                         await self._poll()
                     except Exception:
-                        log.exception("A poll of connection %r broke, the next one follows", self._agenty_conn_id)
+                        log.exception("A poll of connection %r failed, the next one follows", self._agenty_conn_id)
                     # In a thread: the first metric of a process may look up a host or import a backend.
                     await asyncio.to_thread(metrics.count_poll, self.waiters, **self._tags)
                     await self._sleep(time.monotonic() - began)

@@ -126,8 +126,8 @@ class VariableState:
         except Exception as error:
             self.works = False
             log.warning(
-                "Airflow's Variable %s can't be used (%s): should this try be lost, a retry finds its job as far as "
-                "Agenty's list of jobs tells",
+                "Airflow's Variable %s can't be used (%s). If this try is lost, a retry looks for its job in Agenty's "
+                "list of jobs",
                 self.key,
                 type(error).__name__,
             )
@@ -272,7 +272,9 @@ class LogMemory:
         try:
             stored = self._store.get(LOG_KEY) if self.is_there else None
         except Exception as error:
-            log.warning("How far the job's log was copied can't be read, it is copied from its start: %s", error)
+            log.warning(
+                "The position in the job's log could not be read, so the log is copied from its start: %s", error
+            )
             return 0
         return offset_in(stored, self._of)
 
@@ -282,7 +284,7 @@ class LogMemory:
             try:
                 self._store.set(LOG_KEY, {**self._of, "offset": offset})
             except Exception as error:
-                log.warning("How far the job's log was copied could not be stored: %s", error)
+                log.warning("The position in the job's log could not be stored: %s", error)
 
 
 class ShownProgress:
@@ -304,7 +306,7 @@ class ShownProgress:
         try:
             self._store.set(PROGRESS_KEY, progress)
         except Exception as error:
-            log.debug("How far job %d is could not be stored: %s", job.job_id, error)
+            log.debug("The progress of job %d could not be stored: %s", job.job_id, error)
 
 
 class ChangeMemory:
@@ -328,7 +330,9 @@ class ChangeMemory:
             if _is_of(stored, self._of):
                 return float(stored["first_seen"]), list(stored["figures"]), float(stored["unchanged_since"])
         except Exception as error:
-            log.warning("How long the job has not changed can't be read, it counts from now on: %s", error)
+            log.warning(
+                "The time of the job's last change could not be read, so stall_timeout counts from now on: %s", error
+            )
         return None, None, 0.0
 
     def keep(self, first_seen: float, figures: list[Any], unchanged_since: float) -> None:
@@ -345,4 +349,4 @@ class ChangeMemory:
         try:
             self._store.set(CHANGE_KEY, {**self._of, **changed})
         except Exception as error:
-            log.warning("When the job last changed could not be stored: %s", error)
+            log.warning("The time of the job's last change could not be stored: %s", error)

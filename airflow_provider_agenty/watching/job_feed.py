@@ -127,7 +127,7 @@ class JobFeed(SharedPoller):
                 raise answer
             else:
                 self._heed_retry_after(answer)
-                log.warning("Job %d could not be asked for, trying again: %s", job_id, answer)
+                log.warning("Job %d could not be polled, trying again: %s", job_id, answer)
         return jobs, gone
 
     def _log_error(self, error: AgentyError) -> None:
@@ -135,14 +135,14 @@ class JobFeed(SharedPoller):
         if self._error is None:
             self._error_since = now
         if self._error is not type(error) or now - self._error_logged_at >= SECONDS_BETWEEN_REMINDERS:
-            log.warning("The jobs of connection %r can't be watched now, trying on: %s", self._agenty_conn_id, error)
+            log.warning("The jobs of connection %r can't be listed, trying again: %s", self._agenty_conn_id, error)
             self._error_logged_at = now
         self._error = type(error)
 
     def _log_recovery(self) -> None:
         if self._error is not None:
             seconds = time.monotonic() - self._error_since
-            log.info("The jobs of connection %r can be watched again, after %.0f s", self._agenty_conn_id, seconds)
+            log.info("The jobs of connection %r can be listed again, after %.0f s", self._agenty_conn_id, seconds)
         self._error = None
 
     def _log_odd_list(self, listed: JobList, *, newest: int) -> None:
@@ -151,8 +151,8 @@ class JobFeed(SharedPoller):
             "newest is missing",
             listed_newest < newest,
             "Job %d was the newest of connection %r, and the list ends at job %d now. If the connection leads to "
-            "another account, its watchers see nothing until that has newer jobs: delete what they remember (see "
-            "docs/assets-and-events.md)",
+            "another account, its watchers see nothing until that account has newer jobs. Delete what they have "
+            "stored: the keys agenty_jobs/… of their assets",
             newest,
             self._agenty_conn_id,
             listed_newest,
@@ -160,7 +160,7 @@ class JobFeed(SharedPoller):
         self._log_once(
             "no order",
             math.isinf(listed.complete_after),
-            "The list of jobs of connection %r is not in its order, newest first, and did not end within %d pages: "
+            "The list of jobs of connection %r is not sorted newest first, and did not end within %d pages: "
             "watchers may miss new jobs until it does",
             self._agenty_conn_id,
             MAX_PAGES,

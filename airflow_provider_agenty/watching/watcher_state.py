@@ -80,7 +80,7 @@ class WatcherState:
             try:
                 return [await store.aget(self._key) for store in self._stores]
             except Exception as error:
-                log.warning("What a watcher has seen (%s) can't be read, trying again: %s", self._key, error)
+                log.warning("The state of a watcher (%s) could not be read, trying again: %s", self._key, error)
                 await asyncio.sleep(SECONDS_BETWEEN_LOADS)
 
     def _is_usable(self, value: Any) -> bool:
@@ -88,7 +88,7 @@ class WatcherState:
             pending = value.get("pending")
             if isinstance(pending, list) and all(isinstance(job_id, int) for job_id in pending):
                 return True
-        log.warning("What a watcher has seen (%s) is of no use, it begins anew: %r", self._key, value)
+        log.warning("The state of a watcher (%s) can't be used, it begins anew: %r", self._key, value)
         return False
 
     def _to_dict(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class WatcherState:
                     await store.aset(self._key, state)
         except Exception as error:
             log.warning(
-                "What a watcher has seen (%s) could not be stored, it is tried again after the next poll: %s",
+                "The state of a watcher (%s) could not be stored, trying again after the next poll: %s",
                 self._key,
                 str(error) or type(error).__name__,
             )

@@ -261,9 +261,9 @@ def test_a_result_whose_total_changes_is_an_error(
 def test_a_total_that_is_less_than_the_rows_is_an_error(serve: Any, tmp_path: Any, read: Any, total: int) -> None:
     serve(lambda offset, limit, _: page_of(total, some_rows(offset, limit, 60)))
 
-    with pytest.raises(AgentyError, match=f"job 7 has {total} rows, as Agenty says, and gave 60"):
+    with pytest.raises(AgentyError, match=f"job 7 has {total} rows by Agenty's count, but Agenty sent 60"):
         list(AgentyHook().iter_result(7))
-    with pytest.raises(AgentyError, match=f"job 7 has {total} rows, as Agenty says, and gave"):
+    with pytest.raises(AgentyError, match=f"job 7 has {total} rows by Agenty's count, but Agenty sent"):
         read(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -271,7 +271,7 @@ def test_a_total_that_is_less_than_the_rows_is_an_error(serve: Any, tmp_path: An
 def test_rows_that_are_counted_as_none_are_an_error(serve: Any) -> None:
     serve(lambda offset, limit, _: page_of(0, some_rows(offset, limit, 60)))
 
-    with pytest.raises(AgentyError, match="job 7 has 0 rows, as Agenty says, and gave 1"):
+    with pytest.raises(AgentyError, match="job 7 has 0 rows by Agenty's count, but Agenty sent 1"):
         AgentyHook().count_result(7)
 
 

@@ -377,7 +377,7 @@ def test_where_the_list_cannot_be_read_afterwards_nothing_more_is_started(
     sandbox.fault("GET", "/jobs", times=None, after=1, **fault)
     sandbox.fault("POST", "/jobs/start", drop="after")
 
-    with pytest.raises(AgentyAmbiguousStartError, match=f"agent {BOOKS}.*not known.*could not be read"):
+    with pytest.raises(AgentyAmbiguousStartError, match=f"not known.*agent {BOOKS}.*could not be read"):
         hook.start_job(BOOKS)
 
     assert sandbox.starts == 1
@@ -387,7 +387,7 @@ def test_where_the_list_cannot_be_read_afterwards_nothing_more_is_started(
 def test_a_start_that_was_accepted_without_a_job_is_never_sent_again(sandbox: Sandbox, hook: AgentyHook) -> None:
     sandbox.fault("POST", "/jobs/start", body={"message": "OK"}, times=None)
 
-    with pytest.raises(AgentyAmbiguousStartError, match=r"not known.*shows no new one.*Look in Agenty"):
+    with pytest.raises(AgentyAmbiguousStartError, match=r"not known.*shows no new one.*look in Agenty"):
         hook.start_job(BOOKS)
 
     assert posts(sandbox) == 1
@@ -420,11 +420,9 @@ def test_what_happens_to_a_lost_start_is_told_without_the_key(
 
     job = connect({"auth": "query"}).start_job(BOOKS)
 
-    assert "Looking whether the job was started all the same" in caplog.text
+    assert "Checking whether the job was started all the same" in caplog.text
     assert "Sending it again" in caplog.text
-    assert (
-        f"Job {job.job_id} of agent {BOOKS} is taken for the one that was started: its answer was lost" in caplog.text
-    )
+    assert f"Job {job.job_id} of agent {BOOKS} is taken as the one that was started: its answer was lost" in caplog.text
     assert sandbox.key not in caplog.text
 
 
@@ -614,12 +612,15 @@ def test_a_list_without_an_end_means_that_it_cannot_be_told_and_not_a_second_sta
     for name, value in ENDLESS[endless].items():
         setattr(lister, name, value)
 
-    with pytest.raises(AgentyAmbiguousStartError, match=r"not known: its answer was lost, and .* list of its jobs"):
+    with pytest.raises(
+        AgentyAmbiguousStartError,
+        match=r"not known.*: its answer was lost, and .* list of its jobs",
+    ):
         hook.start_job(BOOKS, newer_than=0)
     assert len(lister.started) == 1
     assert lister.lists <= start_job.MAX_PAGES
 
-    with pytest.raises(AgentyAmbiguousStartError, match=r"Which jobs agent 45l0wewqzk has can't be told"):
+    with pytest.raises(AgentyAmbiguousStartError, match=r"The jobs of agent 45l0wewqzk could not be listed"):
         job_of_run(hook, datetime.now(UTC) - timedelta(hours=1))
 
 
@@ -627,7 +628,7 @@ def test_where_the_newest_job_cannot_be_told_nothing_is_started(lister: Lister, 
     lister.order, lister.most_rows = oldest_first, 2
     lister.add(*range(1, 100))
 
-    with pytest.raises(AgentyError, match=r"newest job of agent 45l0wewqzk can't be told.*Nothing was started"):
+    with pytest.raises(AgentyError, match=r"newest job of agent 45l0wewqzk could not be found.*Nothing was started"):
         connect(host=lister.url).start_job(BOOKS)
     assert lister.started == []
 
@@ -727,11 +728,11 @@ def test_the_message_says_what_happened(sandbox: Sandbox, hook: AgentyHook, capl
     sandbox.start_job(BOOKS)
 
     assert hook.find_started_job(BOOKS, newer_than=0) is not None
-    assert "an earlier try was about to start it, and ended before it knew its job" in caplog.text
+    assert "an earlier try was about to start it and ended before it knew the job" in caplog.text
     assert job_of_run(hook, began) is not None
     assert "was made since this run began and still goes on" in caplog.text
     sandbox.start_job(BOOKS)
-    with pytest.raises(AgentyAmbiguousStartError, match="which of them this start made can't be told: an earlier try"):
+    with pytest.raises(AgentyAmbiguousStartError, match="not known which of them this start made: an earlier try"):
         hook.find_started_job(BOOKS, newer_than=0)
     with pytest.raises(AgentyAmbiguousStartError, match="2 jobs that were made since this run began and still go on"):
         job_of_run(hook, began)

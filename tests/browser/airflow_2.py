@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.airflow_harness.airflow_api import USER, Run
+from tests.browser.airflow_3 import address_behind
 
 
 class Airflow2Pages:
@@ -54,9 +55,15 @@ class Airflow2Pages:
         self.page.get_by_role("row", name=connection_id).locator("a[href*='/connection/edit/']").click()
         return self.page.locator("#model_form")
 
-    def link(self, run: Run, task_id: str, name: str, *, map_index: int = -1) -> str | None:
+    def link(self, run: Run, task_id: str, name: str, *, map_index: int = -1) -> str:
+        self._open_task(run, task_id, "details", map_index=map_index)
+        return address_behind(self.page.get_by_role("link", name=name))
+
+    def xcoms(self, run: Run, task_id: str) -> Any:
+        self._open_task(run, task_id, "xcom")
+        return self.page.get_by_role("table").last
+
+    def _open_task(self, run: Run, task_id: str, tab: str, *, map_index: int = -1) -> None:
         where = f"dag_run_id={quote(run.run_id, safe='')}&task_id={task_id}"
         where += f"&map_index={map_index}" if map_index >= 0 else ""
-        self.page.goto(f"{self._url}/dags/{run.dag_id}/grid?{where}&tab=details")
-        href: str | None = self.page.get_by_role("link", name=name).first.get_attribute("href")
-        return href
+        self.page.goto(f"{self._url}/dags/{run.dag_id}/grid?{where}&tab={tab}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ _SWITCHES = (
     "--disable-component-update",
     "--disable-sync",
 )
+_ELSEWHERE = re.compile(r"https://")
+"""The addresses that are not Airflow's own."""
+
 _WAIT_MILLISECONDS = 90_000.0
 """For one thing to appear: the first page of a busy machine's Airflow has taken half a minute."""
 
@@ -135,16 +139,45 @@ class AirflowPages:
         """
         Open the page of a task instance.
 
-        :param tab: the part of it, as in its address: ``details`` or ``rendered_templates``; by default the log.
+        :param tab: the part of it, as in its address, such as ``details`` or ``xcom``; by default the log.
         """
         mapped = f"/mapped/{map_index}" if map_index >= 0 else ""
         self.page.goto(f"{self._url}{_path(run)}/tasks/{task_id}{mapped}/{tab}".rstrip("/"))
 
-    def link(self, run: Run, task_id: str, name: str, *, map_index: int = -1) -> str | None:
-        """Return where a task instance's link with this name leads."""
+    def link(self, run: Run, task_id: str, name: str, *, map_index: int = -1) -> str:
+        """Press a task instance's link with this name, and return the address to which it leads."""
         self.open_task(run, task_id, "details", map_index=map_index)
-        address: str | None = self.page.get_by_role("link", name=name).get_attribute("href")
-        return address
+        return address_behind(self.page.get_by_role("link", name=name))
+
+    def xcoms(self, run: Run, task_id: str) -> Locator:
+        """Open the table of a task instance's XComs, and return it."""
+        self.open_task(run, task_id, "xcom")
+        self.page.get_by_role("button", name=re.compile("^Expand")).first.click()
+        return self.page.get_by_role("table")
+
+    def task_state(self, run: Run, task_id: str) -> Locator:
+        """Open the table of what a task instance has in the task state store (3.3 and later), and return it."""
+        self.open_task(run, task_id, "task-state-store")
+        return self.page.get_by_role("table")
+
+
+def address_behind(link: Locator) -> str:
+    """
+    Press a link that opens a page of its own, and return the address of that page.
+
+    An empty page is shown in its place: nothing here leaves this machine.
+    """
+    context = link.page.context
+    context.route(_ELSEWHERE, lambda route: route.fulfill(body="", content_type="text/html"))
+    try:
+        with context.expect_page() as opened:
+            link.first.click()
+        opened.value.wait_for_url(_ELSEWHERE)
+        address: str = opened.value.url
+        opened.value.close()
+    finally:
+        context.unroute(_ELSEWHERE)
+    return address
 
 
 def _path(run: Run) -> str:

@@ -44,8 +44,12 @@ def sandbox():
 @pytest.fixture(scope="session")
 def airflow(page, sandbox, tmp_path_factory):
     home = tmp_path_factory.mktemp("airflow")
+    environment = {
+        "AIRFLOW_CONN_AGENTY_DEFAULT": sandbox.connection_json,
+        "LANDING_FOLDER": str(tmp_path_factory.mktemp("landed")),
+    }
     kind = Airflow2 if IS_AIRFLOW_2 else AirflowInstance
-    with kind(home, dags_folder=DAGS, env={"AIRFLOW_CONN_AGENTY_DEFAULT": sandbox.connection_json}) as airflow:
+    with kind(home, dags_folder=DAGS, env=environment) as airflow:
         yield airflow
 
 

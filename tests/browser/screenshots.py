@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.browser.airflow_3 import AirflowPages, BrowserError, find_chromium, o
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
+DAG_FILES = (ROOT / "example_dags" / "agenty_to_csv.py", ROOT / "tests" / "browser" / "dags" / "browser_dags.py")
 DAG_ID = "agenty_to_csv"
 AGENT = "45l0wewqzk"
 RUNS = ("monday", "tuesday", "wednesday", "thursday")
@@ -29,15 +31,23 @@ def main() -> int:
         return 1
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, Sandbox(seconds=JOB_SECONDS) as sandbox:
-        connection = {"AIRFLOW_CONN_AGENTY_DEFAULT": sandbox.connection_json}
+        landing_folder, dags = Path(folder, "landed"), Path(folder, "dags")
+        environment = {
+            "AIRFLOW_CONN_AGENTY_DEFAULT": sandbox.connection_json,
+            "LANDING_FOLDER": str(landing_folder),
+        }
+        dags.mkdir()
+        for file in DAG_FILES:
+            shutil.copy(file, dags)
         with (
-            AirflowInstance(Path(folder, "airflow"), dags_folder=ROOT / "example_dags", env=connection) as airflow,
+            AirflowInstance(Path(folder, "airflow"), dags_folder=dags, env=environment) as airflow,
             open_page() as page,
         ):
             pages = AirflowPages(page, airflow.url, airflow.password)
             pages.log_in()
             take_connection_form(pages)
-            take_grid(airflow, sandbox, pages, Path(folder, "landed"))
+            take_task_state(airflow, sandbox, pages)
+            take_grid(airflow, sandbox, pages, landing_folder)
     return 0
 
 
@@ -49,6 +59,18 @@ def take_connection_form(pages: AirflowPages) -> None:
     form.locator("input[name=password]").fill("0" * 32)
     pages.page.evaluate("document.activeElement.blur()")
     _take(pages, "connection-form.png", height=860)
+
+
+def take_task_state(airflow: AirflowInstance, sandbox: Sandbox, pages: AirflowPages) -> None:
+    """Take the picture of what the task state store tells while a task waits in a worker."""
+    figures = {"pages_total": 120, "pages_processed": 37, "pages_failed": 2, "pages_credit": 35}
+    sandbox.script([{"status": "running", **figures}])
+    run = airflow.trigger("waits_in_worker", run_id="monday")
+    pages.task_state(run, "start").get_by_text("37/120 pages").wait_for()
+    _take(pages, "task-state.png", height=720)
+    for job in sandbox.jobs:
+        sandbox.set_status(job["job_id"], "completed")
+    airflow.wait_for_run(run)
 
 
 def take_grid(airflow: AirflowInstance, sandbox: Sandbox, pages: AirflowPages, landing_folder: Path) -> None:

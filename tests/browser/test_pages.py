@@ -9,9 +9,11 @@ import pytest
 
 from airflow_provider_agenty.connection import EXTRA_FIELDS, LABELS, PLACEHOLDERS
 from tests.browser.conftest import IS_AIRFLOW_2
+from tests.features import needs_task_state_store
 
 AGENT, OTHER_AGENT = "45l0wewqzk", "lmqdjwd972"
 LINK = "Agenty agent"
+PAGE = f"https://cloud.agenty.com/agents/scraping/{AGENT}"
 WRONG_KEY = "not-the-key-of-anybody"
 TIMEOUTS = {"connect": 3, "read": 20}
 
@@ -105,35 +107,80 @@ def test_an_object_is_shown_as_json_when_the_connection_is_edited(pages, airflow
     assert json.loads(field(form, "timeout").input_value()) == TIMEOUTS
 
 
-def test_the_link_leads_to_the_agent_while_tasks_are_deferred(pages, airflow, sandbox):
+def end_all_jobs(sandbox):
+    for job in sandbox.jobs:
+        sandbox.set_status(job["job_id"], "completed")
+
+
+@pytest.fixture(scope="module")
+def waited(pages, airflow, sandbox):
+    """Give a run that has ended, and where the links of its tasks led while they were deferred."""
     run = airflow.trigger("waits")
-    for task_id, map_index in (("wait", -1), ("mapped", 0), ("mapped", 1)):
+    waiting = [("wait", -1), ("mapped", 0), ("mapped", 1)]
+    for task_id, map_index in waiting:
         airflow.wait_for_task(run, task_id, {"deferred"}, map_index=map_index)
     try:
-        seen = {
+        links = {
             (task_id, map_index): pages.link(run, task_id, LINK, map_index=map_index)
-            for task_id, map_index in (("start", -1), ("wait", -1), ("mapped", 0), ("mapped", 1))
+            for task_id, map_index in [("start", -1), *waiting]
         }
     finally:
-        for job in sandbox.jobs:
-            sandbox.set_status(job["job_id"], "completed")
+        end_all_jobs(sandbox)
+    assert airflow.wait_for_run(run) == "success"
+    return run, links
 
-    address = f"https://cloud.agenty.com/agents/scraping/{AGENT}"
-    assert seen == {
-        ("start", -1): address,
-        ("wait", -1): address,
-        ("mapped", 0): address,
+
+def test_the_link_leads_to_the_agent_while_tasks_are_deferred(waited):
+    _, links = waited
+    assert links == {
+        ("start", -1): PAGE,
+        ("wait", -1): PAGE,
+        ("mapped", 0): PAGE,
         ("mapped", 1): f"https://cloud.agenty.com/agents/changedetection/{OTHER_AGENT}",
     }
 
 
-@only_airflow_3
-def test_a_task_can_be_read_without_the_key(pages, airflow, sandbox):
-    run = airflow.trigger("waits")
-    airflow.wait_for_task(run, "wait", {"deferred"})
-    for job in sandbox.jobs:
-        sandbox.set_status(job["job_id"], "completed")
+@pytest.mark.parametrize("task_id", ["start", "wait", "land"])
+def test_the_link_leads_to_the_agent_when_the_run_is_over(pages, waited, task_id):
+    run, _ = waited
+    assert pages.link(run, task_id, LINK) == PAGE
+
+
+def test_the_xcoms_show_the_job_and_the_file(pages, airflow, waited):
+    run, _ = waited
+    job_id = airflow.xcom(run, "start")
+
+    for task_id, texts in (
+        ("wait", ("return_value", "pages_credit", "completed", str(job_id))),
+        ("land", ("return_value", "sha256", "rows", f"{AGENT}-{job_id}")),
+    ):
+        xcoms = pages.xcoms(run, task_id)
+        for text in texts:
+            xcoms.get_by_text(text).first.wait_for()
+
+
+@needs_task_state_store
+def test_the_task_state_shows_how_far_a_job_is_while_a_worker_waits(pages, airflow, sandbox):
+    figures = {"pages_total": 120, "pages_processed": 37, "pages_failed": 2, "pages_credit": 35}
+    sandbox.script(["submitted", {"status": "running", **figures}])
+    run = airflow.trigger("waits_in_worker")
+    try:
+        progress = pages.task_state(run, "start").get_by_role("row", name="agenty_progress")
+        progress.get_by_text("is running: 37/120 pages (31 %), 2 failed, 35 credits").wait_for()
+        assert airflow.task_instance(run, "start").state == "running"
+    finally:
+        end_all_jobs(sandbox)
     assert airflow.wait_for_run(run) == "success"
+
+    state, job_id = pages.task_state(run, "start"), airflow.xcom(run, "start")
+    state.get_by_role("row", name="agenty_progress").get_by_text(f"Job {job_id} is completed").wait_for()
+    state.get_by_role("row", name="agenty_job").get_by_text(str(job_id)).first.wait_for()
+    assert sandbox.key not in pages.page.inner_text("body")
+
+
+@only_airflow_3
+def test_a_task_can_be_read_without_the_key(pages, airflow, sandbox, waited):
+    run, _ = waited
     job_id = airflow.xcom(run, "start")
 
     pages.open_task(run, "wait")

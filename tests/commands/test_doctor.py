@@ -365,7 +365,7 @@ def test_a_real_airflow_is_asked_for_its_connections_and_its_triggerers(airflow,
 
     assert before.status == 1
     assert "✗ connection: There is no connection 'nowhere'" in before.out
-    assert "! triggerer: None runs, and 0 tasks are deferred" in before.out
+    assert "! triggerer: No triggerer runs, and 0 tasks are deferred" in before.out
     assert kept.status == 0, kept.out + kept.err
     assert "✓ connection: 'kept', from Airflow's database.\n" in kept.out
     assert "✓ key: " in kept.out

@@ -85,7 +85,7 @@ def test_a_job_is_stopped(sandbox, command):
     ran = command("stop", job_id)
 
     assert ran.status == 0
-    assert ran.out.startswith(f"{job_id}: stop")
+    assert ran.out.startswith(f"Job {job_id} is stop")
     assert sandbox.stopped_jobs == [job_id]
     assert command("stop", job_id, "--json").json["job_id"] == job_id
 

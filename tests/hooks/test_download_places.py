@@ -129,7 +129,7 @@ class TestApiElsewhere:
         self, hook_of_an_api_elsewhere, api, private, tmp_path: Path, place: str, by: str
     ) -> None:
         setattr(api, by, place.format(private.server_address[1]))
-        with pytest.raises(AgentyExportError, match="Nothing was asked of that host"):
+        with pytest.raises(AgentyExportError, match="The link was not followed"):
             hook_of_an_api_elsewhere.download_export(7, str(tmp_path / "books.csv"))
         assert private.paths == []
         assert list(tmp_path.iterdir()) == []

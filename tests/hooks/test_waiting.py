@@ -75,7 +75,7 @@ def test_an_aborted_job_whose_log_cannot_be_read_is_the_same_error(sandbox: Sand
     sandbox.set_status(job_id, "aborted", error=None)
     sandbox.fault("GET", "/jobs/{id}/logs", status=500, times=None)
 
-    with pytest.raises(AgentyJobFailedError, match="names no reason") as raised:
+    with pytest.raises(AgentyJobFailedError, match="gives no reason") as raised:
         wait(hook, job_id)
 
     assert raised.value.log_entries == ()
@@ -183,7 +183,7 @@ def test_trouble_that_passes_is_waited_out(
     sandbox.fault("GET", "/jobs/{id}", after=1, times=4, **fault)
 
     assert wait(connect({"max_attempts": 1}), job_id).is_successful
-    assert caplog.text.count("could not be asked, trying again") == 4
+    assert caplog.text.count("could not be polled, trying again") == 4
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_deadline_ends_it_also_while_there_is_trouble(sandbox: Sandbox, connec
     job_id = sandbox.start_job(BOOKS)
     sandbox.fault("GET", "/jobs/{id}", times=None, status=503)
 
-    with pytest.raises(AgentyTimeoutError, match="it was never seen"):
+    with pytest.raises(AgentyTimeoutError, match="no poll was answered"):
         wait(connect({"max_attempts": 1}), job_id, timeout=0.1)
 
 

@@ -370,13 +370,13 @@ class TestWhateverGoesWrong:
         assert self.untouched(old)
 
     def test_too_few_rows(self, old):
-        with pytest.raises(AgentyExportError, match="has 20000 rows where the result has 20001"):
+        with pytest.raises(AgentyExportError, match="has 20000 rows, and the result has 20001"):
             land_at(old, expected_rows=20_001)
         assert self.untouched(old)
 
     def test_more_rows_are_a_warning(self, old, caplog):
         assert land_at(old, expected_rows=19_999).rows == 20_000
-        assert "20000 rows, the result only 19999" in caplog.text
+        assert "20000 rows, and the result has 19999" in caplog.text
 
     @pytest.mark.parametrize(("expected", "rows"), [(None, 2), (2, 2), (3, 3), (4, 4)])
     def test_blank_lines_may_be_rows(self, old, expected, rows, caplog):
@@ -453,7 +453,7 @@ class TestWhateverGoesWrong:
         for _ in range(2):
             land_at(old)
         assert old.read_bytes() == CSV
-        assert f"{old} does not get the permission bits" in caplog.text
+        assert f"{old} could not get the permission bits" in caplog.text
 
     @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
     def test_a_file_system_that_can_not_sync_is_a_warning(self, old, monkeypatch, caplog, number):
@@ -461,7 +461,7 @@ class TestWhateverGoesWrong:
         land_at(old, [CSV] * 100, count_rows=False)
         assert old.read_bytes() == CSV * 100
         assert [record.levelname for record in caplog.records] == ["WARNING"]
-        assert "can't bring a file to the disk" in caplog.text
+        assert "can't flush a file to the disk" in caplog.text
 
     def test_a_file_system_that_tells_no_free_space(self, old, monkeypatch):
         class Source:

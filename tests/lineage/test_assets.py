@@ -175,7 +175,7 @@ class TestHookLineage:
 
         monkeypatch.setattr(lineage, "hook_lineage", Refuses)
         lineage.tell_hook_lineage(object(), EXPORTED, JOB, base_url="https://h/v2", log=LOG)
-        assert "/data/books.csv is not told: not like this" in caplog.text
+        assert "/data/books.csv was not recorded: not like this" in caplog.text
 
     @pytest.mark.skipif(
         not has("airflow.sdk.plugins_manager", "get_hook_lineage_readers_plugins")

@@ -218,7 +218,7 @@ class TestRows:
         task = export(finished_job, destination, verify_rows=verify_rows)
 
         if verify_rows:
-            with pytest.raises(AgentyExportError, match="10 rows where the result has 60"):
+            with pytest.raises(AgentyExportError, match="10 rows, and the result has 60"):
                 task.execute(make_context(task))
             assert is_untouched(destination)
         else:

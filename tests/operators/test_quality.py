@@ -306,14 +306,14 @@ class TestMaxRowDrop:
     def test_without_a_previous_job_nothing_is_compared(self, agenty_sandbox, destination, make_context, said):
         job_id = job_with(agenty_sandbox, ROWS)
         assert self.land(job_id, destination, make_context) == 60
-        assert f"The rows of job {job_id} are compared with none: of the newest 2000 jobs of its agent" in said()
+        assert f"The rows of job {job_id} are not compared: of the newest 2000 jobs of its agent" in said()
 
     def test_a_list_of_jobs_without_end_is_given_up(self, agenty_sandbox, destination, make_context, said):
         agenty_sandbox.add_older_jobs(AGENT, 2100)
         job_id = job_with(agenty_sandbox, ROWS[:10])
         job_with(agenty_sandbox, ROWS)
         assert self.land(job_id, destination, make_context) == 10
-        assert f"The rows of job {job_id} are compared with none" in said()
+        assert f"The rows of job {job_id} are not compared" in said()
         asked = [each for each in agenty_sandbox.requests if each.path == "/jobs"]
         assert len(asked) == 20
 

@@ -290,7 +290,7 @@ class TestRows:
         monkeypatch.setattr(result_pages, "read_result_total", lambda *args, **kwargs: 951)
         task = land(finished_job, destination, format=file_format, spool_folder=str(spool))
 
-        with pytest.raises(AgentyExportError, match="950 rows where the result has 951"):
+        with pytest.raises(AgentyExportError, match="950 rows, and the result has 951"):
             task.execute(make_context(task))
         assert is_untouched()
 

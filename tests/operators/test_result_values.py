@@ -107,7 +107,7 @@ class TestNumbers:
         assert land("jsonl", rows=2) == f'{{"v":"{text}"}}\n{{"v":["{text}"]}}\n'.encode()
         warned = [record.getMessage() for record in caplog.records if "NaN or Infinity" in record.getMessage()]
         assert warned == [
-            f"The result of job {JOB_ID} holds NaN or Infinity, which are no numbers in JSON: they are texts now."
+            f"The result of job {JOB_ID} holds NaN or Infinity, which JSON does not have. They are landed as text"
         ]
         assert csv_values(land("csv", rows=2)) == [text, f'["{text}"]']
         assert values() == [text, [text]]

@@ -213,7 +213,7 @@ class TestOutcome:
     def test_an_event_that_is_not_understood_fails_loudly(self, make_context, event):
         task = start(wait_for_completion=True, deferrable=True)
 
-        with pytest.raises(AgentyError, match="not understood"):
+        with pytest.raises(AgentyError, match="this version can't read"):
             task.execute_complete(make_context(task), event)
 
 
@@ -489,7 +489,7 @@ class TestRetryWithoutStateStore:
 
         assert task.execute(context) == job_id
         assert agenty_sandbox.starts == 0
-        assert "taken for the one that an earlier try of this task started" in caplog.text
+        assert "taken as the one that an earlier try of this task started" in caplog.text
         assert "lost" not in caplog.text
 
     @pytest.mark.agenty_sandbox(manual=True)

@@ -52,6 +52,11 @@ def widgets(monkeypatch):
     return AgentyHook.get_connection_form_widgets()
 
 
+def test_the_hook_itself_has_the_form():
+    # Airflow before 3.2 does not look at its base classes.
+    assert {"get_connection_form_widgets", "get_ui_field_behaviour"} <= vars(AgentyHook).keys()
+
+
 def test_both_declarations_have_the_same_fields_labels_and_help(widgets):
     assert {name: field.args[0] for name, field in widgets.items()} == {
         name: field["label"] for name, field in FIELDS.items()

@@ -726,8 +726,8 @@ def test_bad_answers_are_tolerated_and_told_once(agenty_sandbox, triggerer, faul
             assert airflow.fired == [job_id]
 
     run(main())
-    assert caplog.text.count("can't be watched now") == 1
-    assert caplog.text.count("can be watched again") == 1
+    assert caplog.text.count("can't be listed") == 1
+    assert caplog.text.count("can be listed again") == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -748,7 +748,7 @@ def test_a_refused_key_is_told_once_and_tried_slowly(agenty_sandbox, triggerer, 
 
     times = run(main())
     assert times[2] - times[1] >= 0.9
-    assert caplog.text.count("can't be watched now") == 1
+    assert caplog.text.count("can't be listed") == 1
     assert agenty_sandbox.key not in caplog.text
 
 

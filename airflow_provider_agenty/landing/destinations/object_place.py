@@ -60,8 +60,8 @@ class ObjectPlace:
             as_asked = as_asked and f"{bucket}/{key}" == asked
         if not as_asked or files._strip_protocol(name) != name:
             raise AgentyDestinationError(
-                f"{self.url} can't be landed at: {type(files).__name__} takes a part of it for something else than "
-                "the name of a file. Choose a path without ::, ?, # and //."
+                f"No file can be landed at {self.url}: {type(files).__name__} reads a part of it as something other "
+                "than a file name. Choose a path without ::, ?, # and //."
             )
         if on_a_machine:
             self._check_host(files)

@@ -241,8 +241,7 @@ class ObjectDestination(Destination):
             return
         self._store.remove(key)
         raise AgentyExportError(
-            f"The upload to {self.path} was of {staged.size} bytes, but {size} bytes arrived; it was removed "
-            "again. Try again."
+            f"{size} of {staged.size} bytes of the upload to {self.path} arrived. They were removed. Try again."
         )
 
     def _is_beginning(self, staged: StagedFile, key: str, size: int) -> bool:
