@@ -62,6 +62,11 @@ OURS = Contestant(
         "deadline": end + DAY,
     },
 )
+MINIMAL = Contestant(
+    "minimal",
+    "waiters_triggerer.MinimalTrigger",
+    lambda job_id, _end, interval: {"job_id": job_id, "poll_interval": interval},
+)
 DBT_CLOUD = Contestant(
     "dbt Cloud",
     "airflow.providers.dbt.cloud.triggers.dbt.DbtCloudRunJobTrigger",
@@ -85,7 +90,7 @@ AIRBYTE = Contestant(
     },
     "apache-airflow-providers-airbyte",
 )
-CONTESTANTS = (EMPTY, OURS, DBT_CLOUD, AIRBYTE)
+CONTESTANTS = (EMPTY, MINIMAL, OURS, DBT_CLOUD, AIRBYTE)
 
 
 def main() -> None:
