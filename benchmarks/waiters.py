@@ -1,5 +1,5 @@
 """
-Waiting for many jobs: our trigger beside empty ones, dbt Cloud's and Airbyte's, in Airflow's own trigger runner.
+Waiting for many jobs: our trigger beside empty, minimal, dbt Cloud's and Airbyte's, in Airflow's trigger runner.
 
     python benchmarks/waiters.py [--jobs 100 1000 2000] [--interval 1] [--seconds 10] [--runs 1]
 
