@@ -1,5 +1,5 @@
 """
-Waiting for many jobs: our trigger beside empty ones, dbt Cloud's and Airbyte's, in Airflow's own trigger runner.
+Waiting for many jobs: our trigger beside empty, minimal, dbt Cloud's and Airbyte's, in Airflow's trigger runner.
 
     python benchmarks/waiters.py [--jobs 100 1000 2000] [--interval 1] [--seconds 10] [--runs 1]
 
@@ -62,6 +62,11 @@ OURS = Contestant(
         "deadline": end + DAY,
     },
 )
+MINIMAL = Contestant(
+    "minimal",
+    "waiters_triggerer.MinimalTrigger",
+    lambda job_id, _end, interval: {"job_id": job_id, "poll_interval": interval},
+)
 DBT_CLOUD = Contestant(
     "dbt Cloud",
     "airflow.providers.dbt.cloud.triggers.dbt.DbtCloudRunJobTrigger",
@@ -85,7 +90,7 @@ AIRBYTE = Contestant(
     },
     "apache-airflow-providers-airbyte",
 )
-CONTESTANTS = (EMPTY, OURS, DBT_CLOUD, AIRBYTE)
+CONTESTANTS = (EMPTY, MINIMAL, OURS, DBT_CLOUD, AIRBYTE)
 
 
 def main() -> None:

@@ -90,6 +90,12 @@ def check_deferrable() -> Finding:
     return Finding("default_deferrable", OK, f"Tasks that do not set deferrable {how}: [operators] default_deferrable.")
 
 
+def check_mapping() -> Finding:
+    """Tell how many mapped tasks a list makes at most: one that is longer fails the task that returns it."""
+    longest = conf.getint("core", "max_map_length", fallback=1024)
+    return Finding("max_map_length", OK, f"A list maps to at most {longest} tasks: [core] max_map_length.")
+
+
 def check_memory() -> Finding:
     """Tell where a start is remembered, so that a retry finds its job."""
     if not HAS_TASK_STATE_STORE:

@@ -34,6 +34,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     yield from connection_checks.check_connection(options.conn_id, has_database=has_database)
     yield airflow_checks.check_triggerer(database)
     yield airflow_checks.check_deferrable()
+    yield airflow_checks.check_mapping()
     yield airflow_checks.check_memory()
     yield place_checks.check_spool_folder()
     if options.path:

@@ -18,7 +18,7 @@ from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.templates import is_template
-from airflow_provider_agenty.waiting.async_hook import open_hook
+from airflow_provider_agenty.waiting.async_hook import open_hook, shared_threads
 from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_job, stop_spending
 from airflow_provider_agenty.waiting.log_copy import TriggerLogCopy
 from airflow_provider_agenty.waiting.outcome import BUDGET, JOB_XCOM, POLL_ERROR, SUCCESS, Outcome
@@ -152,7 +152,8 @@ class AgentyJobTrigger(BaseTrigger):
         """Stop the job before the event: until a worker is free, it would go on."""
         try:
             hook = await open_hook(self.agenty_conn_id)
-            return await asyncio.to_thread(stop_spending, hook, outcome, self.log)
+            threads = shared_threads("stops", self.agenty_conn_id)
+            return await asyncio.get_running_loop().run_in_executor(threads, stop_spending, hook, outcome, self.log)
         except Exception as error:
             self.log.warning("Job %d is not stopped yet, the task will do it: %s", self.job_id, type(error).__name__)
             return outcome

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakValueDictionary
 
 from asgiref.sync import sync_to_async
 
@@ -24,6 +25,20 @@ REQUESTS_AT_ONCE = 4
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_threads: WeakValueDictionary[tuple[str, str], ThreadPoolExecutor] = WeakValueDictionary()
+
+
+def shared_threads(purpose: str, agenty_conn_id: str) -> ThreadPoolExecutor:
+    """
+    Return the threads that all triggers of a connection share for a purpose. They end when nobody holds them.
+
+    One pool for all connections would let an account that hangs hold up the others.
+    """
+    key = purpose, agenty_conn_id
+    threads = _threads.get(key) or ThreadPoolExecutor(REQUESTS_AT_ONCE, f"agenty-{purpose}")
+    _threads[key] = threads
+    return threads
 
 
 async def open_hook(agenty_conn_id: str) -> AgentyHook:
@@ -65,6 +80,10 @@ class AsyncHook:
         """Return one page of the list of all jobs."""
         return await self._call(lambda hook: hook.list_job_page(limit=limit, offset=offset))
 
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Make a call in a thread of this poller: others' threads may be busy with an account that hangs."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
     def close(self) -> None:
         """Close the connections to Agenty, and let the threads end."""
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -93,15 +112,15 @@ class AsyncHook:
         if hook is not None:
             # The key may have been replaced meanwhile: the connection is read again, once.
             with contextlib.suppress(AgentyAuthError):
-                return await self._in_thread(call, hook)
-        return await self._in_thread(call, await self._hook_other_than(hook))
+                return await self._ask(call, hook)
+        return await self._ask(call, await self._hook_other_than(hook))
 
-    async def _in_thread(self, call: Callable[[AgentyHook], T], hook: AgentyHook) -> T:
+    async def _ask(self, call: Callable[[AgentyHook], T], hook: AgentyHook) -> T:
         def counted_call() -> T:
             metrics.count(metrics.POLLER_REQUESTS, conn_id=self._agenty_conn_id)
             return call(hook)
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, counted_call)
+        return await self.in_thread(counted_call)
 
     async def _hook_other_than(self, refused: AgentyHook | None) -> AgentyHook:
         async with self._opening:

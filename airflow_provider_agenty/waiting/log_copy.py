@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -22,7 +21,7 @@ from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.log import Log
-from airflow_provider_agenty.waiting.async_hook import open_hook
+from airflow_provider_agenty.waiting.async_hook import open_hook, shared_threads
 from airflow_provider_agenty.waiting.job_watch import JobWatch, jittered
 from airflow_provider_agenty.waiting.outcome import Outcome
 from airflow_provider_agenty.waiting.task_state import offset_in
@@ -59,9 +58,6 @@ _LEVELS = {
     "FATAL": logging.CRITICAL,
     "CRITICAL": logging.CRITICAL,
 }
-
-_THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agenty-logs")
-"""The threads of all triggers' copies, apart from those of the polls: a slow log must not hold up the polls."""
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +155,8 @@ class TriggerLogCopy(LogCopy):
         super().__init__(self._iter_logs_of_hook, job_id, log, offset=offset)
         self._agenty_conn_id = agenty_conn_id
         self._hook: AgentyHook | None = None
+        # Apart from those of the polls: a slow log must not hold up the polls.
+        self._threads = shared_threads("logs", agenty_conn_id)
         self._task_instance = task_instance
         # Nobody clears the XComs of a try that no worker ran.
         self._of = {"job_id": job_id, "try_number": getattr(task_instance, "try_number", None)}
@@ -211,7 +209,7 @@ class TriggerLogCopy(LogCopy):
 
         # In the trigger's context, by which its log lines find their task.
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(_THREADS, context.run, catch_up)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, catch_up)
 
     def _iter_logs_of_hook(self, job_id: int, *, offset: int) -> Iterator[LogEntry]:
         return iter(()) if self._hook is None else self._hook.iter_logs(job_id, offset=offset)

@@ -17,6 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 from weakref import WeakKeyDictionary
 
@@ -160,7 +161,7 @@ class SharedPoller(ABC):
                     except Exception:
                         log.exception("A poll of connection %r failed, the next one follows", self._agenty_conn_id)
                     # In a thread: the first metric of a process may look up a host or import a backend.
-                    await asyncio.to_thread(metrics.count_poll, self.waiters, **self._tags)
+                    await self._hook.in_thread(partial(metrics.count_poll, self.waiters, **self._tags))
                     await self._sleep(time.monotonic() - began)
 
     @abstractmethod
@@ -214,12 +215,42 @@ class SharedPoller(ABC):
         return chosen
 
 
+class Waiter:
+    """
+    One trigger that waits. The poller hands it each answer and wakes it once only, when its wait is over.
+
+    :param watch: Says when that is.
+    """
+
+    def __init__(self, watch: JobWatch) -> None:
+        self.first_answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._watch = watch
+        # What the watch logs belongs to the task of its trigger.
+        self._context = contextvars.copy_context()
+
+    def take(self, answer: Job | AgentyError) -> None:
+        """Take the job, or why there was no answer."""
+        if self.outcome.done():
+            return
+        try:
+            outcome = self._context.run(self._watch.take, answer)
+        except Exception as error:
+            # What is wrong in one wait must not end the others.
+            self.outcome.set_exception(error)
+        else:
+            if outcome is not None:
+                self.outcome.set_result(outcome)
+        if not self.first_answer.done():
+            self.first_answer.set_result(None)
+
+
 class JobPoller(SharedPoller):
     """Polls the jobs that triggers wait for."""
 
     def __init__(self, agenty_conn_id: str, poll_interval: float) -> None:
         super().__init__(agenty_conn_id, poll_interval)
-        self._waiters: dict[int, set[asyncio.Queue[Job | AgentyError]]] = {}
+        self._waiters: dict[int, set[Waiter]] = {}
         self._asked_singly: set[int] = set()
 
     @property
@@ -229,29 +260,24 @@ class JobPoller(SharedPoller):
 
     async def wait(self, watch: JobWatch) -> Outcome:
         """Wait until a watch says that waiting is over."""
-        # The job may have ended while no triggerer ran: it is asked for once, however late it is.
-        seconds = max(watch.seconds_left, FIRST_ANSWER_SECONDS)
-        with self._in_use(), self._answers_for(watch.job_id) as answers:
-            while True:
-                try:
-                    async with asyncio.timeout(seconds):
-                        answer = await answers.get()
-                except TimeoutError:
-                    outcome = watch.check_deadline(time.time())
-                else:
-                    outcome = watch.take(answer)
-                if outcome is not None:
-                    return outcome
-                seconds = watch.seconds_left
+        with self._in_use(), self._answers_for(watch) as waiter:
+            # The job may have ended while no triggerer ran: it is asked for once, however late it is.
+            await asyncio.wait([waiter.first_answer], timeout=max(watch.seconds_left, FIRST_ANSWER_SECONDS))
+            while not waiter.outcome.done():
+                late = watch.check_deadline(time.time())
+                if late is not None:
+                    return late
+                await asyncio.wait([waiter.outcome], timeout=watch.seconds_left)
+            return waiter.outcome.result()
 
     @contextlib.contextmanager
-    def _answers_for(self, job_id: int) -> Iterator[asyncio.Queue[Job | AgentyError]]:
-        answers: asyncio.Queue[Job | AgentyError] = asyncio.Queue()
-        self._waiters.setdefault(job_id, set()).add(answers)
+    def _answers_for(self, watch: JobWatch) -> Iterator[Waiter]:
+        waiter, job_id = Waiter(watch), watch.job_id
+        self._waiters.setdefault(job_id, set()).add(waiter)
         try:
-            yield answers
+            yield waiter
         finally:
-            self._waiters[job_id].discard(answers)
+            self._waiters[job_id].discard(waiter)
             if not self._waiters[job_id]:
                 del self._waiters[job_id]
 
@@ -290,7 +316,7 @@ class JobPoller(SharedPoller):
         over_first = sorted(answers.items(), key=lambda item: not (isinstance(item[1], Job) and item[1].is_terminal))
         for number, (job_id, answer) in enumerate(over_first, 1):
             for waiter in self._waiters.get(job_id, ()):
-                waiter.put_nowait(answer)
+                waiter.take(answer)
             if number % WAITERS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         # Those whose wait is over leave before the next poll.

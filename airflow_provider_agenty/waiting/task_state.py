@@ -45,12 +45,12 @@ AUTO, VARIABLES = START_MEMORIES = ("auto", "variables")
 log = logging.getLogger(__name__)
 
 
-def is_retry(context: Context) -> bool:
+def stamp_of_tries(context: Context) -> dict[str, int]:
     """
-    Return whether this try is a retry, not the first one of a run or after a clear.
+    Return what a stored entry carries, so that a retry takes it up and a try after a clear does not.
 
-    A retry leaves ``max_tries`` as it is, a clear raises it. So what is stored carries it, and what has another one
-    does not count. Seen by running it:
+    A retry leaves ``max_tries`` as it is, a clear raises it. So an entry with another one does not count. Seen by
+    running it:
 
     =======  ==========================  ==================================
     Airflow  a clear of a finished task  a clear of a task while it runs
@@ -60,9 +60,14 @@ def is_retry(context: Context) -> bool:
     2.11     raises it                   leaves it: it looks like a retry
     =======  ==========================  ==================================
     """
-    task_instance: Any = context["ti"]
+    return {"max_tries": context["ti"].max_tries}
+
+
+def is_retry(context: Context) -> bool:
+    """Return whether this try is a retry, not the first one of a run or after a clear: see :func:`stamp_of_tries`."""
     # A clear sets max_tries to the tries there were, plus the task's retries.
-    first_try = task_instance.max_tries - (context["task"].retries or 0) + 1
+    first_try = stamp_of_tries(context)["max_tries"] - (context["task"].retries or 0) + 1
+    task_instance: Any = context["ti"]
     return bool(task_instance.try_number > first_try)
 
 
@@ -185,8 +190,7 @@ class StartMemory:
 
     def __init__(self, context: Context, agent_id: str) -> None:
         self._state: TaskState | None = context.get("task_state_store")
-        self._max_tries: int = context["ti"].max_tries
-        self._agent_id = agent_id
+        self._of = {"agent_id": agent_id, **stamp_of_tries(context)}
 
     @property
     def is_there(self) -> bool:
@@ -195,7 +199,7 @@ class StartMemory:
 
     def describe_job(self, job_id: int) -> dict[str, Any]:
         """Return what is stored of a job."""
-        return {"job_id": job_id, **self._of()}
+        return {"job_id": job_id, **self._of}
 
     def read_job_id(self, stored: Any) -> int | None:
         """Return the job that an earlier try of this very start stored; ``None`` if it is of another one."""
@@ -208,7 +212,7 @@ class StartMemory:
         :param newest_job_id: The id of the agent's newest job before it.
         """
         if self._state is not None:
-            self._state.set(INTENT_KEY, {"newest_job_id": newest_job_id, "at": time.time(), **self._of()})
+            self._state.set(INTENT_KEY, {"newest_job_id": newest_job_id, "at": time.time(), **self._of})
 
     def read_intent(self) -> Intent | None:
         """
@@ -228,11 +232,8 @@ class StartMemory:
         return Intent(newest_job_id, max(time.time() - stored["at"], 0.0))
 
     def _number_in(self, stored: Any, name: str) -> int | None:
-        number = stored.get(name) if _is_of(stored, self._of()) else None
+        number = stored.get(name) if _is_of(stored, self._of) else None
         return number if isinstance(number, int) else None
-
-    def _of(self) -> dict[str, Any]:
-        return {"agent_id": self._agent_id, "max_tries": self._max_tries}
 
 
 def offset_in(stored: Any, of: Mapping[str, Any]) -> int:
@@ -260,7 +261,7 @@ class LogMemory:
 
     def __init__(self, context: Context, job_id: int) -> None:
         self._store: Any = context.get("task_state_store")
-        self._of = {"job_id": job_id, "max_tries": context["ti"].max_tries}
+        self._of = {"job_id": job_id, **stamp_of_tries(context)}
 
     @property
     def is_there(self) -> bool:
@@ -321,7 +322,7 @@ class ChangeMemory:
     def __init__(self, context: Context, job_id: int) -> None:
         self._store: Any = context.get("task_state_store")
         task_instance: Any = context["ti"]
-        self._of = {"job_id": job_id, "max_tries": task_instance.max_tries, "try_number": task_instance.try_number}
+        self._of = {"job_id": job_id, "try_number": task_instance.try_number, **stamp_of_tries(context)}
 
     def read(self) -> tuple[float | None, list[Any] | None, float]:
         """Return when the job was first seen, its figures, and since when they are the same."""

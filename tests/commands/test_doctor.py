@@ -216,6 +216,13 @@ class TestAirflow:
         assert airflow_checks.check_triggerer(Database(triggerers, deferred)).status == status
         assert ("wait in a worker" in airflow_checks.check_deferrable().message) == (default == "False")
 
+    @pytest.mark.parametrize(("value", "longest"), [(None, 1024), ("5000", 5000)])
+    def test_how_many_tasks_a_list_maps_to(self, doctor, monkeypatch, value, longest):
+        if value is not None:
+            monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", value)
+        expected = f"A list maps to at most {longest} tasks: [core] max_map_length."
+        assert doctor()["max_map_length"] == [("ok", expected)]
+
     @pytest.mark.parametrize(("value", "status"), [("auto", "warning"), ("Variables", "ok"), ("both", "error")])
     def test_the_memory_of_starts_before_3_3(self, monkeypatch, value, status):
         monkeypatch.setattr(airflow_checks, "HAS_TASK_STATE_STORE", False)
