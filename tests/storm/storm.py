@@ -63,6 +63,7 @@ class Storm:
         self.stories: list[Story] = []
         self.events: list[str] = []
         self.kills: Counter[str] = Counter()
+        self.ended_by_themselves: list[str] = []
         self._plan = plan
         self._airflow = airflow
         self._runs = AirflowRuns(airflow)
@@ -93,6 +94,7 @@ class Storm:
             if kills and kills[-1].at <= now:
                 self._strike(kills.pop())
             self._bring_back(now)
+            self._bring_back_what_has_ended()
             if runs and now < seconds * SHARE_IN_WHICH_RUNS_BEGIN and self._has_room():
                 self._begin(runs.pop())
             if now - looked > SECONDS_BETWEEN_LOOKS:
@@ -108,6 +110,7 @@ class Storm:
         self._note("The storm is over")
         ends = self._now() + seconds
         while not all(story.has_ended for story in self.stories) and self._now() < ends:
+            self._bring_back_what_has_ended()
             self._look()
             time.sleep(1)
         # Nobody is to wait for these any more.
@@ -209,3 +212,11 @@ class Storm:
                 del self._comes_back[name]
                 bring_back(getattr(self._airflow, name))
                 self._note(f"The {name} is back")
+
+    def _bring_back_what_has_ended(self) -> None:
+        for name in ("scheduler", "triggerer"):
+            component = getattr(self._airflow, name)
+            if not component.is_running and name not in self._comes_back:
+                self.ended_by_themselves.append(f"The {name} has ended by itself:\n{component.last_lines(15)}")
+                self._note(self.ended_by_themselves[-1])
+                bring_back(component)

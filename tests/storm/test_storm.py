@@ -35,7 +35,7 @@ def test_the_promises_hold_in_a_storm(
     with Lake(tmp_path) as lake:
         storm.rage(MINUTES * 60)
         storm.abate(DRAIN_SECONDS)
-    after = Aftermath(storm.stories, sandbox, airflow, lake)
+    after = Aftermath(storm.stories, storm.ended_by_themselves, sandbox, airflow, lake)
     violations = [f"{name}: {each}" for name, check in CHECKS for each in check(after)]
     tell("\n".join(figures(storm, after)))
 
@@ -58,6 +58,7 @@ def figures(storm: Storm, after: Aftermath) -> list[str]:
         f"tries: {tries}, failed by Airflow itself: {len(after.airflows_failures)}",
         f"Jobs started: {after.sandbox.starts}; stops: {after.sandbox.stops}; requests: {len(after.sandbox.requests)}",
         f"Kills: {storm.kills.total()} ({_counts(storm.kills)})",
+        f"Schedulers and triggerers that ended by themselves: {len(after.ended_by_themselves)}",
         f"Faults that struck: {storm.faults.total()} ({_counts(storm.faults)})",
         f"Files seen: {len(after.lake.seen)}; temporary files before the clean-up: {len(after.leftovers)}",
     ]
