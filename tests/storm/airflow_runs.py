@@ -1,4 +1,4 @@
-"""What the storm asks of an Airflow, 3 or 2, whose API server has no answer now and then."""
+"""The calls of the storm to Airflow 3 or 2, repeated where the API server fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong in Agenty, and how often."""
+"""The ways in which Agenty fails, each with a weight."""
 
 from __future__ import annotations
 

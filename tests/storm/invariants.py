@@ -1,4 +1,4 @@
-"""What has to hold after a storm, whatever has happened: a check is a name and a function that yields violations."""
+"""The promises that a storm must not break. A check is a name and a function that yields violations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OLD_DIGEST = hashlib.sha256(OLD).hexdigest()
 @dataclass
 class Aftermath:
     """
-    What there is to see after a storm.
+    A storm that is over, for the checks.
 
     :param ended_by_themselves: the schedulers and triggerers that did, with the end of what they wrote.
     :param airflow: an `AirflowInstance`, or an `Airflow2`.

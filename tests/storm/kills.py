@@ -1,4 +1,4 @@
-"""What can happen to Airflow's processes, and how often."""
+"""The ways in which the storm ends Airflow's processes, each with a weight."""
 
 from __future__ import annotations
 

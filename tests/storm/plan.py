@@ -1,11 +1,12 @@
 """
-What a storm does, and when: all of it follows from a seed.
+The plan of a storm, which follows from a seed.
 
-Which runs begin, in which order and with which results, what is killed when, and which fault strikes when, is drawn
-before the storm begins, from one ``random.Random(seed)``. What can't be reproduced is how Airflow's processes take
-turns: which tasks run when a kill strikes, which request meets a fault, when there is room for the next run, and how
-long a scheduler needs to come back. So a seed that has failed may pass; then a few more tries, or the list of events,
-are what there is.
+One ``random.Random(seed)`` decides, before the storm begins, which runs there are, in which order and with which results.
+It decides on each kill and each fault, and when they come.
+
+A seed can't reproduce how Airflow's processes take turns. Other tasks may run when a kill comes, another request may meet
+a fault, and a slower scheduler leaves less room for runs. So a seed that failed may pass the next time. Run it a few times
+more, or read the list of events.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Plan:
 
 
 def plan_of(seed: int, seconds: float) -> Plan:
-    """Return what a storm of so many seconds does."""
+    """Return the plan of a storm that takes so many seconds."""
     chance = Random(seed)
     return Plan(
         tuple(_runs(chance, int(seconds / 60 * RUNS_A_MINUTE) + 1)),

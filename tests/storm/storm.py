@@ -19,7 +19,7 @@ from tests.storm.plan import Plan, PlannedFault, PlannedKill, PlannedRun
 
 MOST_RUNS_AT_ONCE = 8
 SHARE_IN_WHICH_RUNS_BEGIN = 0.75
-"""Of the storm's time. Those that begin at its end would meet nothing."""
+"""Of the storm's time. A run that begins at the end would meet no fault."""
 
 SECONDS_BETWEEN_LOOKS = 3.0
 TASK_ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
@@ -181,11 +181,11 @@ class Storm:
         if held and self._sandbox.job(story.others_job)["status"] != COMPLETED:
             self._sandbox.set_status(story.others_job, COMPLETED, pages_processed=10)
 
-    # What goes wrong
+    # Kills and faults
 
     def _switch_on(self, planned: PlannedFault) -> None:
         if any(name == planned.name and fault.seen < (fault.times or 0) for name, fault in self._faults):
-            # One that still waits for its request is enough: together they could delay a start for too long.
+            # Several of them could delay one start for longer than the promise covers.
             return
         self._note(f"Fault: {planned.name}")
         if planned.fault is None:
