@@ -1,12 +1,12 @@
 """
 The plan of a storm, which follows from a seed.
 
-One ``random.Random(seed)`` decides, before the storm begins, which runs there are, in which order and with which results.
-It decides on each kill and each fault, and when they come.
+One ``random.Random(seed)`` decides, before the storm begins, which runs there are, in which order and with which
+results. It decides on each kill and each fault, and when they come.
 
-A seed can't reproduce how Airflow's processes take turns. Other tasks may run when a kill comes, another request may meet
-a fault, and a slower scheduler leaves less room for runs. So a seed that failed may pass the next time. Run it a few times
-more, or read the list of events.
+A seed can't reproduce how Airflow's processes take turns. Other tasks may run when a kill comes, another request may
+meet a fault, and a slower scheduler leaves less room for runs. So a seed that failed may pass the next time. Run it a
+few times more, or read the list of events.
 """
 
 from __future__ import annotations
