@@ -65,16 +65,22 @@ class AirflowRuns:
         found = _patiently(value)
         return None if found is None else int(found)
 
-    def logs(self, run: Run, task: TaskInstance) -> list[str]:
-        """Return the log of each try of a task, as its files have it."""
+    def log_files(self, run: Run, task: TaskInstance) -> list[Path]:
+        """Return the files in which the tries of a task, and the triggerer for them, wrote their logs."""
         folder = self._airflow.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}"
         folder /= f"task_id={task.task_id}"
         if task.map_index >= 0:
             folder /= f"map_index={task.map_index}"
-        by_try: dict[int, list[Path]] = {}
-        for path in folder.glob("attempt=*.log*"):
-            by_try.setdefault(int(path.name.split("=")[1].split(".")[0]), []).append(path)
-        return ["".join(path.read_text(errors="replace") for path in sorted(by_try[n])) for n in sorted(by_try)]
+        return sorted(folder.glob("attempt=*.log*"), key=lambda path: (_try_of(path), path.name))
+
+    def last_log(self, run: Run, task: TaskInstance) -> str:
+        """Return the log of a task's last try."""
+        files = self.log_files(run, task)
+        return "".join(path.read_text(errors="replace") for path in files if _try_of(path) == _try_of(files[-1]))
+
+
+def _try_of(path: Path) -> int:
+    return int(path.name.split("=")[1].split(".")[0])
 
 
 def _patiently(call: Callable[[], _T]) -> _T:
