@@ -23,7 +23,7 @@ TOOLS := .venv-tools
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
-.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots demo-picture browser reference coverage lint types docs build sbom audit clean
+.PHONY: help demo test test-hostile test-crash test-storm test-celery servers test-browser screenshots demo-picture browser reference coverage lint types docs build sbom audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make test         run all tests (ARGS='-k landing' for some of them)"
 	@echo "make test-hostile have each call answered badly (EXAMPLES=5000 for a longer run)"
 	@echo "make test-crash   run the tests that kill real processes of Airflow"
+	@echo "make test-storm   kill Airflow and fail Agenty at random moments (SEED=7 MINUTES=20; 3 minutes of any seed else)"
 	@echo "make test-celery  run jobs over Celery workers and kill one (needs Debian's postgresql and redis-server)"
 	@echo "make test-browser look at Airflow's pages with a headless Chromium (needs Debian's chromium)"
 	@echo "make screenshots  take the pictures in docs/images again"
@@ -59,6 +60,9 @@ test-hostile: $(INSTALLED)
 
 test-crash: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m crash $(ARGS)
+
+test-storm: $(INSTALLED)
+	AGENTY_STORM_SEED=$(SEED) AGENTY_STORM_MINUTES=$(MINUTES) $(BIN)/python -m pytest -q -m storm tests/storm $(ARGS)
 
 test-celery: servers $(CELERY)
 	$(BIN)/python -m pytest -q -m celery $(ARGS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -194,6 +195,31 @@ def delete_variable(key: str) -> None:
         Variable.delete(key)
         return
     runner.SUPERVISOR_COMMS.send(comms.DeleteVariable(key=key))
+
+
+def once_the_state_is_stored(task_instance: Any, call: Callable[[], None]) -> None:
+    """
+    Call a function once Airflow has stored how a task ended. The task's last callback uses this.
+
+    Airflow 2 runs callbacks before it stores the state, and retries a task that is killed in between. It tells
+    listeners right before the task's process ends.
+
+    :param task_instance: The task instance.
+    :param call: The function.
+    """
+    # Only Airflow 2 has this, and only in a process of the task's own.
+    if not getattr(task_instance, "raw", False):
+        call()
+        return
+    from airflow.listeners import hookimpl
+    from airflow.listeners.listener import get_listener_manager
+
+    class Listener:
+        @hookimpl
+        def before_stopping(self) -> None:
+            call()
+
+    get_listener_manager().add_listener(Listener())
 
 
 def _task_sdk() -> tuple[Any, Any]:

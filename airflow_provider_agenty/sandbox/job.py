@@ -110,6 +110,8 @@ class Job:
         status = self.status(now)
         if status in FINISHED or status == "stopping":
             return
+        # What was to come does not come any more.
+        self.script.clear()
         if self.manual:
             self.put("stopped", now, {})
             return

@@ -162,10 +162,14 @@ def forget_when_it_ends(state: VariableState, task: Any) -> None:
 
     Not earlier: a process that is killed in between would be retried, and would know of no job.
     """
+
+    def forget(context: Context) -> None:
+        airflow_compat.once_the_state_is_stored(context["ti"], state.delete)
+
     for name in ("on_success_callback", "on_skipped_callback", "on_failure_callback"):
         callbacks = getattr(task, name, None) or []
         callbacks = list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
-        setattr(task, name, [*callbacks, lambda _: state.delete()])
+        setattr(task, name, [*callbacks, forget])
 
 
 @dataclass(frozen=True)

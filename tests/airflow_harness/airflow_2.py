@@ -131,7 +131,7 @@ class Airflow2:
 
     def _is_healthy(self) -> bool:
         try:
-            health = self._call("GET", "health")
+            health = self.call("GET", "health")
         except requests.ConnectionError:
             return False
         return all(health[name]["status"] == "healthy" for name in ("scheduler", "triggerer"))
@@ -144,7 +144,8 @@ class Airflow2:
         if poll(lambda: condition() or None, timeout, check=check, interval=0.5) is None:
             raise AssertionError(f"{problem} after {timeout:.0f} s. See the logs in {self.home}.")
 
-    def _call(self, method: str, path: str, **arguments: Any) -> Any:
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """Make any call of the API; what comes after ``/api/v1/`` is the path."""
         answer = self._session.request(method, f"{self.url}/api/v1/{path}", timeout=60, **arguments)
         answer.raise_for_status()
         return answer.json()
@@ -153,19 +154,22 @@ class Airflow2:
         return self._session.get(f"{self.url}/api/v1/dags/{dag_id}", timeout=60).ok
 
     def add_connection(self, connection_id: str, fields: dict[str, Any]) -> None:
-        self._call("POST", "connections", json={"connection_id": connection_id, **fields})
+        self.call("POST", "connections", json={"connection_id": connection_id, **fields})
+
+    def wait_for_dag(self, dag_id: str) -> None:
+        self._wait(lambda: self._knows(dag_id), f"The DAG {dag_id} is not there")
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> Run:
-        self._wait(lambda: self._knows(dag_id), f"The DAG {dag_id} is not there")
-        return Run(dag_id, self._call("POST", f"dags/{dag_id}/dagRuns", json={"conf": conf or {}})["dag_run_id"])
+        self.wait_for_dag(dag_id)
+        return Run(dag_id, self.call("POST", f"dags/{dag_id}/dagRuns", json={"conf": conf or {}})["dag_run_id"])
 
     def wait_for_run(self, run: Run) -> str:
         path = f"dags/{run.dag_id}/dagRuns/{run.run_id}"
-        self._wait(lambda: self._call("GET", path)["state"] in {"success", "failed"}, f"{run} has not ended")
-        return str(self._call("GET", path)["state"])
+        self._wait(lambda: self.call("GET", path)["state"] in {"success", "failed"}, f"{run} has not ended")
+        return str(self.call("GET", path)["state"])
 
     def task_instance(self, run: Run, task_id: str, *, map_index: int = -1) -> TaskInstance:
-        answer = self._call("GET", _task_path(run, task_id) + (f"/{map_index}" if map_index >= 0 else ""))
+        answer = self.call("GET", _task_path(run, task_id) + (f"/{map_index}" if map_index >= 0 else ""))
         # Airflow 2 knows a task instance by its names only.
         return TaskInstance.from_answer({"id": "", **answer})
 
@@ -188,7 +192,7 @@ class Airflow2:
 
     def xcom(self, run: Run, task_id: str, key: str = "return_value", *, map_index: int = -1) -> Any:
         """Return the value of an XCom, as text."""
-        return self._call("GET", f"{_task_path(run, task_id)}/xcomEntries/{key}", params={"map_index": map_index})[
+        return self.call("GET", f"{_task_path(run, task_id)}/xcomEntries/{key}", params={"map_index": map_index})[
             "value"
         ]
 

@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_agenty import airflow_compat
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
+from tests.features import IS_AIRFLOW_3
 
 AGENT = "45l0wewqzk"
 
@@ -175,6 +176,25 @@ def test_the_variable_goes_when_the_task_has_ended_and_not_before(
         callback(context)
     assert variables.values == {}
     assert len(called) == {None: 0, "one": 1, "several": 2}[callbacks]
+
+
+@pytest.mark.skipif(IS_AIRFLOW_3, reason="Airflow 3 stores a task's state before it runs the callbacks")
+@pytest.mark.parametrize("end", ["on_success_callback", "on_skipped_callback", "on_failure_callback"])
+def test_the_variable_stays_until_airflow_2_has_stored_the_state(agenty_sandbox, variables, make_context, end):
+    from airflow.listeners.listener import get_listener_manager
+
+    task = AgentyStartJobOperator(task_id="start", agent_id=AGENT, retries=1)
+    context = make_context(task, max_tries=1)
+    context["ti"].raw = True  # as in the process that executes a task
+    task.execute(context)
+
+    for callback in getattr(task, end):
+        callback(context)
+    assert variables.values
+
+    get_listener_manager().hook.before_stopping(component=None)
+    get_listener_manager().clear()
+    assert variables.values == {}
 
 
 def test_a_retry_to_come_keeps_the_variable(agenty_sandbox, variables, make_context):

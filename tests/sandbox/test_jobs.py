@@ -178,6 +178,14 @@ def test_a_script_takes_a_step_each_time_the_job_is_shown(client, sandbox):
     assert client.get(f"/jobs/{without_script}").json()["status"] == "submitted"
 
 
+def test_a_stop_ends_a_script(client, sandbox):
+    sandbox.script(["running", "completed"])
+    job_id = client.start().json()["job_id"]
+    assert client.get(f"/jobs/{job_id}").json()["status"] == "running"
+    client.get(f"/jobs/{job_id}/stop")
+    assert client.get(f"/jobs/{job_id}").json()["status"] == "stopped"
+
+
 def test_jobs_behind_the_clients_back_are_not_counted_as_starts(client, sandbox):
     ours = client.start().json()["job_id"]
     theirs = sandbox.start_job(BOOKS, is_scheduled=True)
