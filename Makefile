@@ -21,7 +21,7 @@ CELERY := $(VENV)/.celery-$(AIRFLOW)
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
-.PHONY: help demo test test-hostile test-crash test-celery servers test-browser screenshots browser coverage lint types build clean
+.PHONY: help demo test test-hostile test-crash test-celery test-ha servers test-browser screenshots browser coverage lint types build clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,7 +29,9 @@ help:
 	@echo "make test         run all tests (ARGS='-k landing' for some of them)"
 	@echo "make test-hostile have each call answered badly (EXAMPLES=5000 for a longer run)"
 	@echo "make test-crash   run the tests that kill real processes of Airflow"
-	@echo "make test-celery  run jobs over Celery workers and kill one (needs Debian's postgresql and redis-server)"
+	@echo "make test-celery  run 39 jobs over two of each of Airflow's components, and take three things away"
+	@echo "make test-ha      the same with 200 jobs and all that can be taken away: up to 20 minutes on two cores"
+	@echo "                  (both need Debian's postgresql and redis-server)"
 	@echo "make test-browser look at Airflow's pages with a headless Chromium (needs Debian's chromium)"
 	@echo "make screenshots  take the pictures in docs/images again"
 	@echo "make coverage     run all tests and show which lines and branches none of them reaches"
@@ -55,6 +57,9 @@ test-crash: $(INSTALLED)
 
 test-celery: servers $(CELERY)
 	$(BIN)/python -m pytest -q -m celery $(ARGS)
+
+test-ha: servers $(CELERY)
+	AGENTY_CELERY=whole $(BIN)/python -m pytest -q -m celery $(ARGS)
 
 servers: $(INSTALLED)
 	@$(BIN)/python -m tests.airflow_harness.services
