@@ -11,9 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_provider_agenty import metrics, parameters
-from airflow_provider_agenty.airflow_compat import event_trigger_base
+from airflow_provider_agenty.airflow_compat import current_task_state, event_trigger_base
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
@@ -170,8 +171,26 @@ class AgentyJobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
-        if self.cancel_on_kill:
+        if self.cancel_on_kill and not await self._is_waited_for_elsewhere():
             await asyncio.to_thread(self._stop_job)
+
+    async def _is_waited_for_elsewhere(self) -> bool:
+        """
+        Return whether the task still waits.
+
+        Airflow calls :meth:`on_kill` also when it has given the trigger to another triggerer, because this one sent no
+        heartbeat for a while (seen on 3.3.2). No answer means that nothing is stopped.
+        """
+        if self.task_instance is None:
+            return False
+        try:
+            state = await sync_to_async(current_task_state)(self.task_instance)
+        except Exception as error:
+            self.log.warning("Job %d is not stopped: %s", self.job_id, type(error).__name__)
+            return True
+        if state == "deferred":
+            self.log.info("Job %d is not stopped: the task still waits for it, in another triggerer", self.job_id)
+        return state == "deferred"
 
     def _stop_job(self) -> None:
         from airflow_provider_agenty.hooks.agenty import AgentyHook

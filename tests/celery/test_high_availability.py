@@ -264,7 +264,7 @@ def test_what_is_left_of_a_worker_that_lived_is_no_file_of_a_job(story, stage):
 def test_neither_key_nor_link_is_anywhere(story, stage):
     """In what Airflow has written, in its database, and in the object store."""
     written = {str(path): path.read_bytes() for path in stage.airflow.home.rglob("*") if path.is_file()}
-    tables = {table: content.encode() for table, content in stage.database.dump().items()}
+    tables = {table: content.encode() for table, content in stage.dump().items()}
     objects = {key: key.encode() + stage.lake.metadata(key).encode() for key in stage.lake.landed()}
     key = stage.sandbox.key
     needles = rb"|".join([re.escape(key.encode()), key.encode().hex().encode(), rb"signature=[\w.-]{20,}"])
