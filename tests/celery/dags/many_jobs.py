@@ -45,8 +45,9 @@ with DAG(
     "many_jobs",
     schedule=None,
     params={"agents": {}},
-    # A file is landed as soon as its job is over, rather than when all jobs are started.
-    default_args={"weight_rule": "upstream", "retries": 3, "retry_delay": timedelta(seconds=2)},
+    # A file is landed as soon as its job is over, rather than when all jobs are started. While the API server is away
+    # each start of a task costs a try.
+    default_args={"weight_rule": "upstream", "retries": 5, "retry_delay": timedelta(seconds=5)},
 ):
     for kind in WAITS:
         start_and_land(kind)
