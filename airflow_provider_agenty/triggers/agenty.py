@@ -70,6 +70,9 @@ class AgentyJobTrigger(BaseTrigger):
     :param queue_timeout: Seconds for which the job may wait for a worker of Agenty. Default: for ever.
     """
 
+    _watch: JobWatch | None = None
+    """What has seen the job's state, once this trigger waits."""
+
     def __init__(
         self,
         job_id: int,
@@ -128,7 +131,7 @@ class AgentyJobTrigger(BaseTrigger):
         except AgentyInputError as error:
             yield TriggerEvent(Outcome(POLL_ERROR, 0, str(error), error=AgentyInputError.__name__).to_dict())
             return
-        watch = JobWatch(
+        self._watch = watch = JobWatch(
             self.job_id,
             deadline=self.deadline,
             max_failed_ratio=self.max_failed_ratio,
@@ -171,7 +174,8 @@ class AgentyJobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
-        if self.cancel_on_kill and not await self._is_waited_for_elsewhere():
+        is_over = self._watch is not None and self._watch.has_seen_the_end
+        if self.cancel_on_kill and not is_over and not await self._is_waited_for_elsewhere():
             await asyncio.to_thread(self._stop_job)
 
     async def _is_waited_for_elsewhere(self) -> bool:
