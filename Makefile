@@ -23,7 +23,7 @@ TOOLS := .venv-tools
 # Two processes, each with whole files: what a file sets up, an Airflow even, is set up once.
 HALVES := --numprocesses 2 --dist loadfile
 
-.PHONY: help demo test test-hostile test-crash test-storm test-celery servers test-browser screenshots demo-picture browser reference coverage lint types docs build sbom audit clean
+.PHONY: help demo test test-hostile test-crash test-storm test-celery test-ha servers test-browser screenshots demo-picture browser reference coverage lint types docs build sbom audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,7 +32,9 @@ help:
 	@echo "make test-hostile have each call answered badly (EXAMPLES=5000 for a longer run)"
 	@echo "make test-crash   run the tests that kill real processes of Airflow"
 	@echo "make test-storm   kill Airflow and fail Agenty at random moments (SEED=7 MINUTES=20; 3 minutes of any seed else)"
-	@echo "make test-celery  run jobs over Celery workers and kill one (needs Debian's postgresql and redis-server)"
+	@echo "make test-celery  run 39 jobs over two of each of Airflow's components, and take three things away"
+	@echo "make test-ha      the same with 200 jobs and all that can be taken away: up to 20 minutes on two cores"
+	@echo "                  (both need Debian's postgresql and redis-server)"
 	@echo "make test-browser look at Airflow's pages with a headless Chromium (needs Debian's chromium)"
 	@echo "make screenshots  take the pictures in docs/images again"
 	@echo "make reference    write docs/reference.md from the docstrings"
@@ -66,6 +68,9 @@ test-storm: $(INSTALLED)
 
 test-celery: servers $(CELERY)
 	$(BIN)/python -m pytest -q -m celery $(ARGS)
+
+test-ha: servers $(CELERY)
+	AGENTY_CELERY=whole $(BIN)/python -m pytest -q -m celery $(ARGS)
 
 servers: $(INSTALLED)
 	@$(BIN)/python -m tests.airflow_harness.services

@@ -94,12 +94,14 @@ def mask_secret(secret: str) -> None:
 
 
 def current_task_state(task_instance: Any) -> str | None:
-    """Ask Airflow for the state of a task instance, from its own process; ``None`` if it does not tell."""
+    """Ask Airflow for the state of a task instance, from its process or its trigger; ``None`` if it does not tell."""
     if hasattr(task_instance, "current_state"):  # Airflow 2: from the database
         return _text(task_instance.current_state())
+    # In a trigger a task instance has nothing but its fields.
+    asked = task_instance if hasattr(task_instance, "get_task_states") else _runtime_task_instance()
     map_index = -1 if task_instance.map_index is None else task_instance.map_index
     mapped = map_index >= 0
-    states = task_instance.get_task_states(
+    states = asked.get_task_states(
         dag_id=task_instance.dag_id,
         task_ids=[task_instance.task_id],
         run_ids=[task_instance.run_id],
@@ -107,6 +109,10 @@ def current_task_state(task_instance: Any) -> str | None:
     )
     name = f"{task_instance.task_id}_{map_index}" if mapped else task_instance.task_id
     return _text(states.get(task_instance.run_id, {}).get(name))
+
+
+def _runtime_task_instance() -> Any:
+    return _first("RuntimeTaskInstance", "airflow.sdk.execution_time.task_runner")
 
 
 def _text(state: Any) -> str | None:

@@ -11,9 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_provider_agenty import metrics, parameters
-from airflow_provider_agenty.airflow_compat import event_trigger_base
+from airflow_provider_agenty.airflow_compat import current_task_state, event_trigger_base
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
@@ -68,6 +69,9 @@ class AgentyJobTrigger(BaseTrigger):
     :param stall_timeout: Seconds for which the job's state, pages and credits may stay the same. Default: for ever.
     :param queue_timeout: Seconds for which the job may wait for a worker of Agenty. Default: for ever.
     """
+
+    _watch: JobWatch | None = None
+    """What has seen the job's state, once this trigger waits."""
 
     def __init__(
         self,
@@ -127,7 +131,7 @@ class AgentyJobTrigger(BaseTrigger):
         except AgentyInputError as error:
             yield TriggerEvent(Outcome(POLL_ERROR, 0, str(error), error=AgentyInputError.__name__).to_dict())
             return
-        watch = JobWatch(
+        self._watch = watch = JobWatch(
             self.job_id,
             deadline=self.deadline,
             max_failed_ratio=self.max_failed_ratio,
@@ -171,8 +175,27 @@ class AgentyJobTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
-        if self.cancel_on_kill:
+        is_over = self._watch is not None and self._watch.has_seen_the_end
+        if self.cancel_on_kill and not is_over and not await self._is_waited_for_elsewhere():
             await asyncio.to_thread(self._stop_job)
+
+    async def _is_waited_for_elsewhere(self) -> bool:
+        """
+        Return whether the task still waits.
+
+        Airflow calls :meth:`on_kill` also when it has given the trigger to another triggerer, because this one sent no
+        heartbeat for a while (seen on 3.3.2). No answer means that nothing is stopped.
+        """
+        if self.task_instance is None:
+            return False
+        try:
+            state = await sync_to_async(current_task_state)(self.task_instance)
+        except Exception as error:
+            self.log.warning("Job %d is not stopped: %s", self.job_id, type(error).__name__)
+            return True
+        if state == "deferred":
+            self.log.info("Job %d is not stopped: the task still waits for it, in another triggerer", self.job_id)
+        return state == "deferred"
 
     def _stop_job(self) -> None:
         from airflow_provider_agenty.hooks.agenty import AgentyHook

@@ -140,6 +140,11 @@ class JobWatch:
         return Outcome(POLL_ERROR, self.job_id, message, self._job, type(error).__name__)
 
     @property
+    def has_seen_the_end(self) -> bool:
+        """Whether the last answer said that the job is over."""
+        return self._job is not None and self._job.is_terminal
+
+    @property
     def seconds_left(self) -> float:
         """Seconds until the deadline, at least 0; infinite if there is none."""
         return math.inf if self._deadline is None else max(self._deadline - time.time(), 0.0)

@@ -34,14 +34,6 @@ TASK_ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "remo
 RUN_ENDED = frozenset({"success", "failed"})
 AIRFLOW = [sys.executable, "-m", "airflow"]
 
-_COMPONENTS = {
-    "api server": ["api-server"],
-    "scheduler": ["scheduler", "--skip-serve-logs"],
-    "DAG processor": ["dag-processor"],
-    "triggerer": ["triggerer", "--skip-serve-logs"],
-}
-"""None serves log files over HTTP: all share one folder, and the ports may be taken."""
-
 _TASK_TITLE = re.compile(r"airflow worker -- ([\w-]+)")
 _T = TypeVar("_T")
 
@@ -73,14 +65,19 @@ class AirflowInstance(AirflowApi):
     :param database_template: a file that keeps the migrated, empty database. Made when it is not there, copied
         when it is, which saves the migration. Belongs to one version of Airflow.
     :param workers: how many Celery workers there are; ``settings`` then name the CeleryExecutor, its broker and a
-        database that is no file. Each worker, and the triggerer, is on a machine of its own (`set_up_machine`), below
+        database that is no file. Each worker and each triggerer is on a machine of its own (`set_up_machine`), below
         ``machines`` in ``home``; the workers do not know the database.
+    :param schedulers: how many schedulers there are.
+    :param triggerers: how many triggerers there are.
     """
 
+    components: list[Component]
     api_server: Component
     scheduler: Component
+    schedulers: list[Component]
     dag_processor: Component
     triggerer: Component
+    triggerers: list[Component]
     workers: list[Component]
 
     def __init__(
@@ -93,6 +90,8 @@ class AirflowInstance(AirflowApi):
         settings: Settings | None = None,
         database_template: Path | None = None,
         workers: int = 0,
+        schedulers: int = 1,
+        triggerers: int = 1,
     ) -> None:
         (self._port,) = free_ports(1)
         super().__init__(self._port)
@@ -108,7 +107,9 @@ class AirflowInstance(AirflowApi):
         }
         self._database_template = database_template
         self._worker_names = [f"worker-{number}" for number in range(1, workers + 1)]
-        self._components: list[Component] = []
+        self._scheduler_names = _names("scheduler", schedulers)
+        self._triggerer_names = _names("triggerer", triggerers)
+        self.components = []
         self._watchdog: Watchdog | None = None
 
     def __enter__(self) -> Self:
@@ -118,7 +119,7 @@ class AirflowInstance(AirflowApi):
             self._make_home()
             self._make_database()
             self._make_components()
-            for component in self._components:
+            for component in self.components:
                 component.start()
             self._wait_until_healthy()
         except BaseException:
@@ -127,7 +128,7 @@ class AirflowInstance(AirflowApi):
         return self
 
     def __exit__(self, *_: object) -> None:
-        end_components(self._components)
+        end_components(self.components)
         if self._watchdog is not None:
             self._watchdog.close()
 
@@ -242,7 +243,7 @@ class AirflowInstance(AirflowApi):
         :raises AirflowInstanceError: with the end of its output.
         """
         try:
-            for component in self._components:
+            for component in self.components:
                 component.check()
         except ProcessError as error:
             raise AirflowInstanceError(str(error)) from None
@@ -289,13 +290,20 @@ class AirflowInstance(AirflowApi):
                 self.dags_folder,
                 with_database=name not in self._worker_names,
             )
-            for name in (["triggerer", *self._worker_names] if self._worker_names else [])
+            for name in ([*self._triggerer_names, *self._worker_names] if self._worker_names else [])
         }
-        workers = {
-            name: ["celery", "worker", "--skip-serve-logs", "--celery-hostname", f"{name}@airflow"]
-            for name in self._worker_names
+        commands = {
+            "api server": ["api-server"],
+            "DAG processor": ["dag-processor"],
+            # None serves log files over HTTP: the ports may be taken.
+            **{name: ["scheduler", "--skip-serve-logs"] for name in self._scheduler_names},
+            **{name: ["triggerer", "--skip-serve-logs"] for name in self._triggerer_names},
+            **{
+                name: ["celery", "worker", "--skip-serve-logs", "--celery-hostname", f"{name}@airflow"]
+                for name in self._worker_names
+            },
         }
-        self._components = [
+        self.components = [
             Component(
                 name,
                 [*AIRFLOW, *arguments],
@@ -303,16 +311,21 @@ class AirflowInstance(AirflowApi):
                 log_path=self.home / f"{name.lower().replace(' ', '-')}.log",
                 watchdog=self._watchdog,
             )
-            for name, arguments in {**_COMPONENTS, **workers}.items()
+            for name, arguments in commands.items()
         ]
-        self.api_server, self.scheduler, self.dag_processor, self.triggerer, *self.workers = self._components
+        named = {component.name: component for component in self.components}
+        self.api_server, self.dag_processor = named["api server"], named["DAG processor"]
+        self.schedulers = [named[name] for name in self._scheduler_names]
+        self.triggerers = [named[name] for name in self._triggerer_names]
+        self.workers = [named[name] for name in self._worker_names]
+        self.scheduler, self.triggerer = self.schedulers[0], self.triggerers[0]
 
     def _wait_until_healthy(self) -> None:
         # The part of the API server that tasks speak to is built on its first request, which takes seconds:
         # made now, they pass while the other components start.
         self._poll(self.execution_api_answers, START_SECONDS)
         if not self._poll(lambda: _all_healthy(self.health()) or None, START_SECONDS):
-            logs = ", ".join(str(component.log_path) for component in self._components)
+            logs = ", ".join(str(component.log_path) for component in self.components)
             raise AirflowInstanceError(f"Airflow was not up after {START_SECONDS:.0f} s: {self.health()}. See {logs}.")
 
     def _poll(self, look: Callable[[], _T | None], timeout: float) -> _T | None:
@@ -321,6 +334,10 @@ class AirflowInstance(AirflowApi):
     def _tasks_of(self, run: Run) -> str:
         tasks = ", ".join(f"{task.label} {task.state or 'waiting'}" for task in self.task_instances(run))
         return f"Its tasks: {tasks}."
+
+
+def _names(kind: str, count: int) -> list[str]:
+    return [kind] if count == 1 else [f"{kind}-{number}" for number in range(1, count + 1)]
 
 
 def _all_healthy(health: dict[str, Any] | None) -> bool:

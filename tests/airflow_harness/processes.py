@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
@@ -27,6 +28,9 @@ TERMINATE_SECONDS = 1.5
 """How long processes have to end by themselves after SIGTERM before SIGKILL is sent."""
 
 _POLL_SECONDS = 0.02
+_SERVER_PORTS = 10_000, 32_768
+"""Linux gives higher ones to clients."""
+
 _T = TypeVar("_T")
 
 
@@ -168,6 +172,11 @@ class Component:
         """Whether the program itself is alive."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def has_ended_by_itself(self) -> bool:
+        """Whether the program has ended without having been stopped or killed here."""
+        return self._process is not None and self._should_run and not self.is_running
+
     def processes(self) -> list[int]:
         """Return the ids of all live processes that the program or its descendants are."""
         return processes_of_sessions(self._session_ids)
@@ -215,12 +224,11 @@ class Component:
 
         :raises ProcessError: with the end of its output.
         """
-        if self._process is None or not self._should_run or self.is_running:
-            return
-        raise ProcessError(
-            f"The {self.name} ended with exit code {self._process.returncode}. "
-            f"The end of {self.log_path}:\n{self.last_lines()}"
-        )
+        if self._process is not None and self.has_ended_by_itself:
+            raise ProcessError(
+                f"The {self.name} ended with exit code {self._process.returncode}. "
+                f"The end of {self.log_path}:\n{self.last_lines()}"
+            )
 
     def _reap(self) -> None:
         self._should_run = False
@@ -250,10 +258,20 @@ def as_user(name: str | None) -> dict[str, Any]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return that many different TCP ports of the loopback interface that nothing listens on now."""
+    """
+    Return that many different TCP ports of the loopback interface that nothing listens on now.
+
+    They are below those that the kernel gives to clients: no connection takes one before its server has started, or
+    while that is restarted.
+    """
+    ports: list[int] = []
     with contextlib.ExitStack() as held:
-        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(listener.getsockname()[1]) for listener in listeners]
+        while len(ports) < count:
+            port = random.randrange(*_SERVER_PORTS)
+            with contextlib.suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                ports.append(port)
+    return ports
 
 
 def poll(

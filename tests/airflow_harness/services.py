@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.airflow_harness.processes import (
@@ -41,6 +42,30 @@ class ServiceError(Exception):
     """A server cannot be had, or does not start."""
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that runs, and can be stopped and started again at the same address."""
+
+    url: str
+    """Of its database, with the password."""
+
+    component: Component
+    is_up: Callable[[], bool]
+
+    def stop(self) -> None:
+        """End it in an orderly way."""
+        self.component.stop()
+
+    def start(self) -> None:
+        """
+        Start it, and wait until it can be connected to.
+
+        :raises ServiceError: if it does not start.
+        """
+        self.component.start()
+        _wait_until(self.is_up, self.component)
+
+
 def missing_packages() -> list[str]:
     """Return which of Debian's packages would have to be installed for the servers here."""
     return [package for package, programs in _PROGRAMS.items() if not all(_find(program) for program in programs)]
@@ -55,11 +80,11 @@ def main() -> int:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
+def postgres() -> Iterator[Server]:
     """
-    Run a PostgreSQL server that keeps nothing, on a free port of the loopback interface.
+    Run a PostgreSQL server on a free port of the loopback interface, with a database that is gone at the block's end.
 
-    :return: the URL of its database, with the password, as SQLAlchemy takes it with psycopg2.
+    :return: the server, with the URL of its database as SQLAlchemy takes it with psycopg2.
     :raises ServiceError: if it is not installed, or does not start.
     """
     user = _unprivileged_user()
@@ -80,17 +105,18 @@ def postgres() -> Iterator[str]:
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [_program("postgres"), "-D", str(data), *options]
+        url = f"postgresql+psycopg2://airflow:{password}@127.0.0.1:{port}/postgres"
         # It listens before it takes clients.
-        with _running("PostgreSQL", command, lambda: _is_ready(port), folder, user):
-            yield f"postgresql+psycopg2://airflow:{password}@127.0.0.1:{port}/postgres"
+        with _running("PostgreSQL", url, command, lambda: _is_ready(port), folder, user) as server:
+            yield server
 
 
 @contextlib.contextmanager
-def redis() -> Iterator[str]:
+def redis() -> Iterator[Server]:
     """
-    Run a Redis server that keeps nothing, on a free port of the loopback interface.
+    Run a Redis server on a free port of the loopback interface. It keeps nothing: what it held is gone when it stops.
 
-    :return: the URL of its database, with the password.
+    :return: the server, with the URL of its database.
     :raises ServiceError: if it is not installed, or does not start.
     """
     password = secrets.token_urlsafe(24)
@@ -101,8 +127,9 @@ def redis() -> Iterator[str]:
         lines = ("bind 127.0.0.1", f"port {port}", f"requirepass {password}", f"dir {folder}", 'save ""')
         configuration.write_text("\n".join(lines))
         command = [_program("redis-server"), str(configuration)]
-        with _running("Redis", command, lambda: _listens(port), folder, None):
-            yield f"redis://:{password}@127.0.0.1:{port}/0"
+        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        with _running("Redis", url, command, lambda: _listens(port), folder, None) as server:
+            yield server
 
 
 def _find(program: str) -> str | None:
@@ -167,10 +194,10 @@ def _make_cluster(data: Path, password: str, user: str | None) -> None:
 
 @contextlib.contextmanager
 def _running(
-    name: str, command: list[str], is_up: Callable[[], bool], folder: Path, user: str | None
-) -> Iterator[None]:
+    name: str, url: str, command: list[str], is_up: Callable[[], bool], folder: Path, user: str | None
+) -> Iterator[Server]:
     watchdog = Watchdog()
-    server = Component(
+    component = Component(
         name,
         command,
         environment=_environment(),
@@ -180,22 +207,22 @@ def _running(
         # PostgreSQL waits for its clients after SIGTERM, and leaves shared memory behind after SIGKILL.
         stop_signal=signal.SIGINT,
     )
+    server = Server(url, component, is_up)
     try:
         server.start()
-        _wait_until(is_up, server)
-        yield
+        yield server
     finally:
         server.stop()
         watchdog.close()
 
 
-def _wait_until(is_up: Callable[[], bool], server: Component) -> None:
+def _wait_until(is_up: Callable[[], bool], component: Component) -> None:
     try:
-        up = poll(lambda: is_up() or None, START_SECONDS, check=server.check, interval=0.1)
+        up = poll(lambda: is_up() or None, START_SECONDS, check=component.check, interval=0.1)
     except ProcessError as error:
         raise ServiceError(str(error)) from None
     if up is None:
-        raise ServiceError(f"{server.name} was not up within {START_SECONDS:.0f} s:\n{server.last_lines()}")
+        raise ServiceError(f"{component.name} was not up within {START_SECONDS:.0f} s:\n{component.last_lines()}")
 
 
 def _is_ready(port: int) -> bool:

@@ -50,29 +50,40 @@ def nobody_listens(url):
 
 @needs("redis-server")
 def test_redis_is_there_as_long_as_the_block_and_wants_the_password(folders):
-    with redis() as url:
-        assert answers(url, b"PING\r\n").startswith(b"-NOAUTH")
-        assert answers(url, f"AUTH {urlsplit(url).password}\r\n".encode()) == b"+OK\r\n"
-    nobody_listens(url)
+    with redis() as server:
+        assert answers(server.url, b"PING\r\n").startswith(b"-NOAUTH")
+        assert answers(server.url, f"AUTH {urlsplit(server.url).password}\r\n".encode()) == b"+OK\r\n"
+    nobody_listens(server.url)
+
+
+@needs("redis-server")
+def test_a_server_that_was_stopped_comes_back_at_the_same_address(folders):
+    with redis() as server:
+        server.stop()
+        nobody_listens(server.url)
+        server.start()
+        assert answers(server.url, f"AUTH {urlsplit(server.url).password}\r\n".encode()) == b"+OK\r\n"
+    nobody_listens(server.url)
 
 
 @needs("postgresql")
 def test_postgres_is_there_as_long_as_the_block_and_leaves_no_file(folders):
-    with postgres() as url:
-        assert answers(url, TLS_PLEASE) == b"N"
-    nobody_listens(url)
+    with postgres() as server:
+        assert answers(server.url, TLS_PLEASE) == b"N"
+    nobody_listens(server.url)
 
 
 @needs("postgresql")
 def test_postgres_ends_in_an_orderly_way_though_a_client_stays(folders):
     with contextlib.ExitStack() as clients:
-        with postgres() as url:
-            client = clients.enter_context(socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=30))
+        with postgres() as server:
+            port = urlsplit(server.url).port
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
             client.sendall(TLS_PLEASE)
             assert client.recv(1) == b"N"
             segment = shared_memory_of_the_server(folders)
             assert segment in shared_memory()
-        nobody_listens(url)
+        nobody_listens(server.url)
         assert segment not in shared_memory()
 
 

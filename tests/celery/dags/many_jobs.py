@@ -1,4 +1,4 @@
-"""As many jobs as a run's conf names agents: each is started, waited for in the triggerer, and landed in a bucket."""
+"""As many jobs as a run's conf names agents, waited for in three ways: each one's file lands in a bucket."""
 
 from __future__ import annotations
 
@@ -8,35 +8,46 @@ from airflow.sdk import DAG, task, task_group
 
 from airflow_provider_agenty.operators.agenty import AgentyExportOperator, AgentyStartJobOperator
 
+WAITS = {
+    "deferred": {"deferrable": True},
+    "streamed": {"deferrable": True, "stream_logs": True},
+    "worker": {"deferrable": False, "stream_logs": True},
+}
+
 
 @task
-def list_agents(params):
-    return params["agent_ids"]
+def agents_of(kind, params):
+    return params["agents"][kind]
 
 
-@task_group
-def one_agent(agent_id):
-    start = AgentyStartJobOperator(
-        task_id="start",
-        agent_id=agent_id,
-        wait_for_completion=True,
-        deferrable=True,
-        poll_interval=2,
-        pool="agenty",
-    )
-    AgentyExportOperator(
-        task_id="land",
-        job_id=start.output,
-        path="s3://lake/books/{{ ti.map_index }}.csv",
-        storage_conn_id="lake",
-    )
+def start_and_land(kind):
+    @task_group(group_id=kind)
+    def one_agent(agent_id):
+        start = AgentyStartJobOperator(
+            task_id="start",
+            agent_id=agent_id,
+            wait_for_completion=True,
+            poll_interval=2,
+            pool="agenty",
+            **WAITS[kind],
+        )
+        AgentyExportOperator(
+            task_id="land",
+            job_id=start.output,
+            path=f"s3://lake/{{{{ run_id }}}}/{kind}/{{{{ ti.map_index }}}}.csv",
+            storage_conn_id="lake",
+        )
+
+    one_agent.expand(agent_id=agents_of.override(task_id=f"agents_{kind}")(kind))
 
 
 with DAG(
     "many_jobs",
     schedule=None,
-    params={"agent_ids": []},
-    # A file is landed as soon as its job is over, rather than when all jobs are started.
-    default_args={"weight_rule": "upstream", "retries": 3, "retry_delay": timedelta(seconds=2)},
+    params={"agents": {}},
+    # A file is landed as soon as its job is over, rather than when all jobs are started. While the API server is away
+    # each start of a task costs a try.
+    default_args={"weight_rule": "upstream", "retries": 5, "retry_delay": timedelta(seconds=5)},
 ):
-    one_agent.expand(agent_id=list_agents())
+    for kind in WAITS:
+        start_and_land(kind)
