@@ -37,7 +37,8 @@ class Airflow2:
         (port,) = free_ports(1)
         self.home = home
         self.url = f"http://127.0.0.1:{port}"
-        self.password = secrets.token_urlsafe(24)
+        # `airflow users create` takes one that begins with a dash for an option.
+        self.password = secrets.token_hex(24)
         self._environment = {
             **inherited_environment(),
             "AIRFLOW_HOME": str(home),
