@@ -178,11 +178,13 @@ def test_all_runs_succeed(story, stage):
     }
 
 
-def test_each_loss_hit_tasks_that_waited_and_tasks_that_ran(story):
+def test_each_loss_hit_tasks_under_way(story):
     for cost in story.costs:
         states = {state for state, _ in cost.under_way.values()}
-        assert "deferred" in states, cost
-        assert states & {"queued", "running"} or isinstance(cost, TriggererCost), cost
+        if not isinstance(cost, WorkerCost):
+            assert "deferred" in states, cost
+        if not isinstance(cost, TriggererCost):
+            assert states & {"queued", "running"}, cost
 
 
 def test_the_triggers_of_a_killed_triggerer_moved_to_the_other_one_whose_poller_took_them_in(story):
