@@ -27,8 +27,8 @@ def books_of(names):
 def database():
     if "postgresql" in missing_packages():
         pytest.skip("PostgreSQL is not installed. On Debian: apt-get install postgresql.")
-    with postgres() as url:
-        yield url.replace("+psycopg2", "")
+    with postgres() as server:
+        yield server.url.replace("+psycopg2", "")
 
 
 @pytest.fixture
