@@ -10,6 +10,7 @@ from collections import namedtuple
 from email.utils import formatdate
 
 import pytest
+import s3fs
 
 from airflow_provider_agenty.commands import airflow_checks, main, place_checks
 from airflow_provider_agenty.commands.airflow_checks import Database
@@ -329,10 +330,14 @@ class TestStore:
         assert "there is no bucket" in found.message
 
     def test_what_may_be_written_and_not_removed_is_a_warning_that_names_it(self, lake, monkeypatch):
-        async def refuse(*_):
-            raise PermissionError
+        call = s3fs.S3FileSystem._call_s3
 
-        monkeypatch.setattr("s3fs.S3FileSystem._rm_file", refuse)
+        async def refuse(self, method, *args, **options):
+            if method == "delete_object":
+                raise PermissionError
+            return await call(self, method, *args, **options)
+
+        monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", refuse)
         found = place_checks.check_path("s3://lake/kept/books.csv", write=True)
         [left] = lake.list_objects_v2(Bucket="lake", Prefix="kept/")["Contents"]
         assert found.status == "warning"
