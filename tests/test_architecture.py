@@ -14,21 +14,21 @@ SOURCES = {path.relative_to(ROOT).with_suffix("").as_posix(): path.read_text("ut
 MAX_MODULE_LINES = 450
 MAX_FUNCTION_LINES = 50
 
-# The imports that a part may make: a part, or one module of it. "ground" is each part that is not named here.
+# The imports that a part may make: a part, or one module of it. "shared" is each part that is not named here.
 RULES = {
     "sandbox": {"exceptions"},
     "api": {"connection", "exceptions"},
-    "landing": {"ground", "api"},
-    "hooks": {"ground", "api", "landing", "waiting"},
-    "waiting": {"ground", "api", "hooks"},
-    "watching": {"ground", "api", "waiting"},
-    "triggers": {"ground", "api", "hooks", "waiting", "watching"},
-    "base_operators": {"ground", "api", "hooks", "landing.lineage", "triggers", "waiting"},
-    "operators": {"ground", "api", "base_operators", "landing.lineage", "waiting"},
-    "sensors": {"ground", "api", "base_operators", "waiting"},
-    "commands": {"ground", "api", "hooks", "landing", "waiting"},
+    "landing": {"shared", "api"},
+    "hooks": {"shared", "api", "landing", "waiting"},
+    "waiting": {"shared", "api", "hooks"},
+    "watching": {"shared", "api", "waiting"},
+    "triggers": {"shared", "api", "hooks", "waiting", "watching"},
+    "base_operators": {"shared", "api", "hooks", "landing.lineage", "triggers", "waiting"},
+    "operators": {"shared", "api", "base_operators", "landing.lineage", "waiting"},
+    "sensors": {"shared", "api", "base_operators", "waiting"},
+    "commands": {"shared", "api", "hooks", "landing", "waiting"},
     "__main__": {"commands"},
-    "ground": {"ground"},
+    "shared": {"shared"},
 }
 # Imports for type annotations alone cost nothing and make no cycle. These parts stand alone even so.
 STRICT = {"api", "sandbox"}
@@ -59,9 +59,9 @@ def imports_in(node: ast.AST, *, with_types: bool) -> Iterator[str]:
 
 def is_allowed(importer: str, imported: str) -> bool:
     part = imported.partition(".")[0]
-    allowed = RULES.get(importer, RULES["ground"])
-    is_ground = part not in RULES and "ground" in allowed
-    return is_ground or part in (importer, "__version__") or bool({part, imported} & allowed)
+    allowed = RULES.get(importer, RULES["shared"])
+    is_shared = part not in RULES and "shared" in allowed
+    return is_shared or part in (importer, "__version__") or bool({part, imported} & allowed)
 
 
 def forbidden_imports() -> set[str]:
