@@ -64,6 +64,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     :param timeout: Seconds to wait at most, or a ``timedelta``. Default: a week.
     :param durable: Whether a retry looks for the job of the try before, and goes on with it. Default true.
     :param cancel_on_kill: Whether the job is stopped when a user marks or clears the task while it waits. Default true.
+        A deferred task's job is stopped from Airflow 3.3 on.
     :param cancel_on_timeout: Whether the job is stopped when it is not done within ``timeout``, or Airflow's
         ``execution_timeout``. Default true.
     :param max_failed_ratio: The share of its pages, 0 to 1, above which failed pages make a completed job count as

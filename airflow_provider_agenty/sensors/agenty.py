@@ -44,7 +44,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
         failed. Default: any share will do.
     :param on_stopped: Says what becomes of the task if somebody stops the job: ``fail`` (default) or ``skip``.
     :param cancel_on_kill: Whether the job is stopped when a user marks or clears the waiting task. Default false: the
-        sensor did not start it.
+        sensor did not start it. A deferred task's job is stopped from Airflow 3.3 on.
     :param stream_logs: Whether the job's log is copied into the task's. Default false.
     :param start_from_trigger: Whether a deferrable sensor starts in the triggerer, without a worker (Airflow 3.3 and
         later, elsewhere it changes nothing). Default false.

@@ -206,10 +206,10 @@ class AgentyJobTrigger(BaseTrigger):
 
 class AgentyJobEventTrigger(BaseEventTrigger):
     """
-    Fires for each job of an agent that completes, whoever started it: for ``AssetWatcher``, on Airflow 3 and later.
+    Fires for each job that completes, whoever started it: for ``AssetWatcher``, on Airflow 3 and later.
 
-    With ``statuses`` it fires for jobs that end in other states too, or instead. It polls the list of jobs (``GET
-    /jobs``).
+    With ``statuses`` it fires for jobs that end in other states too, or instead; with ``agent_id`` for those of one
+    agent. It polls the list of jobs (``GET /jobs``).
 
     A job fires once. Jobs that end in a state which is not asked for do not fire, nor do those that were over before
     the first poll. On Airflow 3.3 and later, the asset's state store keeps what was seen, for each set of statuses.

@@ -37,8 +37,14 @@ def guarded_bucket(monkeypatch):
     [policy] = blocks(ROOT / "docs" / "landing.md", "json")
     users.put_user_policy(UserName="worker", PolicyName="land", PolicyDocument=json.dumps(json.loads(policy.code)))
     key = users.create_access_key(UserName="worker")["AccessKey"]
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    # A connection of its own: without one, Airflow would take the file system of another test's server.
+    connection = {
+        "conn_type": "aws",
+        "login": key["AccessKeyId"],
+        "password": key["SecretAccessKey"],
+        "extra": {"endpoint_url": endpoint, "region_name": "us-east-1"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_WORKER_OF_THE_PAGE", json.dumps(connection))
     requests.post(f"{endpoint}/moto-api/reset-auth", data="0", timeout=10).raise_for_status()  # from now on it asks
     yield
     # All of moto's servers in a process have the same buckets, and ask for rights alike.
@@ -52,6 +58,6 @@ def test_the_policy_of_the_page_lets_a_file_land_there_and_nowhere_else(guarded_
     job = hook.wait_for_job(hook.start_job("45l0wewqzk").job_id, poll_interval=0.05)
 
     for _ in range(2):
-        assert hook.download_export(job.job_id, "s3://lake/books/books.csv").rows == 60
+        assert hook.download_export(job.job_id, "s3://worker_of_the_page@lake/books/books.csv").rows == 60
     with pytest.raises(AgentyDestinationError, match="permission denied"):
-        hook.download_export(job.job_id, "s3://lake/other/books.csv")
+        hook.download_export(job.job_id, "s3://worker_of_the_page@lake/other/books.csv")
