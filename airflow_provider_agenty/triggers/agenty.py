@@ -19,7 +19,7 @@ from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
 from airflow_provider_agenty.templates import is_template
-from airflow_provider_agenty.waiting.async_hook import open_hook, shared_threads
+from airflow_provider_agenty.waiting.async_hook import in_threads, open_hook, shared_threads
 from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_job, stop_spending
 from airflow_provider_agenty.waiting.log_copy import TriggerLogCopy
 from airflow_provider_agenty.waiting.outcome import BUDGET, JOB_XCOM, POLL_ERROR, SUCCESS, Outcome
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 else:
     BaseEventTrigger = event_trigger_base()
+
+STOPS = "stops"
+"""The purpose of the threads in which triggers stop jobs."""
 
 STATUSES = ("completed", "aborted", "stopped", "failed")
 """The states in which a job may end."""
@@ -156,8 +159,7 @@ class AgentyJobTrigger(BaseTrigger):
         """Stop the job before the event: until a worker is free, it would go on."""
         try:
             hook = await open_hook(self.agenty_conn_id)
-            threads = shared_threads("stops", self.agenty_conn_id)
-            return await asyncio.get_running_loop().run_in_executor(threads, stop_spending, hook, outcome, self.log)
+            return await in_threads(shared_threads(STOPS, self.agenty_conn_id), stop_spending, hook, outcome, self.log)
         except Exception as error:
             self.log.warning("Job %d is not stopped yet, the task will do it: %s", self.job_id, type(error).__name__)
             return outcome
@@ -177,7 +179,7 @@ class AgentyJobTrigger(BaseTrigger):
         """Stop the job, once, when a user marks or clears the waiting task (Airflow 3.3 and later)."""
         is_over = self._watch is not None and self._watch.has_seen_the_end
         if self.cancel_on_kill and not is_over and not await self._is_waited_for_elsewhere():
-            await asyncio.to_thread(self._stop_job)
+            await in_threads(shared_threads(STOPS, self.agenty_conn_id), self._stop_job)
 
     async def _is_waited_for_elsewhere(self) -> bool:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,12 @@ def shared_threads(purpose: str, agenty_conn_id: str) -> ThreadPoolExecutor:
     threads = _threads.get(key) or ThreadPoolExecutor(REQUESTS_AT_ONCE, f"agenty-{purpose}")
     _threads[key] = threads
     return threads
+
+
+async def in_threads(threads: ThreadPoolExecutor, call: Callable[..., T], *arguments: object) -> T:
+    """Make a call in one of the threads, in the context of the trigger that waits: its log lines find their task so."""
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(threads, context.run, call, *arguments)
 
 
 async def open_hook(agenty_conn_id: str) -> AgentyHook:

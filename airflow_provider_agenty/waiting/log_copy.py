@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import dataclasses
 import itertools
 import logging
@@ -21,7 +20,7 @@ from airflow_provider_agenty.api.logs import LogEntry
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyError
 from airflow_provider_agenty.log import Log
-from airflow_provider_agenty.waiting.async_hook import open_hook, shared_threads
+from airflow_provider_agenty.waiting.async_hook import in_threads, open_hook, shared_threads
 from airflow_provider_agenty.waiting.job_watch import JobWatch, jittered
 from airflow_provider_agenty.waiting.outcome import Outcome
 from airflow_provider_agenty.waiting.task_state import offset_in
@@ -207,9 +206,7 @@ class TriggerLogCopy(LogCopy):
             with time_limit(MAX_SECONDS_PER_READ):
                 return self.catch_up()
 
-        # In the trigger's context, by which its log lines find their task.
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, catch_up)
+        return await in_threads(self._threads, catch_up)
 
     def _iter_logs_of_hook(self, job_id: int, *, offset: int) -> Iterator[LogEntry]:
         return iter(()) if self._hook is None else self._hook.iter_logs(job_id, offset=offset)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
+import logging
 import time
 
 import pytest
@@ -127,6 +129,34 @@ def test_a_user_who_ends_the_task_stops_the_job_once_if_wanted(agenty_sandbox, c
     asyncio.run(AgentyJobTrigger(job_id, cancel_on_kill=cancel).on_kill())
 
     assert agenty_sandbox.stops == stops
+
+
+@pytest.mark.agenty_sandbox(manual=True)
+@pytest.mark.parametrize("why", ["over budget", "ended by a user"])
+def test_a_stop_is_logged_in_the_context_of_its_trigger(agenty_sandbox, monkeypatch, why):
+    """Airflow finds the task that a line belongs to by the context in which it is logged."""
+    job_id = agenty_sandbox.start_job(AGENT)
+    agenty_sandbox.set_status(job_id, "running", pages_credit=11)
+    task = contextvars.ContextVar("task", default=None)
+    logged = {}
+
+    class Noting(logging.Handler):
+        def emit(self, record):
+            logged[record.getMessage()] = task.get()
+
+    log = logging.Logger("trigger")
+    log.addHandler(Noting())
+    monkeypatch.setattr(AgentyJobTrigger, "log", log)
+
+    async def wait():
+        task.set("this one")
+        trigger = AgentyJobTrigger(job_id, poll_interval=0.02, cancel_on_kill=True, max_credits=10)
+        await (first_event(trigger) if why == "over budget" else trigger.on_kill())
+
+    asyncio.run(wait())
+    assert agenty_sandbox.stops == 1
+    assert any(f"Asked Agenty to stop job {job_id}" in message for message in logged)
+    assert set(logged.values()) == {"this one"}
 
 
 @pytest.mark.agenty_sandbox(manual=True)
