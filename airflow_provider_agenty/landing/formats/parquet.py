@@ -29,9 +29,9 @@ def parquet_rows(pages: Iterable[Page], log: Log, spool_folder: str | None, *, a
     Give rows as one Parquet file (pyarrow's defaults: format 2.6, Snappy), in chunks of about a row group.
 
     The columns are those of all rows, in the order in which they first appear. The values of all rows decide the type
-    of a column. It is ``bool`` if every value is true or false, ``int64`` if every one is a whole number that fits, and
-    ``double`` if every one is a number that keeps its value there. Else it is ``string``, and anything but text is
-    JSON. A value that is missing or null is null. Rows without any column have one, ``no_columns``, of nulls.
+    of a column. It is ``bool`` if every value is true or false. It is ``int64`` if every one is a whole number that
+    fits, and ``double`` if every one is a number that keeps its value there. Else it is ``string``, and anything but
+    text is JSON. A value that is missing or null is null. Rows without any column have one, ``no_columns``, of nulls.
     """
     with row_spool(spool_folder, _MOST_COLUMNS, log) as spool:
         kinds: dict[str, int] = {}
