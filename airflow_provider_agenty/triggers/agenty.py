@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_agenty import metrics, parameters
-from airflow_provider_agenty.airflow_compat import current_task_state, event_trigger_base
+from airflow_provider_agenty.airflow_compat import current_task_state, event_trigger_base, read_xcom
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyInputError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
@@ -24,6 +24,7 @@ from airflow_provider_agenty.waiting.job_watch import JobWatch, stop_job, stop_s
 from airflow_provider_agenty.waiting.log_copy import TriggerLogCopy
 from airflow_provider_agenty.waiting.outcome import BUDGET, JOB_XCOM, POLL_ERROR, SUCCESS, Outcome
 from airflow_provider_agenty.waiting.shared_poller import JobPoller
+from airflow_provider_agenty.waiting.task_state import JOB_ID_XCOM
 from airflow_provider_agenty.watching.job_feed import JobFeed, JobListProducer
 from airflow_provider_agenty.watching.watcher_state import Listing, WatcherState
 
@@ -183,7 +184,7 @@ class AgentyJobTrigger(BaseTrigger):
 
     async def _is_waited_for_elsewhere(self) -> bool:
         """
-        Return whether the task still waits.
+        Return whether the task still waits for this job.
 
         Airflow calls :meth:`on_kill` also when it has given the trigger to another triggerer, because this one sent no
         heartbeat for a while (seen on 3.3.2). No answer means that nothing is stopped.
@@ -191,13 +192,17 @@ class AgentyJobTrigger(BaseTrigger):
         if self.task_instance is None:
             return False
         try:
-            state = await sync_to_async(current_task_state)(self.task_instance)
+            if await sync_to_async(current_task_state)(self.task_instance) != "deferred":
+                return False
+            # The next try of a task that was cleared may wait already, for a job of its own. A sensor pushes none.
+            job_id = await sync_to_async(read_xcom)(self.task_instance, JOB_ID_XCOM)
         except Exception as error:
             self.log.warning("Job %d is not stopped: %s", self.job_id, type(error).__name__)
             return True
-        if state == "deferred":
-            self.log.info("Job %d is not stopped: the task still waits for it, in another triggerer", self.job_id)
-        return state == "deferred"
+        if job_id not in (None, self.job_id):
+            return False
+        self.log.info("Job %d is not stopped: the task still waits for it, in another triggerer", self.job_id)
+        return True
 
     def _stop_job(self) -> None:
         from airflow_provider_agenty.hooks.agenty import AgentyHook

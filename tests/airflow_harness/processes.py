@@ -212,6 +212,15 @@ class Component:
         """Take the program and all its descendants away with SIGKILL, as a crash of the machine would."""
         end_components([self], terminate_seconds=0)
 
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Have the program and all its descendants hold still."""
+        _signal_all(held := self.processes(), signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal_all(held, signal.SIGCONT)
+
     def last_lines(self, count: int = 30) -> str:
         """Return the end of the program's output."""
         if not self.log_path.exists():

@@ -192,12 +192,27 @@ def cleared_while(dag_id, waiting_state):
         on.begin(dag_id)
         job_id = on.runs_its_job()
         on.reaches(waiting_state)
+        on.is_asked_for(job_id)  # A trigger that the triggerer has not taken up is told nothing.
         on.airflow.clear(on.run, "start")
         until(lambda: on.stops == 1, "the cleared task's job is not stopped")
         assert on.sandbox.stopped_jobs[-1] == job_id
         on.complete(on.runs_its_job(2))
 
     return act
+
+
+def cleared_while_the_triggerer_hangs(on, until):
+    on.begin("deferred")
+    job_id = on.runs_its_job()
+    on.reaches("deferred")
+    on.is_asked_for(job_id)
+    with on.airflow.triggerer.hanging():
+        on.airflow.clear(on.run, "start")
+        next_job_id = on.has_started(2)
+        on.reaches("deferred")
+    until(lambda: on.stops == 1, "the cleared task's job is not stopped")
+    assert on.sandbox.stopped_jobs[-1] == job_id
+    on.complete(next_job_id)
 
 
 def cleared_after_success(on, until):
@@ -211,8 +226,9 @@ def cleared_after_success(on, until):
 def marked_while(dag_id, waiting_state, state):
     def act(on, until):
         on.begin(dag_id)
-        on.runs_its_job()
+        job_id = on.runs_its_job()
         on.reaches(waiting_state)
+        on.is_asked_for(job_id)
         on.airflow.set_task_state(on.run, "start", state)
         until(lambda: on.stops == 1, "the job is not stopped")
         on.stays()
@@ -287,6 +303,14 @@ POINTS = [
     Point("Agenty answers with errors for a while", out_of_sight, 1, 0, "success"),
     Point("cleared while it waits in a worker", cleared_while("sync", "running"), 2, 1, "success"),
     Point("cleared while deferred", cleared_while("deferred", "deferred"), 2, 1, "success", needs_killed_trigger=True),
+    Point(
+        "cleared while the triggerer hangs, until the next try waits",
+        cleared_while_the_triggerer_hangs,
+        2,
+        1,
+        "success",
+        needs_killed_trigger=True,
+    ),
     Point("cleared after success", cleared_after_success, 2, 0, "success"),
     Point("marked failed while it waits in a worker", marked_while("sync", "running", "failed"), 1, 1, "failed"),
     Point(
