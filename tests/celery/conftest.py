@@ -18,6 +18,8 @@ from tests.celery.account import SIZE, Slot, slots_of
 from tests.celery.lake import Lake
 from tests.celery.losses import RUNS
 from tests.celery.stage import SLOTS, Database, Stage
+from tests.s3_server import s3_server
+from tests.shown_lines import shows_lines
 
 JOB_SECONDS = 20.0
 
@@ -32,13 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
     """Show a line at once: the runs take minutes."""
-    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    show = shows_lines(pytestconfig)
     began = time.monotonic()
 
     def tell(line: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        with capture.global_and_fixture_disabled():
-            print(f"\n{minutes:2d}:{seconds:02d}  {line}", end="", flush=True)
+        show(f"{minutes:2d}:{seconds:02d}  {line}")
 
     return tell
 
@@ -67,16 +68,11 @@ def sandbox(slots: list[Slot]) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def lake(slots: list[Slot]) -> Iterator[Lake]:
-    from moto.server import ThreadedMotoServer
-
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    lake = Lake(f"http://{host}:{port}", {slot.key: slot.file for slot in slots})
-    yield lake
-    lake.close()
-    server.stop()
+    with s3_server() as endpoint:
+        lake = Lake(endpoint, {slot.key: slot.file for slot in slots})
+        yield lake
+        lake.close()
 
 
 @pytest.fixture(scope="session")

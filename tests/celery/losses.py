@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from tests.airflow_harness.airflow_api import Run, TaskInstance
 from tests.airflow_harness.processes import Component
+from tests.airflow_harness.services import Server
 from tests.celery.account import IS_WHOLE, SIZE, Slot, slots_of
 from tests.celery.stage import DAG_ID, UNDER_WAY, Stage, Task
 from tests.sandbox_faults import SlowBody
@@ -176,21 +177,17 @@ def a_worker(stage: Stage, cost: WorkerCost) -> Course:
     cost.worker.start()
 
 
-def the_broker(stage: Stage, cost: Cost) -> Course:
-    """Stop Redis, which keeps nothing: what was queued in it is gone."""
-    yield
-    _wait_until_busy(stage, cost)
-    stage.broker.stop()
-    yield
-    stage.broker.start()
+def stopped(server_of: Callable[[Stage], Server]) -> Callable[[Stage, Cost], Course]:
+    """Return the course of a server that is stopped and started."""
 
+    def course(stage: Stage, cost: Cost) -> Course:
+        yield
+        _wait_until_busy(stage, cost)
+        server_of(stage).stop()
+        yield
+        server_of(stage).start()
 
-def the_database(stage: Stage, cost: Cost) -> Course:
-    yield
-    _wait_until_busy(stage, cost)
-    stage.database.server.stop()
-    yield
-    stage.database.server.start()
+    return course
 
 
 def the_api_server(stage: Stage, cost: Cost) -> Course:
@@ -202,13 +199,14 @@ def the_api_server(stage: Stage, cost: Cost) -> Course:
     stage.until(stage.airflow.execution_api_answers, "the API server answers")
 
 
+# Redis keeps nothing: what was queued in it is gone.
 LOSSES = {
     "nothing": Loss("nothing", nothing, 0),
     "triggerer": Loss("one of two triggerers, killed", a_triggerer, 5, TriggererCost),
     "scheduler": Loss("one of two schedulers, killed", a_scheduler, 30),
     "worker": Loss("one of two workers, killed", a_worker, 30, WorkerCost),
-    "redis": Loss("Redis, with all that it held", the_broker, 10),
-    "postgresql": Loss("PostgreSQL, restarted", the_database, 10),
+    "redis": Loss("Redis, with all that it held", stopped(lambda stage: stage.broker), 10),
+    "postgresql": Loss("PostgreSQL, restarted", stopped(lambda stage: stage.database.server), 10),
     "api-server": Loss("the API server, restarted", the_api_server, 10),
     "nothing-more": Loss("nothing more", nothing, 0),
 }

@@ -15,6 +15,7 @@ import s3fs
 from airflow_provider_agenty.commands import airflow_checks, main, place_checks
 from airflow_provider_agenty.commands.airflow_checks import Database
 from airflow_provider_agenty.sandbox import Sandbox
+from tests.s3_server import s3_server
 
 KEY = "5ec2e7ba5eba11c0ffee0123456789ab"
 CHECKS = ["versions", "connection", "settings", "DNS", "network", "key", "agents", "clock", "triggerer"]
@@ -292,10 +293,9 @@ def s3():
     """Give the address of an S3 on this machine."""
     pytest.importorskip("s3fs")
     pytest.importorskip("airflow.providers.amazon")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
+    pytest.importorskip("moto.server")
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 class TestStore:

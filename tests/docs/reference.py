@@ -71,14 +71,19 @@ def page() -> str:
     return "\n".join([*parts, values_section(), errors_section()])
 
 
+def opening(title: str, introduction: str, *columns: str) -> list[str]:
+    """Return the lines with which a section begins: its title, its introduction and the head of its table."""
+    head = "|".join(f" {column} " if column else " " for column in columns)
+    return [f"## {title}", "", *wrapped(introduction), "", f"|{head}|", "| --- " * len(columns) + "|"]
+
+
 def class_section(offered: type, rows: Rows) -> str:
     """Return the section of an operator, a sensor or a trigger."""
     module = offered.__module__ if offered.__module__.endswith(".agenty") else "operators.agenty"
     about = Docstring(offered)
-    lines = [f"## {offered.__name__}", ""]
     returned = f" Returns: {about.returned}" if about.returned else ""
-    lines += wrapped(f"`{module.removeprefix('airflow_provider_agenty.')}`. {about.first_paragraph}{returned}")
-    lines += ["", "| parameter | type | default | |", "| --- | --- | --- | --- |"]
+    introduction = f"`{module.removeprefix('airflow_provider_agenty.')}`. {about.first_paragraph}{returned}"
+    lines = opening(offered.__name__, introduction, "parameter", "type", "default", "")
     taken = parameters_of(offered)
     in_order = {name: taken[name] for name in inspect.signature(vars(offered)["__init__"]).parameters if name in taken}
     lines += rows.of(offered.__name__, in_order, about)
@@ -87,15 +92,15 @@ def class_section(offered: type, rows: Rows) -> str:
 
 def hook_section(rows: Rows) -> str:
     """Return the section of the hook: its methods, each with its parameters below it."""
-    lines = ["## AgentyHook", ""]
-    lines += wrapped(
+    lines = opening(
+        "AgentyHook",
         '`hooks.agenty`. `AgentyHook(agenty_conn_id="agenty_default")` reads the connection when it is first needed. '
         "`with AgentyHook() as hook:` closes it. `hook.settings` is what the connection says, `hook.base_url` the "
         "address of the API. Reads are repeated as the connection's `max_attempts` says. Below each method are its "
         "parameters. Those within its brackets may be given by position, all others by name. `agent_id` is text, "
-        "`job_id` a number or text."
+        "`job_id` a number or text.",
+        *("method or parameter", "type", "default", ""),
     )
-    lines += ["", "| method or parameter | type | default | |", "| --- | --- | --- | --- |"]
     for name, method in public_methods().items():
         about = Docstring(method)
         returns = annotation(inspect.signature(method).return_annotation)
@@ -111,12 +116,12 @@ def hook_section(rows: Rows) -> str:
 
 def values_section() -> str:
     """Return the section of what the methods return."""
-    lines = ["## What the methods return", ""]
-    lines += wrapped(
+    lines = opening(
+        "What the methods return",
         "Frozen dataclasses. Return `to_dict()` from a `@task`: Airflow writes the objects to XCom and then refuses to "
-        "read them. Times are aware (UTC), durations `timedelta`."
+        "read them. Times are aware (UTC), durations `timedelta`.",
+        *("class", "fields", "properties"),
     )
-    lines += ["", "| class | fields | properties |", "| --- | --- | --- |"]
     for value in VALUES:
         fields = ", ".join(f"`{field.name}`" for field in dataclasses.fields(value))
         properties = ", ".join(f"`{name}`" for name, kind in vars(value).items() if isinstance(kind, property))
@@ -126,12 +131,12 @@ def values_section() -> str:
 
 def errors_section() -> str:
     """Return the section of the errors."""
-    lines = ["## Errors", ""]
-    lines += wrapped(
+    lines = opening(
+        "Errors",
         "`exceptions`. A final error is an `AirflowFailException` too: the task fails without using up its retries. "
-        "Each error can be pickled with what it carries."
+        "Each error can be pickled with what it carries.",
+        *("error", "is a", "final", ""),
     )
-    lines += ["", "| error | is a | final | |", "| --- | --- | --- | --- |"]
     for error in errors():
         final = "yes" if exceptions.AirflowFailException in error.__mro__ else ""
         what = cell(Docstring(error).first_paragraph)

@@ -28,6 +28,7 @@ import pytest
 from tests.airflow_commands import airflow_environment, run_python
 from tests.docs.pages import Program, programs
 from tests.features import IS_AIRFLOW_3_0
+from tests.s3_server import s3_server
 
 AIRFLOW_2_NAMES = {
     "DAG": "airflow import DAG",
@@ -134,30 +135,27 @@ class DagRuns:
 def lake():
     """Give the environment in which ``s3://lake/`` is a bucket of moto's server."""
     boto3 = pytest.importorskip("boto3")
-    moto_server = pytest.importorskip("moto.server")
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    # What a worker has of its own: the pages name no storage_conn_id.
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "access-key",
-        "AWS_SECRET_ACCESS_KEY": "secret-key",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    client = boto3.client(
-        "s3",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        region_name=environment["AWS_DEFAULT_REGION"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-    )
-    client.create_bucket(Bucket="lake")
-    yield environment
-    # All of moto's servers in a process have the same buckets: the next one would find this one's keys.
-    urllib.request.urlopen(f"{environment['AWS_ENDPOINT_URL']}/moto-api/reset", data=b"").close()
-    server.stop()
+    pytest.importorskip("moto.server")
+    with s3_server() as endpoint:
+        # What a worker has of its own: the pages name no storage_conn_id.
+        environment = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "access-key",
+            "AWS_SECRET_ACCESS_KEY": "secret-key",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=environment["AWS_DEFAULT_REGION"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        )
+        client.create_bucket(Bucket="lake")
+        yield environment
+        # The next server would find this one's keys.
+        urllib.request.urlopen(f"{endpoint}/moto-api/reset", data=b"").close()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto import server as moto_server
 from pyarrow import parquet
 
 from airflow_provider_agenty.api.json_rows import decode_rows
@@ -29,6 +28,7 @@ from airflow_provider_agenty.landing.destinations import open_destination
 from airflow_provider_agenty.landing.formats import EncodedRows, check_format
 from airflow_provider_agenty.parameters import FORMATS
 from tests.landing.conftest import LOG, files_in, land_source
+from tests.s3_server import s3_server
 
 AGENT = "45l0wewqzk"
 
@@ -266,11 +266,8 @@ def test_memory_does_not_grow_with_the_result(tmp_path, file_format):
 
 @pytest.fixture(scope="module")
 def s3_endpoint():
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

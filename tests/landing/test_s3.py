@@ -20,7 +20,7 @@ import pytest
 
 s3fs = pytest.importorskip("s3fs")
 pytest.importorskip("airflow.providers.amazon")
-moto_server = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 boto3 = pytest.importorskip("boto3")
 
 from botocore.config import Config  # noqa: E402
@@ -31,6 +31,7 @@ from airflow_provider_agenty.hooks.agenty import AgentyHook  # noqa: E402
 from airflow_provider_agenty.landing.destinations import open_destination  # noqa: E402
 from tests.landing.conftest import Answer, files_in, land_source  # noqa: E402
 from tests.loopback import serving  # noqa: E402
+from tests.s3_server import s3_server  # noqa: E402
 
 CSV = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1000))
 LARGE = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for number in range(1_500_000))
@@ -38,11 +39,8 @@ LARGE = b"name,price\n" + b"".join(b'"Book %d","%d.50"\n' % (number, number) for
 
 @pytest.fixture(scope="module")
 def endpoint():
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from airflow_provider_agenty.sandbox import Sandbox
 from tests.airflow_harness.airflow_2 import Airflow2
 from tests.airflow_harness.airflow_instance import AirflowInstance
 from tests.features import IS_AIRFLOW_3
+from tests.shown_lines import shows_lines
 
 SEED = int(os.environ.get("AGENTY_STORM_SEED") or SystemRandom().randrange(1_000_000))
 MINUTES = float(os.environ.get("AGENTY_STORM_MINUTES") or 3)
@@ -81,10 +82,4 @@ def airflow(connection: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="session")
 def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
     """Show a line at once: the storm takes minutes."""
-    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
-
-    def tell(line: str) -> None:
-        with capture.global_and_fixture_disabled():
-            print(f"\n{line}", end="", flush=True)
-
-    return tell
+    return shows_lines(pytestconfig)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 import requests
 
 from airflow_provider_agenty.hooks.agenty import AgentyHook
 from airflow_provider_agenty.sandbox import Sandbox
 from tests.airflow_harness.airflow_api import TaskInstance
+from tests.secret_patterns import SIGNATURE, pattern_of
 from tests.storm.airflow_runs import AirflowRuns
 from tests.storm.kinds import FAILED, SUCCESS
 from tests.storm.lake import Lake, digest_of
@@ -187,8 +187,7 @@ def _ends_in_the_copy(log: str) -> bool:
 
 def no_secret_is_written(after: Aftermath) -> Iterator[str]:
     key = after.sandbox.key
-    forms = {key, quote(key, safe=""), quote(key), quote_plus(key), json.dumps(key)[1:-1], repr(key)[1:-1], key[-32:]}
-    secret = re.compile(b"|".join(re.escape(form.encode()) for form in forms) + rb"|[?&]signature=[\w.-]{20,}")
+    secret = re.compile(b"|".join([pattern_of(key), re.escape(key[-32:].encode()), SIGNATURE]))
     for path in after.airflow.home.rglob("*"):
         if path.is_file() and (found := secret.findall(path.read_bytes())):
             yield f"{path.relative_to(after.airflow.home)} holds a secret, {len(found)} times"
