@@ -129,8 +129,8 @@ class AgentyExportOperator(AgentyLandingTask):
 
     :param job_id: The job (templated). A result is landed from a completed job only, logs from any that is over.
     :param path: The place (templated): a local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows.
-        Below a folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.csv``. A path
-        that ends in ``.gz`` is compressed.
+        Below a folder (a path that ends in ``/``) the file is named ``{agent_id}-{job_id}-{collection}.csv``, a log
+        ``{agent_id}-{job_id}.log``. A path that ends in ``.gz`` is compressed.
     :param agenty_conn_id: The Airflow connection (templated). Default ``agenty_default``.
     :param storage_conn_id: The Airflow connection of the object store (templated). Default: that in the URL, if any,
         else the worker's own credentials.
