@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise, takewhile
@@ -11,7 +11,6 @@ from typing import Any
 
 from airflow_provider_agenty.api.models import Job, holds_job, unwrap
 from airflow_provider_agenty.api.request import Answer, Transport
-from airflow_provider_agenty.api.validation import read_job_id
 
 JOB_PAGE = 1000
 
@@ -69,15 +68,13 @@ class JobPage:
     """
     One page of the list of jobs.
 
-    :param job_ids: The ids of the jobs in it, in the order of the list.
-    :param jobs: The jobs by id, in the same order; if only some were wanted, these.
+    :param jobs: The jobs in it by id, in the order of the list.
     :param total: The number of jobs in the whole list, as the page says.
     :param begin: The offset of the page's first row.
     :param end: The offset behind its last row.
     :param date: The ``Date`` of the answer.
     """
 
-    job_ids: Collection[int]
     jobs: Mapping[int, Job]
     total: int
     begin: int
@@ -92,22 +89,15 @@ class JobPage:
     @property
     def is_newest_first(self) -> bool:
         """Whether each job is older than the one before it, as Agenty lists them."""
-        return all(newer > older for newer, older in pairwise(self.job_ids))
+        return all(newer > older for newer, older in pairwise(self.jobs))
 
 
 def read_job_page(
-    transport: Transport,
-    *,
-    agent_id: str | None,
-    limit: int,
-    offset: int = 0,
-    wanted: Collection[int] | None = None,
-    skips_odd_rows: bool = False,
+    transport: Transport, *, agent_id: str | None, limit: int, offset: int = 0, skips_odd_rows: bool = False
 ) -> JobPage:
     """
     Return one page of the list of jobs (``GET /jobs``).
 
-    :param wanted: The ids of the jobs to read: a poll may want few of a thousand. Default: all.
     :param skips_odd_rows: Whether a row that is no job is passed over, for one who looks again and again: it must not
         hide all others. Default: it is an error.
     """
@@ -116,9 +106,8 @@ def read_job_page(
         parameters["agent_id"] = agent_id
     answer = transport.read("/jobs", parameters)
     rows, total = rows_and_total(answer.json(), answer)
-    listed = [values for values in map(unwrap, rows) if holds_job(values)]
+    listed = [values for values in rows if holds_job(values)]
     if len(listed) < len(rows) and not skips_odd_rows:
         raise answer.unexpected("holds a job without job_id or status")
-    by_id = {job_id: values for values in listed if (job_id := read_job_id(values["job_id"])) is not None}
-    jobs = {job_id: answer.read_job(values) for job_id, values in by_id.items() if wanted is None or job_id in wanted}
-    return JobPage(by_id.keys(), jobs, total, offset, offset + len(rows), answer.headers.get("Date"))
+    jobs = {job.job_id: job for job in map(answer.read_job, listed)}
+    return JobPage(jobs, total, offset, offset + len(rows), answer.headers.get("Date"))

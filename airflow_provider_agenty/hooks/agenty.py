@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -242,18 +242,15 @@ class AgentyHook(LandingHook):
             since=None if since is None else parameters.aware_datetime("since", since),
         )
 
-    def list_job_page(self, *, limit: int, offset: int = 0, wanted: Collection[int] | None = None) -> JobPage:
+    def list_job_page(self, *, limit: int, offset: int = 0) -> JobPage:
         """
         Return one page of the list of all jobs (``GET /jobs``). A row that is no job is passed over.
 
         :param limit: The number of jobs to ask for, at most 1000.
         :param offset: The number of jobs to skip. Default 0.
-        :param wanted: The ids of the jobs to read; of all others only the id is kept. Default: all.
         """
         limit, offset = parameters.whole_number("limit", limit, at_least=1), parameters.offset(offset)
-        return pages.read_job_page(
-            self._transport, agent_id=None, limit=limit, offset=offset, wanted=wanted, skips_odd_rows=True
-        )
+        return pages.read_job_page(self._transport, agent_id=None, limit=limit, offset=offset, skips_odd_rows=True)
 
     def iter_result(self, job_id: int | str, *, collection: int = 1, modified: bool = True) -> Iterator[dict[str, Any]]:
         """

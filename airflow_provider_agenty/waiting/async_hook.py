@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
@@ -83,9 +83,9 @@ class AsyncHook:
         """Return a job as it is now."""
         return await self._call(lambda hook: hook.get_job(job_id))
 
-    async def list_job_page(self, limit: int, offset: int, wanted: Collection[int] | None) -> JobPage:
-        """Return one page of the list of all jobs, with the jobs that are wanted, or all."""
-        return await self._call(lambda hook: hook.list_job_page(limit=limit, offset=offset, wanted=wanted))
+    async def list_job_page(self, limit: int, offset: int) -> JobPage:
+        """Return one page of the list of all jobs."""
+        return await self._call(lambda hook: hook.list_job_page(limit=limit, offset=offset))
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Make a call in a thread of this poller: others' threads may be busy with an account that hangs."""

@@ -59,28 +59,25 @@ class JobList:
     """
     What the pages of the list of jobs show that were read so far.
 
-    :param job_ids: The ids of the jobs.
-    :param jobs: The jobs by id, or only those that were wanted.
-    :param complete_after: Every job with a higher id is among them. Infinite if the list is not newest first,
+    :param jobs: The jobs, by id.
+    :param complete_after: Every job with a higher id is among the jobs. Infinite if the list is not newest first,
         and not read to its end.
     """
 
-    job_ids: set[int] = field(default_factory=set)
     jobs: dict[int, Job] = field(default_factory=dict)
     complete_after: float = math.inf
     _is_newest_first: bool = True
 
     def add(self, page: JobPage) -> int | None:
         """Add a page, and return where the next one begins; ``None`` if there is none, or this one had nothing new."""
-        new = set(page.job_ids) - self.job_ids
-        if new and not (page.is_newest_first and max(new) < min(self.job_ids, default=math.inf)):
+        new = page.jobs.keys() - self.jobs.keys()
+        if new and not (page.is_newest_first and max(new) < min(self.jobs, default=math.inf)):
             self._is_newest_first = False
-        self.job_ids |= new
         self.jobs |= page.jobs
         if page.next_offset is None:
             self.complete_after = 0
         else:
-            self.complete_after = min(self.job_ids, default=math.inf) - 1 if self._is_newest_first else math.inf
+            self.complete_after = min(self.jobs, default=math.inf) - 1 if self._is_newest_first else math.inf
         return page.next_offset if new else None
 
 
@@ -188,12 +185,7 @@ class SharedPoller(ABC):
             self._pause(min(error.retry_after, MAX_RETRY_AFTER_SECONDS))
 
     async def _read_list(
-        self,
-        wanted: frozenset[int],
-        *,
-        first_limit: int | None = None,
-        down_to: float = math.inf,
-        reads_all: bool = False,
+        self, wanted: Collection[int], *, first_limit: int | None = None, down_to: float = math.inf
     ) -> AsyncIterator[JobList]:
         """
         Read the list of jobs page by page, and yield what it shows after each.
@@ -201,16 +193,15 @@ class SharedPoller(ABC):
         :param wanted: The jobs to find. Pages are read as long as they may be cheaper than a request for each.
         :param first_limit: How many jobs to ask for first. Default: as many as the wanted ones probably need.
         :param down_to: Read at least until all jobs with a higher id than this are there.
-        :param reads_all: Whether the other jobs of each page are read too. Default: only their ids are.
         """
         listed, offset = JobList(), 0
         limit = first_limit or min(2 * len(wanted) + 20, JOBS_PER_PAGE)
         for pages in range(1, MAX_PAGES + 1):
-            next_offset = listed.add(await self._hook.list_job_page(limit, offset, None if reads_all else wanted))
+            next_offset = listed.add(await self._hook.list_job_page(limit, offset))
             yield listed
             if next_offset is None:
                 return
-            missing = wanted - listed.job_ids
+            missing = wanted - listed.jobs.keys()
             if listed.complete_after <= down_to and (pages >= len(missing) or listed.complete_after < min(missing)):
                 return
             limit, offset = JOBS_PER_PAGE, next_offset

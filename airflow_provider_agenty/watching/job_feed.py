@@ -103,10 +103,7 @@ class JobFeed(SharedPoller):
         is_long = len(known) < len(self._watchers)
         pending = frozenset(job_id for state in self._watchers for job_id in state.pending)
         pages = self._read_list(
-            pending,
-            first_limit=JOBS_PER_PAGE if is_long else None,
-            down_to=min(known, default=sys.maxsize),
-            reads_all=True,
+            pending, first_limit=JOBS_PER_PAGE if is_long else None, down_to=min(known, default=sys.maxsize)
         )
         [*_, listed] = [listed async for listed in pages]
         self._log_odd_list(listed, newest=max(known, default=0))

@@ -55,15 +55,6 @@ def test_no_job_comes_twice_when_new_ones_move_the_pages(sandbox: Sandbox, hook:
     assert found == older
 
 
-def test_a_page_of_jobs_holds_those_that_are_wanted_and_the_ids_of_all(sandbox: Sandbox, hook: AgentyHook) -> None:
-    listed = sandbox.add_older_jobs(BOOKS, 5)
-
-    page = hook.list_job_page(limit=4, wanted=[listed[1], listed[4], 7])
-    assert list(page.job_ids) == listed[:4]
-    assert {job_id: job.job_id for job_id, job in page.jobs.items()} == {listed[1]: listed[1]}
-    assert list(hook.list_job_page(limit=4).jobs) == listed[:4]
-
-
 def test_thousands_of_jobs_are_all_there(sandbox: Sandbox, hook: AgentyHook) -> None:
     older = sandbox.add_older_jobs(BOOKS, 2345)
 
