@@ -54,6 +54,12 @@ class Aftermath:
         """Return the jobs of an agent that Airflow has started, one for each start that Agenty acted on."""
         return [job_id for job_id in self.sandbox.started_jobs if self.sandbox.job(job_id)["agent_id"] == agent_id]
 
+    def answers_to_a_stop(self, job_id: int) -> list[bool]:
+        """Return for each stop of a job whether it was answered: one that was not may be sent again."""
+        asked = [request for request in self.sandbox.requests if request.path == f"/jobs/{job_id}/stop"]
+        # Agenty answers a stop that it took with 400, too.
+        return [request.status in (200, 400) for request in asked]
+
     def completed(self, story: Story) -> list[int]:
         """Return the jobs of a run's agents that have completed, oldest first."""
         agents = story.planned.agent_ids
@@ -100,9 +106,12 @@ def no_job_is_stopped_unasked(after: Aftermath) -> Iterator[str]:
         kind = story.planned.kind
         as_planned = all(_state(story, label) == state for label, state in kind.ends.items())
         started = [job_id for agent_id in story.planned.agent_ids for job_id in after.started(agent_id)]
-        stopped = [job_id for job_id in after.sandbox.stopped_jobs if job_id in started]
+        stopped = {job_id for job_id in after.sandbox.stopped_jobs if job_id in started}
         if len(stopped) > kind.stops or (as_planned and len(stopped) < kind.stops):
-            yield f"{story.name} stopped jobs of its own {len(stopped)} times, {kind.stops} expected: {stopped}"
+            yield f"{story.name} stopped {len(stopped)} jobs of its own, {kind.stops} expected: {sorted(stopped)}"
+        for job_id in stopped:
+            if (answers := after.answers_to_a_stop(job_id)).count(True) > 1:
+                yield f"{story.name} stopped its job {job_id} again, though Agenty had answered: {answers}"
         is_stopped = story.others_job in after.sandbox.stopped_jobs
         if is_stopped and not kind.stops_others_job:
             yield f"{story.name} stopped job {story.others_job} of somebody else"
