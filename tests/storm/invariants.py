@@ -54,11 +54,18 @@ class Aftermath:
         """Return the jobs of an agent that Airflow has started, one for each start that Agenty acted on."""
         return [job_id for job_id in self.sandbox.started_jobs if self.sandbox.job(job_id)["agent_id"] == agent_id]
 
-    def answers_to_a_stop(self, job_id: int) -> list[bool]:
-        """Return for each stop of a job whether it was answered: one that was not may be sent again."""
-        asked = [request for request in self.sandbox.requests if request.path == f"/jobs/{job_id}/stop"]
-        # Agenty answers a stop that it took with 400, too.
-        return [request.status in (200, 400) for request in asked]
+    def needless_stops(self, job_id: int) -> int:
+        """Count the stops of a job after Agenty had told, by its answer to one or to a poll, that it took one."""
+        needless, is_taken, is_told = 0, False, False
+        for request in self.sandbox.requests:
+            if request.path == f"/jobs/{job_id}/stop":
+                needless += is_told
+                # Agenty answers a stop that it took with 400, too.
+                is_told |= request.status in (200, 400)
+                is_taken |= is_told or request.status is None
+            elif request.path == f"/jobs/{job_id}" and request.status == 200:
+                is_told |= is_taken
+        return needless
 
     def completed(self, story: Story) -> list[int]:
         """Return the jobs of a run's agents that have completed, oldest first."""
@@ -110,8 +117,8 @@ def no_job_is_stopped_unasked(after: Aftermath) -> Iterator[str]:
         if len(stopped) > kind.stops or (as_planned and len(stopped) < kind.stops):
             yield f"{story.name} stopped {len(stopped)} jobs of its own, {kind.stops} expected: {sorted(stopped)}"
         for job_id in stopped:
-            if (answers := after.answers_to_a_stop(job_id)).count(True) > 1:
-                yield f"{story.name} stopped its job {job_id} again, though Agenty had answered: {answers}"
+            if needless := after.needless_stops(job_id):
+                yield f"{story.name} stopped its job {job_id} {needless} times again, though Agenty had told that it is"
         is_stopped = story.others_job in after.sandbox.stopped_jobs
         if is_stopped and not kind.stops_others_job:
             yield f"{story.name} stopped job {story.others_job} of somebody else"
