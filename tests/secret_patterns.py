@@ -6,8 +6,8 @@ import json
 import re
 from urllib.parse import quote, quote_plus
 
-SIGNATURE = rb"[?&]signature=[\w.-]{20,}"
-"""The signature of a link, as the sandbox makes it."""
+SIGNATURE = rb"signature=[\w.-]{20,}"
+"""The signature of a link, as the sandbox makes it, whatever stands before it."""
 
 
 def forms_of(secret: str) -> set[str]:
