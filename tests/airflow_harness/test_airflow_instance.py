@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,16 @@ def test_the_process_of_a_task_can_be_killed_and_the_task_cleared_and_marked(air
     airflow.wait_for_task(run, "say", {"running"}, try_number=2)
     airflow.set_task_state(run, "say", "failed")
     assert airflow.wait_for_run(run) == "failed"
+
+
+def test_a_database_that_is_held_for_long_is_waited_for(airflow):
+    with contextlib.closing(sqlite3.connect(airflow.home / "airflow.db", timeout=30, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor() as pool:
+            triggering = pool.submit(airflow.trigger, "observed")
+            time.sleep(8)
+            database.execute("ROLLBACK")
+            assert airflow.wait_for_run(triggering.result()) == "success"
 
 
 def test_a_dag_that_cannot_be_read_is_reported_with_its_trace(airflow):
