@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.crash)
-            item.add_marker(pytest.mark.timeout(240))
+            item.add_marker(pytest.mark.timeout(400))
             if (item.path.name == "test_airflow_2.py") == IS_AIRFLOW_3:
                 item.add_marker(pytest.mark.skip(reason="is about the other Airflow: 2 or 3"))
     # It reads all that the others have written.
@@ -89,7 +89,7 @@ def airflow(
         settings={
             "scheduler": {
                 "task_instance_heartbeat_sec": "1",
-                "task_instance_heartbeat_timeout": "8",
+                "task_instance_heartbeat_timeout": "20",
                 "task_instance_heartbeat_timeout_detection_interval": "1",
             },
             "logging": {"logging_level": "DEBUG"},
@@ -137,6 +137,11 @@ class Scenario:
         return self.airflow.task_instance(self.run, self.task_id, map_index=self.map_index).state
 
     @property
+    def is_retried(self) -> bool:
+        task = self.airflow.task_instance(self.run, self.task_id, map_index=self.map_index)
+        return task.state == "up_for_retry" or task.try_number > 1
+
+    @property
     def log(self) -> str:
         tries = self.airflow.task_instance(self.run, self.task_id, map_index=self.map_index).try_number
         return "\n".join(
@@ -158,7 +163,7 @@ class Scenario:
     # What is done
 
     def reaches(self, *states: str) -> None:
-        self.airflow.wait_for_task(self.run, self.task_id, set(states), map_index=self.map_index, timeout=90)
+        self.airflow.wait_for_task(self.run, self.task_id, set(states), map_index=self.map_index, timeout=120)
 
     def is_asked_for(self, job_id: int) -> None:
         """Wait until the task, or its trigger, has asked for the job: it waits then."""
@@ -219,7 +224,7 @@ class Scenario:
             database.close()
 
 
-def _until(condition: Callable[[], Any], problem: str, timeout: float = 60.0) -> None:
+def _until(condition: Callable[[], Any], problem: str, timeout: float = 120.0) -> None:
     ends = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < ends, problem

@@ -32,10 +32,10 @@ def airflow_2(
         settings={
             "scheduler": {
                 "job_heartbeat_sec": "1",
-                "scheduler_zombie_task_threshold": "8",
+                "scheduler_zombie_task_threshold": "20",
                 "zombie_detection_interval": "1",
             },
-            "triggerer": {"job_heartbeat_sec": "1", "triggerer_health_check_threshold": "5"},
+            "triggerer": {"job_heartbeat_sec": "1", "triggerer_health_check_threshold": "15"},
             "secrets": secrets_backend.settings,
             # Variables can be looked up in the database then.
             "core": {"fernet_key": ""},
@@ -71,7 +71,7 @@ def test_a_job_is_never_paid_for_twice(act, scenario, until):
 
 
 @pytest.mark.parametrize("airflow", ["variables"], indirect=True)
-@pytest.mark.parametrize("behaviour", ["raise", "20"])
+@pytest.mark.parametrize("behaviour", ["raise", "60"])
 def test_a_bad_secrets_backend_is_not_asked(behaviour, secrets_backend, scenario, until):
     with secrets_backend.behaves(behaviour):
         began = time.monotonic()
@@ -82,5 +82,5 @@ def test_a_bad_secrets_backend_is_not_asked(behaviour, secrets_backend, scenario
         scenario.reaches("success")
         until(lambda: not scenario.stored("agenty_start"), "what was remembered of the start is left over")
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert scenario.starts == 1

@@ -139,7 +139,7 @@ def one_of_several_mapped_tasks(on, until):
     for job in on.sandbox.jobs:
         if job["agent_id"] == other:
             on.complete(job["job_id"])
-    on.airflow.wait_for_task(on.run, "start", {"success"}, map_index=1, timeout=90)
+    on.airflow.wait_for_task(on.run, "start", {"success"}, map_index=1, timeout=120)
     assert sum(job["agent_id"] == other for job in on.sandbox.jobs) == 1
 
 
@@ -179,7 +179,7 @@ def heartbeat_lost(on, until):
     worker = on.airflow.worker_pids_of_task(on.run, "start")[0]
     os.kill(worker, signal.SIGSTOP)
     try:
-        on.reaches("up_for_retry", "scheduled", "queued", "restarting")
+        until(lambda: on.is_retried, "the heartbeat is not missed")
     finally:
         os.kill(worker, signal.SIGCONT)
     on.stays()
@@ -255,7 +255,7 @@ def timed_out_without_a_stop(on, until):
     on.begin("deferred_timeout_that_stops_nothing")
     job_id = on.has_started()
     on.sandbox.set_status(job_id, "running")
-    on.reaches("up_for_retry")
+    until(lambda: on.is_retried, "the task does not time out")
     on.complete(job_id)
 
 
@@ -413,6 +413,7 @@ def test_killed_while_the_export_downloads(scenario, destination, until):
 def test_killed_while_the_export_publishes(scenario, destination, until):
     job_id, content = completed_job(scenario, rows=2_000_000)
     scenario.begin("export", job_id=job_id, path=str(destination))
+    pid = scenario.task_process()
 
     def whole_file_is_there_under_another_name() -> bool:
         return any(
@@ -421,7 +422,7 @@ def test_killed_while_the_export_publishes(scenario, destination, until):
         )
 
     until(whole_file_is_there_under_another_name, "the temporary file is never whole")
-    scenario.kill_task()
+    scenario.kill(pid)
     assert destination.read_bytes() in {OLD, content}
     scenario.reaches("success")
 

@@ -67,7 +67,7 @@ class Watched:
     def is_watched(self, looks: int = 3) -> None:
         """Wait until the jobs were looked at some times more: what is new is taken in then."""
         before = self._looks
-        self.until(lambda: self._looks >= before + looks, "nobody looks at the jobs", timeout=120)
+        self.until(lambda: self._looks >= before + looks, "nobody looks at the jobs")
 
     @property
     def _looks(self) -> int:
@@ -80,7 +80,7 @@ class Watched:
         )
 
     def fires(self, *job_ids: int) -> None:
-        self.until(lambda: set(job_ids) <= set(self.fired), f"jobs {job_ids} do not fire: {self.fired}", timeout=120)
+        self.until(lambda: set(job_ids) <= set(self.fired), f"jobs {job_ids} do not fire: {self.fired}")
 
     def runs(self, dag_id: str) -> list[Run]:
         answer = self.airflow.call("GET", f"dags/{dag_id}/dagRuns", params={"limit": 1000})
@@ -109,7 +109,7 @@ def watched(request, airflow, sandbox, until) -> Iterator[Watched]:
 def test_each_job_that_completes_starts_a_run_that_gets_it_and_no_restart_loses_or_repeats_one(watched):
     dag_id = "on_completion_of_events1"
     watched.airflow.wait_for_dag(dag_id)
-    watched.until(lambda: watched.remembered["newest"] is not None, "the watcher stores nothing", timeout=120)
+    watched.until(lambda: watched.remembered["newest"] is not None, "the watcher stores nothing")
 
     # While it runs.
     first, outlasting = watched.start(), watched.start()
@@ -138,9 +138,7 @@ def test_each_job_that_completes_starts_a_run_that_gets_it_and_no_restart_loses_
 
     expected = sorted([first, outlasting, while_killed, while_stopped])
     assert sorted(watched.fired) == expected
-    watched.until(
-        lambda: len(watched.payloads_of_runs(dag_id)) >= len(expected), "a run did not get its jobs", timeout=120
-    )
+    watched.until(lambda: len(watched.payloads_of_runs(dag_id)) >= len(expected), "a run did not get its jobs")
     payloads = watched.payloads_of_runs(dag_id)
     assert sorted(payload["job_id"] for payload in payloads) == expected
     assert {(each["agent_id"], each["status"], each["is_scheduled"], each["pages_credit"]) for each in payloads} == {
@@ -152,7 +150,7 @@ def test_each_job_that_completes_starts_a_run_that_gets_it_and_no_restart_loses_
 def test_a_triggerer_that_is_killed_as_soon_as_jobs_complete_loses_none(watched):
     """Where in between it dies is up to chance: an event may come twice, but none is missing."""
     watched.airflow.wait_for_dag("on_completion_of_events2")
-    watched.until(lambda: watched.remembered["newest"] is not None, "the watcher stores nothing", timeout=120)
+    watched.until(lambda: watched.remembered["newest"] is not None, "the watcher stores nothing")
     job_ids = [watched.start() for _ in range(8)]
     watched.remembers(job_ids[-1], pending=True)
 
@@ -178,7 +176,7 @@ def test_the_example_lands_the_job_that_completed(watched):
     before = watched.start()
     watched.complete(before)
     watched.airflow.call("PATCH", f"dags/{dag_id}", json={"is_paused": False})
-    watched.until(lambda: (watched.remembered["newest"] or 0) >= before, "the watcher stores nothing", timeout=120)
+    watched.until(lambda: (watched.remembered["newest"] or 0) >= before, "the watcher stores nothing")
 
     job_ids = [watched.start() for _ in range(3)]
     for job_id in job_ids:
@@ -186,9 +184,7 @@ def test_the_example_lands_the_job_that_completed(watched):
     watched.fires(*job_ids)
     landed = Path(watched.airflow.home, "landed")
     expected = {f"events3-{job_id}-1.csv" for job_id in job_ids}
-    watched.until(
-        lambda: landed.exists() and {path.name for path in landed.iterdir()} >= expected, "nothing lands", timeout=120
-    )
+    watched.until(lambda: landed.exists() and {path.name for path in landed.iterdir()} >= expected, "nothing lands")
 
     assert {path.name: path.read_bytes() for path in landed.iterdir()} == dict.fromkeys(expected, RESULT)
     for run in watched.runs(dag_id):

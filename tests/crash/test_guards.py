@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-STALL_SECONDS = 12
+STALL_SECONDS = 20
 """What the DAG ``stall`` allows."""
 
 

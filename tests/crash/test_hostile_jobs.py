@@ -186,7 +186,7 @@ def test_a_watcher_passes_on_a_job_with_bad_figures(agenty, airflow, sandbox, un
     airflow.wait_for_dag("told_by_a_watcher")
     job_id = sandbox.start_job("watched", is_scheduled=True)
     sandbox.set_status(job_id, "running")
-    until(lambda: _knows(airflow, job_id), "the watcher does not see its job", timeout=120)
+    until(lambda: _knows(airflow, job_id), "the watcher does not see its job")
     agenty.tells(job_id, status="completed", error=HALF_AN_EMOJI, **BAD_FIGURES)
     until(lambda: job_id in _fired(airflow) or not airflow.triggerer.is_running, "nothing fires")
 

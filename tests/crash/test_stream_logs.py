@@ -10,7 +10,7 @@ def test_a_killed_triggerer_repeats_no_line_that_it_had_noted(scenario, until):
     for number in range(5):
         on.sandbox.add_log(job_id, f"Before {number}")
     on.reaches("deferred")
-    until(lambda: _noted(on) == len(on.sandbox.log(job_id)), "the trigger notes nothing", timeout=90)
+    until(lambda: _noted(on) == len(on.sandbox.log(job_id)), "the trigger notes nothing")
     on.airflow.triggerer.kill()
     for number in range(5):
         on.sandbox.add_log(job_id, f"After {number}")

@@ -20,7 +20,7 @@ def test_a_trigger_that_moves_to_another_triggerer_stops_no_job(scenario, until)
     on.is_asked_for(job_id)
     _give_the_trigger_to_another_triggerer(on)
     problem = "the first triggerer does not give the trigger up"
-    until(lambda: on.stops or "in another triggerer" in on.log, problem, timeout=60)
+    until(lambda: on.stops or "in another triggerer" in on.log, problem)
 
     assert on.stops == 0
     # The other one was never there. What it had comes back once Airflow takes it for dead.

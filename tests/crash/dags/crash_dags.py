@@ -33,10 +33,10 @@ with DAG("mapped", default_args=ONE_RETRY):
     )
 
 with DAG("sync_execution_timeout"):
-    AgentyStartJobOperator(task_id="start", agent_id=AGENT, execution_timeout=timedelta(seconds=4), **SYNC)
+    AgentyStartJobOperator(task_id="start", agent_id=AGENT, execution_timeout=timedelta(seconds=12), **SYNC)
 
 with DAG("deferred_execution_timeout"):
-    AgentyStartJobOperator(task_id="start", agent_id=AGENT, execution_timeout=timedelta(seconds=4), **DEFERRED)
+    AgentyStartJobOperator(task_id="start", agent_id=AGENT, execution_timeout=timedelta(seconds=12), **DEFERRED)
 
 with DAG("deferred_timeout"):
     AgentyStartJobOperator(task_id="start", agent_id=AGENT, timeout=2, **DEFERRED)
@@ -54,7 +54,7 @@ with DAG("budget", default_args=ONE_RETRY):
     AgentyStartJobOperator(task_id="start", agent_id=AGENT, max_credits=5, **DEFERRED)
 
 with DAG("stall"):
-    AgentyStartJobOperator(task_id="start", agent_id=AGENT, stall_timeout=12, **DEFERRED)
+    AgentyStartJobOperator(task_id="start", agent_id=AGENT, stall_timeout=20, **DEFERRED)
 
 with DAG("sensor_deferred", default_args=ONE_RETRY):
     AgentyJobSensor(task_id="wait", job_id=JOB, deferrable=True, poke_interval=0.3)
