@@ -50,7 +50,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def quick_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start_job, "POLICY", start_job.StartPolicy(attempts=3, looks=2, first_wait=0.01))
+    monkeypatch.setattr(start_job, "POLICY", start_job.StartPolicy(attempts=3, lookups=2, first_wait=0.01))
 
 
 @pytest.fixture(autouse=True)

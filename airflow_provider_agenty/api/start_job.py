@@ -55,12 +55,12 @@ class StartPolicy:
     How thoroughly a start with an unknown outcome is looked into.
 
     :param attempts: The largest number of times that the start is sent, where it is known not to have arrived.
-    :param looks: The number of times that the list of jobs is read before a start counts as not arrived.
-    :param first_wait: Seconds between the first two looks; it doubles with each further one.
+    :param lookups: The number of times that the list of jobs is read before a start counts as not arrived.
+    :param first_wait: Seconds between the first two lookups; it doubles with each further one.
     """
 
     attempts: int = 3
-    looks: int = 4
+    lookups: int = 4
     first_wait: float = 1.0
 
 
@@ -349,7 +349,7 @@ def look_for_started_job(
     :return: The job; ``None`` if the start is taken not to have arrived.
     :raises AgentyAmbiguousStartError: if several jobs may be it, or the list of jobs can't be read.
     """
-    wait, waited, looks, unknown = POLICY.first_wait, 0.0, 0, ""
+    wait, waited, lookups, unknown = POLICY.first_wait, 0.0, 0, ""
     while True:
         try:
             job = find_started_job(transport, agent_id, newer_than=newer_than, reason=reason)
@@ -358,8 +358,8 @@ def look_for_started_job(
         except AgentyError as error:
             unknown = str(error)
             break
-        looks += 1
-        if job is not None or (looks >= POLICY.looks and waited >= patience):
+        lookups += 1
+        if job is not None or (lookups >= POLICY.lookups and waited >= patience):
             return job
         time.sleep(wait)
         waited += wait

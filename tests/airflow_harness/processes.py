@@ -290,7 +290,7 @@ def poll(
     Look at an interval, once at least, until there is something to see, and return it.
 
     :param timeout: seconds after which the answer is ``None``.
-    :param check: called after each look in vain; raises when going on makes no sense.
+    :param check: called after each attempt in vain; raises when going on makes no sense.
     """
     deadline = time.monotonic() + timeout
     while (seen := look()) is None:

@@ -124,7 +124,7 @@ def test_a_start_that_did_not_arrive_is_sent_again(sandbox: Sandbox, hook: Agent
 
     assert sandbox.started_jobs == [job.job_id]
     assert posts(sandbox) == 2
-    assert lists(sandbox) == 1 + start_job.POLICY.looks
+    assert lists(sandbox) == 1 + start_job.POLICY.lookups
 
 
 def test_a_start_that_never_arrives_is_sent_a_bounded_number_of_times(sandbox: Sandbox, hook: AgentyHook) -> None:
@@ -140,7 +140,7 @@ def test_a_start_that_never_arrives_is_sent_a_bounded_number_of_times(sandbox: S
 def test_a_job_that_is_listed_late_is_found_by_looking_again(
     sandbox: Sandbox, hook: AgentyHook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start_job, "POLICY", start_job.StartPolicy(attempts=3, looks=4, first_wait=0.01))
+    monkeypatch.setattr(start_job, "POLICY", start_job.StartPolicy(attempts=3, lookups=4, first_wait=0.01))
     empty = {"total": 0, "limit": 100, "offset": 0, "returned": 0, "result": []}
     sandbox.fault("GET", "/jobs", body=empty, times=2, after=1)
     sandbox.fault("POST", "/jobs/start", drop="after")
@@ -429,7 +429,7 @@ def test_what_happens_to_a_lost_start_is_told_without_the_key(
 def test_the_policy_looks_over_some_seconds() -> None:
     policy = start_job.StartPolicy()
 
-    waited = sum(policy.first_wait * 2**look for look in range(policy.looks - 1))
+    waited = sum(policy.first_wait * 2**number for number in range(policy.lookups - 1))
     assert policy.attempts >= 2
     assert 3 <= waited <= 30
 

@@ -233,7 +233,7 @@ def test_twenty_thousand_running_jobs_are_not_asked_for_one_by_one(theatre, monk
 
     asked = " ".join(theatre.server.asked)
     longest = max(looks.split().count("job") for looks in asked.split("jobs"))
-    assert longest <= 200, f"{longest} jobs were asked for one by one between two looks at the list"
+    assert longest <= 200, f"{longest} jobs were asked for one by one between two requests for the list"
 
 
 def mixed(seed: int, bads: list[BadAnswer]) -> Make:
