@@ -57,12 +57,6 @@ def gauge(name: str, value: int, /, **tags: str | None) -> None:
     _send("gauge", name, value, {**tags, "hostname": socket.gethostname()})
 
 
-def count_poll(waiters: int, /, **tags: str | None) -> None:
-    """Count a poll of a shared poller, which was made for so many triggers."""
-    count(POLLER_POLLS, **tags)
-    gauge(POLLER_WAITERS, waiters, **tags)
-
-
 def count_end(job: Job, conn_id: str) -> None:
     """Count a job whose end a task has seen; nothing while it goes on."""
     if job.is_terminal:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,6 +99,26 @@ def test_a_wait_that_the_task_ends_is_not_counted_by_the_trigger(agenty_sandbox,
     asyncio.run(first_event(AgentyJobTrigger(job_id, poll_interval=0.05)))
 
     assert stats.names == []
+
+
+def test_the_number_of_waiters_that_is_told_last_is_true(agenty_sandbox, stats):
+    """A poll is counted in a thread; here the wait ends before the thread has told."""
+    told, ended = [], threading.Event()
+
+    def gauge(name, value, *, tags):
+        if value:
+            ended.wait(30)
+        told.append(value)
+        ended.set()
+
+    stats.gauge = gauge
+    job_id = agenty_sandbox.start_job(AGENT)
+    agenty_sandbox.set_status(job_id, "completed")
+    asyncio.run(first_event(AgentyJobTrigger(job_id, poll_interval=0.05)))
+    give_up_at = time.monotonic() + 30
+    while told != [0, 1, 0]:
+        assert time.monotonic() < give_up_at, told
+        time.sleep(0.01)
 
 
 def test_a_backend_that_is_broken_costs_a_debug_line(agenty_sandbox, make_context, monkeypatch, caplog):

@@ -17,7 +17,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 from weakref import WeakKeyDictionary
 
@@ -97,6 +96,7 @@ class SharedPoller(ABC):
         self._agenty_conn_id = agenty_conn_id
         self._poll_interval = poll_interval
         self._users = 0
+        self._waiters = 0
         self._task: asyncio.Task[None] | None = None
         self._paused_until = 0.0
         self._last_asked_singly = 0
@@ -113,11 +113,6 @@ class SharedPoller(ABC):
         return cast(Self, pollers[key])
 
     @property
-    @abstractmethod
-    def waiters(self) -> int:
-        """How many triggers it asks for."""
-
-    @property
     def _tags(self) -> dict[str, str]:
         return {
             "conn_id": self._agenty_conn_id,
@@ -127,14 +122,20 @@ class SharedPoller(ABC):
 
     @contextlib.contextmanager
     def _in_use(self, *, start: bool = True) -> Iterator[None]:
-        """Keep the poller while the block runs, and start it unless it runs already."""
+        """
+        Keep the poller while the block runs.
+
+        :param start: Whether a trigger waits there, for which the poller starts unless it runs already.
+        """
         self._users += 1
+        self._waiters += start
         if start and self._task is None:
             # A context of its own: what the poller logs belongs to no single task.
             self._task = asyncio.create_task(self._run(), context=contextvars.Context())
         try:
             yield
         finally:
+            self._waiters -= start
             self._users -= 1
             if not self._users:
                 self._end()
@@ -161,8 +162,16 @@ class SharedPoller(ABC):
                     except Exception:
                         log.exception("A poll of connection %r failed, the next one follows", self._agenty_conn_id)
                     # In a thread: the first metric of a process may look up a host or import a backend.
-                    await self._hook.in_thread(partial(metrics.count_poll, self.waiters, **self._tags))
+                    await self._hook.in_thread(self._count_poll)
                     await self._sleep(time.monotonic() - began)
+
+    def _count_poll(self) -> None:
+        metrics.count(metrics.POLLER_POLLS, **self._tags)
+        told = None
+        # The last waiter may leave meanwhile, and the event loop tells so: what is told last has to be true.
+        while told != self._waiters:
+            told = self._waiters
+            metrics.gauge(metrics.POLLER_WAITERS, told, **self._tags)
 
     @abstractmethod
     async def _poll(self) -> None:
@@ -250,13 +259,8 @@ class JobPoller(SharedPoller):
 
     def __init__(self, agenty_conn_id: str, poll_interval: float) -> None:
         super().__init__(agenty_conn_id, poll_interval)
-        self._waiters: dict[int, set[Waiter]] = {}
+        self._waiters_by_job: dict[int, set[Waiter]] = {}
         self._asked_singly: set[int] = set()
-
-    @property
-    def waiters(self) -> int:
-        """How many triggers wait."""
-        return sum(map(len, self._waiters.values()))
 
     async def wait(self, watch: JobWatch) -> Outcome:
         """Wait until a watch says that waiting is over."""
@@ -273,17 +277,17 @@ class JobPoller(SharedPoller):
     @contextlib.contextmanager
     def _answers_for(self, watch: JobWatch) -> Iterator[Waiter]:
         waiter, job_id = Waiter(watch), watch.job_id
-        self._waiters.setdefault(job_id, set()).add(waiter)
+        self._waiters_by_job.setdefault(job_id, set()).add(waiter)
         try:
             yield waiter
         finally:
-            self._waiters[job_id].discard(waiter)
-            if not self._waiters[job_id]:
-                del self._waiters[job_id]
+            self._waiters_by_job[job_id].discard(waiter)
+            if not self._waiters_by_job[job_id]:
+                del self._waiters_by_job[job_id]
 
     async def _poll(self) -> None:
         """Ask for each job, in as few requests as it takes."""
-        missing = self._waiters.keys() - self._asked_singly
+        missing = self._waiters_by_job.keys() - self._asked_singly
         try:
             if len(missing) > 1:
                 async for listed in self._read_list(frozenset(missing)):
@@ -303,7 +307,7 @@ class JobPoller(SharedPoller):
             await self._pass_on({job_id: await self._hook.get_job(job_id)})
         except AgentyError as error:
             # A wrong key is wrong for all.
-            await self._fail(set(self._waiters) if isinstance(error, AgentyAuthError) else {job_id}, error)
+            await self._fail(set(self._waiters_by_job) if isinstance(error, AgentyAuthError) else {job_id}, error)
         finally:
             self._asked_singly.discard(job_id)
 
@@ -315,7 +319,7 @@ class JobPoller(SharedPoller):
         # Jobs that are over come first: logging how far a thousand others are takes a while.
         over_first = sorted(answers.items(), key=lambda item: not (isinstance(item[1], Job) and item[1].is_terminal))
         for number, (job_id, answer) in enumerate(over_first, 1):
-            for waiter in self._waiters.get(job_id, ()):
+            for waiter in self._waiters_by_job.get(job_id, ()):
                 waiter.take(answer)
             if number % WAITERS_AT_ONCE == 0:
                 await asyncio.sleep(0)

@@ -50,11 +50,6 @@ class JobFeed(SharedPoller):
         self._error_since = self._error_logged_at = 0.0
         self._lasting: set[str] = set()
 
-    @property
-    def waiters(self) -> int:
-        """The number of triggers that watch."""
-        return len(self._watchers)
-
     @contextlib.contextmanager
     def watched_by(self, state: WatcherState) -> Iterator[None]:
         """Have the listings hold what is new to a watcher while the block runs."""
