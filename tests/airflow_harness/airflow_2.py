@@ -15,13 +15,7 @@ import requests
 
 from tests.airflow_harness.airflow_api import USER, Run, TaskInstance
 from tests.airflow_harness.airflow_instance import AIRFLOW, START_SECONDS
-from tests.airflow_harness.airflow_settings import (
-    Settings,
-    fernet_key,
-    sqlite_url,
-    unused_log_ports,
-    write_configuration,
-)
+from tests.airflow_harness.airflow_settings import Settings, fernet_key, unused_log_ports, write_configuration
 from tests.airflow_harness.processes import Component, Watchdog, end_components, free_ports, inherited_environment, poll
 
 
@@ -73,7 +67,7 @@ class Airflow2:
                 "hostname_callable": "socket.gethostname",
                 "test_connection": "Enabled",
             },
-            "database": {"sql_alchemy_conn": sqlite_url(self.home)},
+            "database": {"sql_alchemy_conn": f"sqlite:///{self.home}/airflow.db"},
             "logging": {"base_log_folder": str(self.home / "logs"), **unused_log_ports()},
             "webserver": {
                 "web_server_host": "127.0.0.1",

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 USER = "admin"
 
@@ -63,6 +64,12 @@ class TaskInstance:
         return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
 
 
+def _was_rolled_back(error: BaseException) -> bool:
+    # Airflow notes each write in its audit log first, and does so in the event loop. While that waits for SQLite's
+    # lock, a request that holds the lock can't end: after 5 s the write is answered with 500, and nothing was done.
+    return isinstance(error, AirflowApiError) and error.status == requests.codes.internal_server_error
+
+
 class AirflowApi:
     """
     A client of an API server on this machine.
@@ -78,9 +85,10 @@ class AirflowApi:
         # Neither a proxy nor netrc has any business with a server on this machine.
         self._session.trust_env = False
 
+    @retry(retry=retry_if_exception(_was_rolled_back), wait=wait_fixed(0.5), stop=stop_after_delay(60), reraise=True)
     def call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         """
-        Make any call of the API.
+        Make any call of the API; for a minute again and again while Airflow can't use its database.
 
         :param path: what comes after ``/api/v2/``.
         :param arguments: those of `requests.request`.

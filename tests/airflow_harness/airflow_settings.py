@@ -40,7 +40,7 @@ def settings_of(home: Path, port: int, dags_folder: Path, overrides: Settings) -
             "hostname_callable": "socket.gethostname",
             "test_connection": "Enabled",
         },
-        "database": {"sql_alchemy_conn": sqlite_url(home)},
+        "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}"},
         "logging": {
             "base_log_folder": str(home / "logs"),
             "colored_console_log": "False",
@@ -69,13 +69,6 @@ def settings_of(home: Path, port: int, dags_folder: Path, overrides: Settings) -
     for section, values in overrides.items():
         own.setdefault(section, {}).update(values)
     return own
-
-
-def sqlite_url(home: Path) -> str:
-    """Return the address of a database in a file, whose users wait for each other."""
-    # By default SQLite waits for 5 s. On a crowded machine a component holds the database for longer, and then the API
-    # answers with 500, and the triggerer and the DAG processor end.
-    return f"sqlite:///{home / 'airflow.db'}?timeout=30"
 
 
 def fernet_key() -> str:
