@@ -13,6 +13,7 @@ _BLOCK = 128 * 1024  # bytes at a time: larger ones take new memory from the sys
 # A quote opens a field only where the field begins. Quoted fields side by side are replaced together, which is several
 # times as fast. The pattern begins with a quote, and looks back only then, because a literal byte is found fastest.
 _QUOTED_FIELDS = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:"(?:"|,")[^"]*+)*+"?')
+_QUOTED_FIELD = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:""[^"]*+)*+"?')
 
 
 class RecordCounter:
@@ -27,6 +28,8 @@ class RecordCounter:
     def __init__(self) -> None:
         self.records = 0
         self.blank_records = 0
+        self.has_single_column = True
+        """Whether no delimiter is in the first record, as far as that was read."""
         self._at_beginning = True
         # A short text after which csv.reader is in the same state as after the unfinished record.
         self._unfinished = b""
@@ -43,6 +46,9 @@ class RecordCounter:
                 return
             self._at_beginning = False
             text = text.removeprefix(_BYTE_ORDER_MARK)
+        if not self.records:
+            first = _QUOTED_FIELD.sub(b'"', text).lstrip(b"\r\n").splitlines()[:1]
+            self.has_single_column &= not any(b"," in line for line in first)
         # A line feed may follow that belongs to it.
         last_carriage_return = b"\r" if text.endswith(b"\r") else b""
         # A letter at the end is left there, unless the text ends within quotes.

@@ -267,7 +267,7 @@ def land(
         if count_rows:
             rows = max(0, counter.records - 1)
             # In a file of a single column a blank line is a row with an empty value; elsewhere it is nothing.
-            most = max(0, counter.records + counter.blank_records - 1)
+            most = max(0, counter.records + counter.blank_records * counter.has_single_column - 1)
         if rows is not None and expected_rows is not None:
             rows = _verified_rows(rows, most or 0, expected_rows, options.job_id, log)
         collection = None if options.is_log else options.collection

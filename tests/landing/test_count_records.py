@@ -40,18 +40,19 @@ CONTENT = st.one_of(
 )
 
 
-def expected_counts(text: str) -> tuple[int, int]:
+def expected_counts(text: str) -> tuple[int, int, bool]:
     rows = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
-    return sum(1 for row in rows if row), sum(1 for row in rows if not row)
+    has_single_column = len(next(filter(None, rows), [""])) == 1
+    return sum(1 for row in rows if row), sum(1 for row in rows if not row), has_single_column
 
 
-def counts(data: bytes, cuts: list[int]) -> tuple[int, int]:
+def counts(data: bytes, cuts: list[int]) -> tuple[int, int, bool]:
     counter = RecordCounter()
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, stop in itertools.pairwise(places):
         counter.update(data[start:stop])
     counter.finish()
-    return counter.records, counter.blank_records
+    return counter.records, counter.blank_records, counter.has_single_column
 
 
 @given(text=CONTENT, cuts=st.lists(st.integers(0, 10_000), max_size=6))
@@ -71,7 +72,7 @@ def test_counts_what_csv_finds_in_any_content_in_any_chunks(text, cuts):
 def test_counts_single_bytes_as_one_chunk():
     text = '\ufeff"id","te""xt"\r\n"1","a\r\nb"\r\n\r\n2,c"d\r3,"e'
     data = text.encode()
-    assert counts(data, list(range(len(data)))) == expected_counts(text) == (4, 1)
+    assert counts(data, list(range(len(data)))) == expected_counts(text) == (4, 1, False)
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC])
@@ -129,7 +130,7 @@ def test_counts_many_lines_that_are_alike_cut_anywhere(line, line_end):
 @pytest.mark.parametrize("inside", ["x", "line\n", '""', ",", '","', '""a"",b,'])
 def test_a_record_of_many_megabytes_takes_neither_long_nor_csvs_longest_field(inside):
     text = 'a,b\n1,"' + inside * (10_000_000 // len(inside)) + '"\n2,x\n'
-    assert counts(text.encode(), list(range(0, 10_000_000, 300_007))) == (3, 0)
+    assert counts(text.encode(), list(range(0, 10_000_000, 300_007))) == (3, 0, False)
 
 
 @pytest.mark.parametrize("field", ["7", "abc,12345", '"a"', '"a\r\nb","c"'])

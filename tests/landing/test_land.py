@@ -389,6 +389,12 @@ class TestWhateverGoesWrong:
             land_at(old, [b"name\na\n\n\nb\n"], expected_rows=expected)
             assert caplog.records
 
+    @pytest.mark.parametrize("content", [b"name,price\na,1\n\n\n", b"name,price\r\r\na,1\r\r\n"])
+    def test_blank_lines_are_no_rows_beside_a_second_column(self, old, content):
+        with pytest.raises(AgentyExportError, match="has 1 rows, and the result has 2"):
+            land_at(old, [content], expected_rows=2)
+        assert self.untouched(old)
+
     def test_no_space_for_a_length_that_is_known(self, old, monkeypatch):
         class Source:
             length = 10**18
