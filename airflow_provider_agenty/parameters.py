@@ -52,6 +52,7 @@ _MAY_BE_SECRET = re.compile(
 )
 _INVISIBLE = "\ufeff\u200b\u2060"  # comes along with a text that is copied, and is no whitespace to Python
 _SHOWN_CHARACTERS = 100
+_BEGINS_LIKE_A_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:/")
 _PATH_CHARACTERS = 4096
 
 _EMPTY_HINT = "If it comes from a template, check that its source has a value; if it has a default, leave it out."
@@ -237,7 +238,12 @@ def path(value: Any) -> str:
 
 def folder(name: str, value: Any) -> str | None:
     """Return a local folder as text; ``None``: the system's own."""
-    return None if value is None else _path(name, value, hint="Give the path of a local folder.")
+    if value is None:
+        return None
+    text = _path(name, value, hint="Give the path of a local folder.")
+    if _BEGINS_LIKE_A_URL.match(text):
+        raise _refused(name, text, "is a URL. Give the path of a local folder.")
+    return text
 
 
 def _path(name: str, value: Any, *, hint: str) -> str:

@@ -31,6 +31,8 @@ _NEARLY_A_URL = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 
+_LOGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:/+[^/]*:[^/]*@")
+
 _WRITTEN = {"csv": "CSV", "jsonl": "JSON Lines", "parquet": "Parquet", "log": "a log"}
 _GOOD_SUFFIX = {
     "csv": "csv",
@@ -63,16 +65,42 @@ def check_path(path: Any, *, writes: str) -> str:
     :raises AgentyInputError: if nothing can be landed there, or if the name says something else than what is written.
     """
     text = parameters.path(path)
+    if _LOGIN.match(text):
+        raise AgentyInputError(
+            "path has a user and a password before the @, where the id of an Airflow connection belongs: keep them in "
+            "that connection."
+        )
     if not URL.fullmatch(text) and _NEARLY_A_URL.match(text):
         raise AgentyInputError(
             f"path {text!r} is neither a URL nor a local path. A URL begins like s3://bucket/ or file:///folder/; give "
             "it as text, because pathlib.Path and os.path.join change it."
         )
-    name = text.rpartition("/")[2].lower()
+    _check_suffix(f"path {text}", text.rpartition("/")[2].lower(), writes)
+    return text
+
+
+def kind_of(path: str) -> str:
+    """Return what is written to a path by its suffix: ``csv``, ``jsonl``, ``parquet`` or ``log``. Default ``csv``."""
+    return _GOOD_SUFFIX.get(path.lower().removesuffix(".gz").rpartition(".")[2], "csv")
+
+
+def check_filename(filename: Any, *, writes: str) -> str | None:
+    """
+    Return the name that a file shall have in Agenty's link; ``None``: Agenty's own.
+
+    Agenty makes what the name's suffix says, so one that says something else than what is written is refused.
+    """
+    name = parameters.filename(filename)
+    if name is not None:
+        _check_suffix(f"filename {name}", name.lower(), writes)
+    return name
+
+
+def _check_suffix(what: str, name: str, writes: str) -> None:
     plain = name.removesuffix(".gz")
     if writes == "parquet" and name != plain:
         raise AgentyInputError(
-            f"{text} ends in .gz, and Parquet files are compressed inside, so that readers can skip parts of them: "
+            f"{what} ends in .gz, and Parquet files are compressed inside, so that readers can skip parts of them: "
             "let it end in .parquet."
         )
     suffix = plain.rpartition(".")[2] if "." in plain else ""
@@ -80,10 +108,9 @@ def check_path(path: Any, *, writes: str) -> str:
     if meant != writes and (meant is not None or _OTHER_SUFFIX.fullmatch(suffix)):
         good = ".parquet" if writes == "parquet" else f".{writes} or .{writes}.gz"
         raise AgentyInputError(
-            f"path {text} ends in .{suffix}, but {_WRITTEN[writes]} would be written there. Let it end in {good}"
+            f"{what} ends in .{suffix}, but {_WRITTEN[writes]} would be written there. Let it end in {good}"
             f"{_other_way(meant, writes)}."
         )
-    return text
 
 
 def _other_way(meant: str | None, writes: str) -> str:

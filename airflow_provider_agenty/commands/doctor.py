@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TextIO
 
 from airflow_provider_agenty.commands import airflow_checks, connection_checks, place_checks
@@ -32,10 +33,18 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     database = airflow_checks.read_database()
     has_database = isinstance(database, airflow_checks.Database)
     yield from connection_checks.check_connection(options.conn_id, has_database=has_database)
-    yield airflow_checks.check_triggerer(database)
-    yield airflow_checks.check_deferrable()
-    yield airflow_checks.check_mapping()
-    yield airflow_checks.check_memory()
+    yield _checked("triggerer", partial(airflow_checks.check_triggerer, database))
+    yield _checked("default_deferrable", airflow_checks.check_deferrable)
+    yield _checked("max_map_length", airflow_checks.check_mapping)
+    yield _checked("task state store", airflow_checks.check_memory)
     yield place_checks.check_spool_folder()
     if options.path:
         yield place_checks.check_path(options.path, write=options.write)
+
+
+def _checked(name: str, check: Callable[[], Finding]) -> Finding:
+    """Do a check; a setting that Airflow can't read must not hide the checks after it."""
+    try:
+        return check()
+    except Exception as error:
+        return Finding(name, ERROR, (str(error) or type(error).__name__).splitlines()[0])

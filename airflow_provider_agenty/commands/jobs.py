@@ -11,6 +11,7 @@ from airflow_provider_agenty import parameters
 from airflow_provider_agenty.commands.output import write_json, write_table
 from airflow_provider_agenty.exceptions import AgentyError, AgentyInputError
 from airflow_provider_agenty.hooks.agenty import AgentyHook
+from airflow_provider_agenty.paths import kind_of
 
 JOBS_LOOKED_AT = 1000
 """The number of newest jobs among which active ones are looked for: Agenty can't be asked for these."""
@@ -27,7 +28,6 @@ _COLUMNS = {
     "COMPLETED": "completed_at",
 }
 _AGENT_COLUMNS = {"AGENT": "agent_id", "NAME": "name", "TYPE": "type", "PROJECT": "project_id"}
-_FORMATS = {"jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl", "parquet": "parquet"}
 
 
 def connected_hook(conn_id: str) -> AgentyHook:
@@ -106,13 +106,13 @@ def stop_job(options: argparse.Namespace, data: TextIO) -> int:
 
 def land(options: argparse.Namespace, data: TextIO) -> int:
     """Land a result or a log; the end of the path says what."""
-    suffix = options.path.lower().removesuffix(".gz").rpartition(".")[2]
+    writes = kind_of(options.path)
     collection = parameters.whole_number("--collection", options.collection, at_least=1, from_text=True)
     with connected_hook(options.conn_id) as hook:
-        if suffix in _FORMATS:
-            file = hook.download_result(options.job_id, options.path, format=_FORMATS[suffix], collection=collection)
+        if writes in ("jsonl", "parquet"):
+            file = hook.download_result(options.job_id, options.path, format=writes, collection=collection)
         else:
-            file_type = "logs" if suffix == "log" else "result"
+            file_type = "logs" if writes == "log" else "result"
             file = hook.download_export(options.job_id, options.path, file_type=file_type, collection=collection)
     if options.json:
         write_json(data, file.to_dict())

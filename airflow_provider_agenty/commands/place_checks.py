@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_agenty import paths
 from airflow_provider_agenty.commands.output import ERROR, OK, WARNING, Finding
+from airflow_provider_agenty.landing.destinations import local_path
+from airflow_provider_agenty.landing.temporary_file import with_home_folder
 
 MIN_FREE_BYTES = 1024**3
 _CONTENT = b"written by the doctor of airflow-provider-agenty\n"
-_REMOTE = re.compile(r"(?!file:|local:)[A-Za-z][A-Za-z0-9+.\-]*://", re.IGNORECASE)
 
 
 def check_spool_folder() -> Finding:
@@ -34,15 +35,16 @@ def check_path(path: str, *, write: bool) -> Finding:
     """Tell whether a place can be reached, and whether a file can be made there."""
     name = f"agenty-doctor-{secrets.token_hex(8)}.txt"
     try:
-        if _REMOTE.match(path):
-            return _check_store(path, name, write)
-        return _check_local(re.sub(r"^(file|local)://(localhost)?", "", path), name, write)
+        path = paths.check_path(path, writes=paths.kind_of(path))
+        local = local_path(path)
+        return _check_store(path, name, write) if local is None else _check_local(local, name, write)
     except Exception as error:
         return Finding("path", ERROR, (str(error) or type(error).__name__).splitlines()[0])
 
 
 def _check_local(path: str, name: str, write: bool) -> Finding:
-    folder = Path(path if path.endswith("/") else Path(path).parent).expanduser().absolute()
+    path = with_home_folder(path)
+    folder = Path(path if path.endswith("/") else Path(path).parent).absolute()
     existing = next(each for each in (folder, *folder.parents) if each.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         text = f"{existing} is no folder that this user may write to: grant it, or choose another path."

@@ -98,12 +98,14 @@ class LandingHook(ConnectedHook):
         :raises AgentyQualityError: if the result is not as ``required_fields`` or ``max_row_drop`` asks.
         """
         from airflow_provider_agenty.landing.land import LandingOptions, land_export
+        from airflow_provider_agenty.paths import check_filename
 
         file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
+        writes = "log" if file_type == "logs" else "csv"
         options = LandingOptions.checked(
             job_id=job_id,
             path=path,
-            writes="log" if file_type == "logs" else "csv",
+            writes=writes,
             collection=collection,
             modified=modified,
             storage_conn_id=storage_conn_id,
@@ -115,7 +117,7 @@ class LandingHook(ConnectedHook):
             required_fields=required_fields,
             max_row_drop=max_row_drop,
         )
-        link = partial(self.get_export_link, file_type=file_type, filename=parameters.filename(filename))
+        link = partial(self.get_export_link, file_type=file_type, filename=check_filename(filename, writes=writes))
 
         def get_link() -> str:
             return link(options.job_id, collection=options.collection, modified=options.modified)

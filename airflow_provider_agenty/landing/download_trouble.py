@@ -14,7 +14,7 @@ from airflow_provider_agenty.api.request import causes_of
 HEAD_LENGTH = 2048  # bytes; enough for what storage services say first
 _PAGE_TYPES = ("text/html", "application/xhtml+xml", "text/xml", "application/xml")
 _JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json")
-_JSON_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
+_JSON_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]")
 _PAGE_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:[!?]|[A-Za-z])")
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 
@@ -50,7 +50,7 @@ def page_instead_of_file(content_type: str, head: bytes) -> str | None:
     """Say what a body with status 200 is by its first bytes, if that is an error page rather than a file."""
     kind = content_type.split(";")[0].strip().lower()
     if _JSON_TYPE.fullmatch(kind) and _JSON_START.match(head):
-        # Neither alone: some stores give any file a type of their own, and a file may begin with a brace.
+        # Neither alone: some stores give any file a type of their own, and a file may begin with a brace or a bracket.
         return "a JSON document"
     if kind not in _PAGE_TYPES and not _PAGE_START.match(head):
         return None

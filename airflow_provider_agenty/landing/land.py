@@ -132,7 +132,7 @@ def land_export(
             expected=f"The {'logs' if options.is_log else 'result'} of job {options.job_id}",
             timeout=(settings.connect_timeout, settings.read_timeout),
             secret=mask_secret,
-            may_be_empty=options.is_log,
+            may_be_empty=options.is_log or expected_rows == 0,
             expected_rows=expected_rows,
             schemes_to_this_machine=_schemes_to_this_machine(settings.base_url),
             log=hook.log,

@@ -155,7 +155,15 @@ def mode_of_new_file(folder: Path) -> int:
 
 def spool_place(folder: str | None) -> Path:
     """Return the local folder for what is not at its place yet; by default the system's for temporary files."""
-    return Path(folder or tempfile.gettempdir()).expanduser()
+    return Path(with_home_folder(folder or tempfile.gettempdir()))
+
+
+def with_home_folder(path: str) -> str:
+    """Return a local path with the home folder that it may begin with."""
+    expanded = os.path.expanduser(path)  # noqa: PTH111 - a Path drops what is needed
+    if expanded.startswith("~"):
+        raise AgentyDestinationError(f"{path} begins with the home folder of a user that this machine does not know.")
+    return expanded
 
 
 def make_room(folder: Path, length: int | None) -> None:

@@ -12,7 +12,7 @@ from airflow_provider_agenty.base_operators import AgentyTask
 from airflow_provider_agenty.connection import DEFAULT_CONNECTION
 from airflow_provider_agenty.exceptions import AgentyExportError
 from airflow_provider_agenty.links.agenty import AgentyAgentLink
-from airflow_provider_agenty.paths import check_path
+from airflow_provider_agenty.paths import check_filename, check_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -205,7 +205,10 @@ class AgentyExportOperator(AgentyLandingTask):
         self.file_type = parameters.choice("file_type", file_type, parameters.FILE_TYPES)
         self.filename = filename
         self.check_templated_parameters()
-        self.check_what_is_written("log" if self.file_type == "logs" else "csv")
+        writes = "log" if self.file_type == "logs" else "csv"
+        self.check_what_is_written(writes)
+        if not self.is_template(filename):
+            check_filename(filename, writes=writes)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Land the file."""

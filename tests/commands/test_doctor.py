@@ -225,6 +225,13 @@ class TestAirflow:
         expected = f"A list maps to at most {longest} tasks: [core] max_map_length."
         assert doctor()["max_map_length"] == [("ok", expected)]
 
+    def test_a_setting_that_can_not_be_read_hides_no_other_check(self, doctor, monkeypatch):
+        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "1,024")
+        found = doctor()
+        assert statuses(found["max_map_length"]) == ["error"]
+        assert "max_map_length" in found["max_map_length"][0][1]
+        assert found["spool folder"]
+
     @pytest.mark.parametrize(("value", "status"), [("auto", "warning"), ("Variables", "ok"), ("both", "error")])
     def test_the_memory_of_starts_before_3_3(self, monkeypatch, value, status):
         monkeypatch.setattr(airflow_checks, "HAS_TASK_STATE_STORE", False)
@@ -283,6 +290,19 @@ class TestPlaces:
         [(status, message)] = doctor("--path", path)["path"]
         assert status == "error"
         assert said in message
+
+    @pytest.mark.parametrize(
+        "path", ["s3:/lake/x/", "dbfs:/x/", "file://nas/x/", "C:\\x\\", "~nobody-here/x/", "/tmp/books.csv.zip"]
+    )
+    def test_a_path_at_which_nothing_can_be_landed(self, doctor, path, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        [(status, _)] = doctor("--path", path, "--write")["path"]
+        assert status == "error"
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_url_in_capitals(self, doctor, tmp_path):
+        [(status, message)] = doctor("--path", f"FILE://localhost{tmp_path}/new/")["path"]
+        assert (status, str(tmp_path) in message) == ("ok", True)
 
     def test_write_needs_a_path(self, command):
         assert command("doctor", "--write")[:2] == (1, "")

@@ -740,8 +740,9 @@ class TestNoFile:
         assert "an XML page with the code ExpiredToken" in str(error)
 
     @pytest.mark.parametrize("content_type", ["application/json", "Application/Problem+JSON; charset=utf-8"])
-    def test_a_json_document_is_refused(self, host, make_download, content_type):
-        document = f'\n{{"error": "expired", "link": "{SIGNATURE}"}}'
+    @pytest.mark.parametrize("around", ["\n{}", "[\n{}]"])
+    def test_a_json_document_is_refused(self, host, make_download, content_type, around):
+        document = around.format(f'{{"error": "expired", "link": "{SIGNATURE}"}}')
         host.answers = [Answer(document.encode(), headers={"Content-Type": content_type})]
         error = refused(make_download())
         assert "answered with a JSON document instead of the file" in str(error)

@@ -233,6 +233,14 @@ class TestRefusedBeforeAnythingIsDone:
     def test_a_file_on_another_host(self):
         assert "another host (server)" in refused("file://server/share/x.csv")
 
+    def test_a_working_directory_that_is_gone_concerns_relative_paths_only(self, tmp_path, monkeypatch):
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        with pytest.raises(AgentyExportError, match=r"books\.csv: No such file"):
+            land_at("books.csv")
+        assert land_at(tmp_path / "books.csv").rows == 20_000
+
     def test_an_existing_file_that_may_not_be_replaced(self, tmp_path):
         (tmp_path / "books.csv").write_text("old")
         assert "exists already" in refused(tmp_path / "books.csv", overwrite=False)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from airflow_provider_agenty.exceptions import AgentyInputError
-from airflow_provider_agenty.paths import check_path
+from airflow_provider_agenty.paths import check_filename, check_path
 
 
 def refused(path, writes="csv") -> str:
@@ -172,3 +172,30 @@ def test_a_suffix_of_another_format_is_refused_with_the_way_to_it():
     assert "file_type='result'" in refused("books.csv", "log")
     for name in ("books.parquet.gz", "books.parquet.GZ", "books.gz"):
         assert "ends in .gz, and Parquet files are compressed inside" in refused(name, "parquet")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sftp://me:hunter2@host/x.csv",
+        "s3://AKIA:hunter2@lake/x.csv",
+        "s3://AKIA:hunter2@lake/x.parquet",
+        "s3:/AKIA:hunter2@lake/x.csv",
+        "file://me:hunter2@nas/x.csv",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_shown(path):
+    message = refused(path)
+    assert "user and a password" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("filename", [None, "books", "books.csv", "Books.CSV", "books.v2", "{job}.txt"])
+def test_a_file_name_in_the_link_may_say_csv_or_nothing(filename):
+    assert check_filename(filename, writes="csv") == filename
+
+
+@pytest.mark.parametrize("filename", ["books.json", "books.tsv", "Books.XLSX", "books.log"])
+def test_a_file_name_in_the_link_that_says_another_format_is_refused(filename):
+    with pytest.raises(AgentyInputError, match=r"filename .* CSV would be written"):
+        check_filename(filename, writes="csv")

@@ -26,7 +26,7 @@ boto3 = pytest.importorskip("boto3")
 from botocore.config import Config  # noqa: E402
 
 from airflow_provider_agenty.airflow_compat import AirflowTaskTimeout  # noqa: E402
-from airflow_provider_agenty.exceptions import AgentyExportError, AgentyQualityError  # noqa: E402
+from airflow_provider_agenty.exceptions import AgentyDestinationError, AgentyExportError, AgentyQualityError  # noqa: E402
 from airflow_provider_agenty.hooks.agenty import AgentyHook  # noqa: E402
 from airflow_provider_agenty.landing.destinations import open_destination  # noqa: E402
 from tests.landing.conftest import Answer, files_in, land_source  # noqa: E402
@@ -492,6 +492,11 @@ def test_the_spool_folder_may_be_below_the_users_home(bucket, land_at, tmp_path,
     seen = []
     land_at("s3://lake/books.csv", spool_folder="~/mine", check=lambda _: seen.extend((tmp_path / "mine").iterdir()))
     assert len(seen) == 1
+
+
+def test_the_spool_folder_may_not_be_below_the_home_of_nobody(bucket, land_at):
+    with pytest.raises(AgentyDestinationError, match="~nobody-here/x begins with the home folder of a user"):
+        land_at("s3://lake/books.csv", spool_folder="~nobody-here/x")
 
 
 @pytest.mark.parametrize("key", ["books.csv", "books.csv.gz"])

@@ -195,6 +195,19 @@ class TestRows:
         assert task.execute(make_context(task))["rows"] == 0
         assert destination.read_bytes() == b"name,price\r\n"
 
+    def test_an_export_without_a_byte_is_empty_if_agenty_counts_no_rows(
+        self, agenty_sandbox, destination, make_context
+    ):
+        agenty_sandbox.set_agent("empty", b"")
+        job_id = agenty_sandbox.start_job("empty")
+        agenty_sandbox.set_status(job_id, "completed")
+        skipped, landed = export(job_id, destination, on_empty="skip"), export(job_id, destination)
+        with pytest.raises(AirflowSkipException, match="is empty"):
+            skipped.execute(make_context(skipped))
+
+        assert landed.execute(make_context(landed))["rows"] == 0
+        assert destination.read_bytes() == b""
+
     @with_an_empty_result
     @pytest.mark.parametrize(("on_empty", "error"), [("fail", AgentyExportError), ("skip", AirflowSkipException)])
     def test_an_empty_result_fails_or_skips(self, finished_job, destination, make_context, on_empty, error):

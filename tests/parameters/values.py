@@ -180,7 +180,8 @@ KINDS: dict[str, dict[str, Any]] = {
     | {"-1": "-1"}
     | {"connection as JSON": VALUES["connection as JSON"]},
     "path": PATHS,
-    "folder": OPTIONAL | PATHS,
+    "folder": OPTIONAL
+    | {label: each for label, each in PATHS.items() if label not in ("URL", "signed link", "connection")},
     "urls": {
         "URL": [URL],
         "list of URLs": [URL],

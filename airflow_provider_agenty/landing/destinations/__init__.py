@@ -62,15 +62,32 @@ def open_destination(
     :param storage_conn_id: The Airflow connection of the object store. Default: the one of its provider.
     :param overwrite: Whether a file that is there already may be replaced.
     """
-    url = URL.fullmatch(path)
-    if url and url[1].lower() not in _LOCAL_SCHEMES:
+    local = local_path(path)
+    if local is None:
         # fsspec takes a while to import.
         from airflow_provider_agenty.landing.destinations.object_store import open_object
 
         return open_object(path, default_name=default_name, storage_conn_id=storage_conn_id, overwrite=overwrite)
-    from airflow_provider_agenty.landing.destinations.local_file import local_path_of_url, open_local
+    from airflow_provider_agenty.landing.destinations.local_file import open_local
 
-    return open_local(local_path_of_url(path) if url else path, default_name=default_name, overwrite=overwrite)
+    return open_local(local, default_name=default_name, overwrite=overwrite)
+
+
+def local_path(path: str) -> str | None:
+    """Return a path on this machine, also one that a ``file://`` URL names; ``None`` for an object store."""
+    url = URL.fullmatch(path)
+    if not url:
+        return path
+    if url[1].lower() not in _LOCAL_SCHEMES:
+        return None
+    place, slash, local = url[2].partition("/")
+    host = place.rpartition("@")[2]  # an ObjectStoragePath has its connection before it
+    if host not in ("", "localhost") or not slash:
+        raise AgentyDestinationError(
+            f"{path} names a file on another host ({host or 'none'}): a file URL has three slashes, "
+            "as in file:///folder/name.csv."
+        )
+    return f"/{local}"
 
 
 def in_folder(folder: str, name: str) -> str:

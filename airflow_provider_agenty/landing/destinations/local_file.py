@@ -17,6 +17,7 @@ from airflow_provider_agenty.landing.temporary_file import (
     make_room,
     mode_of_new_file,
     staged_file,
+    with_home_folder,
 )
 
 _LINKS_FOLLOWED = 40  # as Linux
@@ -24,11 +25,10 @@ _LINKS_FOLLOWED = 40  # as Linux
 
 def open_local(local: str, *, default_name: Callable[[], str], overwrite: bool) -> Destination:
     """Check a place on a local disk; a path that ends in ``/`` is a folder."""
-    path = os.path.expanduser(local)  # noqa: PTH111 - a Path drops what is needed
-    if path.startswith("~"):
-        raise AgentyDestinationError(f"{local} begins with the home folder of a user that this machine does not know.")
-    path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
+    path = with_home_folder(local)
     try:
+        if not path.startswith("/"):
+            path = os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
         _check_folder(path)
         if path.endswith("/"):
             path = in_folder(path, default_name())
@@ -37,18 +37,6 @@ def open_local(local: str, *, default_name: Callable[[], str], overwrite: bool) 
     except OSError as error:
         raise disk_error(error, "look at", path) from error
     return destination
-
-
-def local_path_of_url(url: str) -> str:
-    """Return the path in a ``file://`` URL."""
-    place, slash, local = url.partition("://")[2].partition("/")
-    host = place.rpartition("@")[2]  # an ObjectStoragePath has its connection before it
-    if host not in ("", "localhost") or not slash:
-        raise AgentyDestinationError(
-            f"{url} names a file on another host ({host or 'none'}): a file URL has three slashes, "
-            "as in file:///folder/name.csv."
-        )
-    return f"/{local}"
 
 
 def _check_folder(local: str) -> None:

@@ -27,11 +27,6 @@ class ObjectPlace:
         scheme, _, rest = url.partition("://")
         first, slash, key = rest.partition("/")
         conn_id, _, bucket = first.rpartition("@")
-        if ":" in conn_id:
-            raise AgentyDestinationError(
-                f"A {scheme}:// path has a user and a password before the @, where the id of an Airflow connection "
-                "belongs: keep them in that connection."
-            )
         if conn_id and _AZURE_ACCOUNT.fullmatch(bucket):
             raise AgentyDestinationError(
                 f"{url} names a storage account: write {scheme}://{conn_id}/{key or 'key'}, and name the Airflow "
