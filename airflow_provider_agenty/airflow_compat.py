@@ -146,6 +146,12 @@ def start_in_triggerer(trigger: str, method: str, arguments: dict[str, Any], tim
     )
 
 
+def is_mapped_to(task: Any, name: str) -> bool:
+    """Return whether a task is an instance of a mapped one, and the mapping gives it the parameter."""
+    is_mapped = getattr(task, "_BaseOperator__from_mapped", False)
+    return bool(is_mapped) and name in getattr(task, "_BaseOperator__init_kwargs", ())
+
+
 def class_of(task: Any) -> type:
     """Return the class of a task of a DAG, also of a mapped one."""
     mapped = getattr(task, "operator_class", None)

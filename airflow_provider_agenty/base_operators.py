@@ -13,7 +13,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_agenty import metrics, parameters, templates
-from airflow_provider_agenty.airflow_compat import AirflowSkipException, BaseOperator, conf, current_task_state
+from airflow_provider_agenty.airflow_compat import (
+    AirflowSkipException,
+    BaseOperator,
+    conf,
+    current_task_state,
+    is_mapped_to,
+)
 from airflow_provider_agenty.exceptions import (
     AgentyInputError,
     AgentyJobFailedError,
@@ -77,7 +83,9 @@ class AgentyTask(BaseOperator):
     def rendered(self, name: str) -> Any:
         """Return a templated parameter that may be left out, rendered; ``None`` only if the DAG leaves it out."""
         value = getattr(self, name)
-        if value is None and name not in self._left_out:
+        # A mapped task gets each value as if the DAG gave it. None for urls would start a job with the URLs of another.
+        is_given = name not in self._left_out or (name == "urls" and is_mapped_to(self, name))
+        if value is None and is_given:
             raise AgentyInputError(
                 f"{name} of task {self.task_id} is None now that its template is rendered. Check that the task it "
                 "comes from ran and returned a value. To get the default, leave the parameter out."

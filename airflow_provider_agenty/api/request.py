@@ -41,6 +41,7 @@ from airflow_provider_agenty.exceptions import (
 READ_TIMEOUTS_PER_REQUEST = 4
 """A request as a whole takes at most the connect timeout and so many read timeouts."""
 
+_PASSING_REFUSALS = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _SHOWN_CHARACTERS = 200
 _LOOKED_AT = 16 * 1024
 _BEHIND_HOST = re.compile(r"(\w{1,10}:(?:\\?/){2}[^/\\\s\"'<>?#]{1,300})[^\s\"'<>]+")
@@ -243,11 +244,11 @@ def _refusal(answer: Answer) -> AgentyError:
         return AgentyNotFoundError(
             f"{sentence}. The account of this API key has nothing there: check the id, and the connection's host."
         )
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
+    if status in _PASSING_REFUSALS or status >= 500:
         return AgentyUnavailableError(
             sentence,
             kind="status",
-            acted_on=status != HTTPStatus.TOO_MANY_REQUESTS,
+            acted_on=status not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.TOO_EARLY),
             passing=status != HTTPStatus.NOT_IMPLEMENTED,
             retry_after=read_retry_after(answer.headers.get("Retry-After")),
             status=status,

@@ -287,6 +287,7 @@ def start_job(
     :raises AgentyError: if Agenty refused the start; then nothing was started.
     """
     attempts_left = POLICY.attempts
+    lost: AgentyUnavailableError | None = None
     while True:
         attempts_left -= 1
         prepare()
@@ -294,6 +295,8 @@ def start_job(
             return _send_start(transport, agent_id)
         except AgentyUnavailableError as error:
             if not error.acted_on:
+                # The one before it was not found, and may come all the same.
+                error.acted_on = lost is not None
                 raise
             lost = error
         log.warning("%s. Checking whether the job was started all the same", lost)

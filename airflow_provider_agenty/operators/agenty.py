@@ -50,7 +50,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     It waits by ``GET /jobs/{job_id}``, or by ``GET /jobs`` where triggers share their polls.
 
     :param agent_id: The agent (templated).
-    :param agent_name: Its name (templated), in place of ``agent_id``: looked up each time the task is executed (``GET
+    :param agent_name: Its name (templated), in place of ``agent_id``: a try that goes on with no job looks it up (``GET
         /agents``). Upper and lower case count.
     :param urls: The URLs that the agent is to scrape (templated): a list, or a text with one on each line or with a
         list in JSON. It is set as the agent's input (``PUT /inputs/{agent_id}``) right before a job is started, not
@@ -164,9 +164,9 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         """Start the job, or find that of an earlier try, and wait for it if wanted."""
         from airflow_provider_agenty.operators.job_start import find_agent_id
 
-        # As it is stored: a retry compares what it is given with it.
-        self.agent_id = find_agent_id(self)
         self._open_task_state(context)
+        # As it is stored: a retry compares what it is given with it.
+        self.agent_id = find_agent_id(self, context)
         job_id: int = self.execute_resumable(context)
         return job_id
 
@@ -186,7 +186,7 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
         """
         from airflow_provider_agenty.operators.job_start import find_or_start_job
 
-        memory = StartMemory(context, self.agent_id)
+        memory = StartMemory(context, self.agent_id, self.agent_name)
         self._job = find_or_start_job(self, context, memory)
         return memory.describe_job(self._job.job_id)
 

@@ -9,7 +9,7 @@ from airflow_provider_agenty import metrics, parameters
 from airflow_provider_agenty.airflow_compat import class_of
 from airflow_provider_agenty.exceptions import AgentyAmbiguousStartError, AgentyUnavailableError
 from airflow_provider_agenty.operators.existing_job import find_job_of_run, take_existing_job
-from airflow_provider_agenty.waiting.task_state import JOB_ID_XCOM, StartMemory, is_retry
+from airflow_provider_agenty.waiting.task_state import JOB_ID_XCOM, StartMemory, is_retry, remembered_agent_id
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from airflow_provider_agenty.operators.agenty import AgentyStartJobOperator
 
 
-def find_agent_id(task: AgentyStartJobOperator) -> str:
-    """Return the id of the task's agent, looked up in Agenty if the DAG gives its name."""
+def find_agent_id(task: AgentyStartJobOperator, context: Context) -> str:
+    """Return the id of the task's agent: looked up in Agenty by its name, unless an earlier try began to start it."""
     name = task.rendered("agent_name")
     if name is None:
         return parameters.agent_id(task.agent_id)
-    agent_id = task.hook.find_agent(parameters.text("agent_name", name)).agent_id
+    name = parameters.text("agent_name", name)
+    remembered = remembered_agent_id(context, name) if task.durable else None
+    agent_id = remembered or task.hook.find_agent(name).agent_id
     task.log.debug("The agent called %r is %s", name, agent_id)
     return agent_id
 
@@ -64,7 +66,12 @@ def _find_or_start(task: AgentyStartJobOperator, context: Context, memory: Start
     if job is not None:
         return job, metrics.JOBS_REUSED if job.is_terminal else metrics.JOBS_JOINED
     prepare = memory.keep_intent if task.durable else None
-    return task.hook.start_job(task.agent_id, urls=task.rendered("urls"), prepare=prepare), metrics.JOBS_STARTED
+    try:
+        return task.hook.start_job(task.agent_id, urls=task.rendered("urls"), prepare=prepare), metrics.JOBS_STARTED
+    except AgentyUnavailableError as error:
+        if task.durable and not error.acted_on:
+            memory.drop_intent()
+        raise
 
 
 def _find_unremembered_job(task: AgentyStartJobOperator, context: Context, memory: StartMemory) -> Job | None:

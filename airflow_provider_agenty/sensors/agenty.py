@@ -166,7 +166,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
 
     def _poll(self, job_id: int, context: Context) -> Outcome | None:
         from airflow_provider_agenty.api.deadline import time_limit
-        from airflow_provider_agenty.waiting.job_watch import JobWatch
+        from airflow_provider_agenty.waiting.job_watch import LAST_POLL_SECONDS, JobWatch
 
         if self._watch is None:
             memory = ChangeMemory(context, job_id) if self._is_rescheduled else None
@@ -175,7 +175,7 @@ class AgentyJobSensor(AgentyWaitingTask, BaseSensorOperator):
             self.await_job(job_id, context)
         hook = self.hook
         # Airflow checks its timeout between two pokes only.
-        with time_limit(self.timeout):
+        with time_limit(max(self.timeout, LAST_POLL_SECONDS)):
             try:
                 job = hook.get_job(job_id)
             except AgentyError as error:

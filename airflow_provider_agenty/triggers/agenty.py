@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Hashable
@@ -246,6 +247,10 @@ class AgentyJobEventTrigger(BaseEventTrigger):
         statuses: Collection[str] = COMPLETED,
         **kwargs: Any,
     ) -> None:
+        # Airflow's own trigger ignores what it does not know, so a misspelled parameter would watch all jobs.
+        unknown = kwargs.keys() - {"queue"} - inspect.signature(BaseEventTrigger.__init__).parameters.keys()
+        if unknown:
+            raise AgentyInputError(f"AgentyJobEventTrigger has no parameter {', '.join(sorted(unknown))}.")
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.agent_id = parameters.optional(parameters.agent_id, agent_id)
         self.agenty_conn_id = parameters.agenty_conn_id(agenty_conn_id)

@@ -40,6 +40,9 @@ ATTEMPTS_TO_STOP_SPENDING = 3
 
 SECONDS_BETWEEN_STOPS = 1.0
 
+LAST_POLL_SECONDS = 5.0
+"""Seconds that a poll has at least, so that a job which ended before the deadline is seen to have ended."""
+
 MAX_FAILED_POLLS = 10
 """Polls in a row that may fail. Waiting ends when both limits are exceeded; one good answer resets both."""
 
@@ -151,8 +154,10 @@ class JobWatch:
 
     def check_deadline(self, now: float) -> Outcome | None:
         """Return the outcome if the time is up, ``None`` if not."""
-        if self._deadline is None or now < self._deadline:
-            return None
+        return None if self._deadline is None or now < self._deadline else self.late_outcome()
+
+    def late_outcome(self) -> Outcome:
+        """Return the outcome that the time is up."""
         state = f"it is {self._job.describe()}" if self._job else "no poll was answered"
         return Outcome(TIMEOUT, self.job_id, f"Job {self.job_id} is not done in time: {state}.", self._job)
 
@@ -214,9 +219,9 @@ def wait(
     poll_interval: float,
     before_decision: Callable[[Job], None] = lambda _job: None,
 ) -> Outcome:
-    """Poll until waiting is over. Nothing in a poll goes on beyond the watch's deadline."""
+    """Poll until waiting is over. The last poll is at the watch's deadline, and has a few seconds."""
     while True:
-        with time_limit(watch.seconds_left):
+        with time_limit(max(watch.seconds_left, LAST_POLL_SECONDS)):
             try:
                 job = get_job()
             except AgentyError as error:

@@ -24,8 +24,8 @@ from airflow_provider_agenty import metrics
 from airflow_provider_agenty.api.models import Job
 from airflow_provider_agenty.exceptions import AgentyAuthError, AgentyError, AgentyUnavailableError
 from airflow_provider_agenty.waiting.async_hook import AsyncHook
-from airflow_provider_agenty.waiting.job_watch import JobWatch, jittered
-from airflow_provider_agenty.waiting.outcome import Outcome
+from airflow_provider_agenty.waiting.job_watch import LAST_POLL_SECONDS, JobWatch, jittered
+from airflow_provider_agenty.waiting.outcome import FINAL_ERRORS, Outcome
 
 if TYPE_CHECKING:
     from airflow_provider_agenty.api.pages import JobPage
@@ -73,7 +73,7 @@ class JobList:
         if new and not (page.is_newest_first and max(new) < min(self.jobs, default=math.inf)):
             self._is_newest_first = False
         self.jobs |= page.jobs
-        if page.next_offset is None:
+        if page.end >= page.total:
             self.complete_after = 0
         else:
             self.complete_after = min(self.jobs, default=math.inf) - 1 if self._is_newest_first else math.inf
@@ -99,6 +99,7 @@ class SharedPoller(ABC):
         self._waiters = 0
         self._task: asyncio.Task[None] | None = None
         self._paused_until = 0.0
+        self._is_needed_now = asyncio.Event()
         self._last_asked_singly = 0
         self._hook: AsyncHook
         self._requests: asyncio.TaskGroup
@@ -178,12 +179,19 @@ class SharedPoller(ABC):
         """Ask Agenty, and pass the answers to the users."""
 
     async def _sleep(self, spent: float) -> None:
-        """Sleep for what a poll left of the interval, or for longer where Agenty asks for it."""
+        """
+        Sleep for what a poll left of the interval, or until the time of a waiter is up.
+
+        It is longer where Agenty asks for it.
+        """
         interval = jittered(self._poll_interval)
         # A server that is slow to answer is not asked without a pause.
         seconds = max(interval - spent, interval / 2)
         while seconds > 0:
-            await asyncio.sleep(seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._is_needed_now.wait()
+            self._is_needed_now.clear()
             seconds = self._paused_until - time.monotonic()
 
     def _pause(self, seconds: float) -> None:
@@ -267,12 +275,13 @@ class JobPoller(SharedPoller):
         with self._in_use(), self._answers_for(watch) as waiter:
             # The job may have ended while no triggerer ran: it is asked for once, however late it is.
             await asyncio.wait([waiter.first_answer], timeout=max(watch.seconds_left, FIRST_ANSWER_SECONDS))
-            while not waiter.outcome.done():
-                late = watch.check_deadline(time.time())
-                if late is not None:
-                    return late
+            if not waiter.outcome.done():
                 await asyncio.wait([waiter.outcome], timeout=watch.seconds_left)
-            return waiter.outcome.result()
+            if not waiter.outcome.done():
+                # The job may have ended since the last poll.
+                self._is_needed_now.set()
+                await asyncio.wait([waiter.outcome], timeout=LAST_POLL_SECONDS)
+            return waiter.outcome.result() if waiter.outcome.done() else watch.late_outcome()
 
     @contextlib.contextmanager
     def _answers_for(self, watch: JobWatch) -> Iterator[Waiter]:
@@ -295,8 +304,11 @@ class JobPoller(SharedPoller):
                     missing -= found
                     await self._pass_on({job_id: listed.jobs[job_id] for job_id in found})
         except AgentyError as error:
-            await self._fail(missing, error)
-            return
+            if isinstance(error, AgentyAuthError) or not isinstance(error, FINAL_ERRORS):
+                await self._fail(missing, error)
+                return
+            # It is about the list, and says nothing of the jobs: they are asked for one by one.
+            log.debug("The list of jobs of connection %r can't be read: %s", self._agenty_conn_id, error)
         for job_id in self._next_to_ask_singly(missing, under_way=len(self._asked_singly)):
             # Not awaited: one job whose answer is slow must not hold up the others.
             self._asked_singly.add(job_id)

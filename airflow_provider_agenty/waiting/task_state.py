@@ -185,16 +185,26 @@ class Intent:
     age: float
 
 
+def remembered_agent_id(context: Context, agent_name: str) -> str | None:
+    """Return the agent that an earlier try found by this name and began to start; ``None`` if there is none."""
+    state: TaskState | None = context.get("task_state_store")
+    of = {"agent_name": agent_name, **stamp_of_tries(context)}
+    entries = () if state is None else (state.get(key) for key in (JOB_KEY, INTENT_KEY))
+    return next((str(stored["agent_id"]) for stored in entries if _is_of(stored, of) and "agent_id" in stored), None)
+
+
 class StartMemory:
     """
     The memory of a start, across the tries of one task instance.
 
     :param agent_id: The agent that is to be started: what was stored for another one does not count.
+    :param agent_name: The name by which it was found, stored for :func:`remembered_agent_id`.
     """
 
-    def __init__(self, context: Context, agent_id: str) -> None:
+    def __init__(self, context: Context, agent_id: str, agent_name: str | None = None) -> None:
         self._state: TaskState | None = context.get("task_state_store")
         self._of = {"agent_id": agent_id, **stamp_of_tries(context)}
+        self._stored = self._of if agent_name is None else {**self._of, "agent_name": agent_name}
 
     @property
     def is_there(self) -> bool:
@@ -203,7 +213,7 @@ class StartMemory:
 
     def describe_job(self, job_id: int) -> dict[str, Any]:
         """Return what is stored of a job."""
-        return {"job_id": job_id, **self._of}
+        return {"job_id": job_id, **self._stored}
 
     def read_job_id(self, stored: Any) -> int | None:
         """Return the job that an earlier try of this very start stored; ``None`` if it is of another one."""
@@ -216,7 +226,12 @@ class StartMemory:
         :param newest_job_id: The id of the agent's newest job before it.
         """
         if self._state is not None:
-            self._state.set(INTENT_KEY, {"newest_job_id": newest_job_id, "at": time.time(), **self._of})
+            self._state.set(INTENT_KEY, {"newest_job_id": newest_job_id, "at": time.time(), **self._stored})
+
+    def drop_intent(self) -> None:
+        """Store that the start which was about to be sent has certainly not arrived."""
+        if self._state is not None:
+            self._state.set(INTENT_KEY, {})
 
     def read_intent(self) -> Intent | None:
         """

@@ -16,7 +16,13 @@ from typing import Any, Self, TypeVar
 import psutil
 
 from tests.airflow_harness.airflow_api import USER, AirflowApi, Run, TaskInstance
-from tests.airflow_harness.airflow_settings import Settings, set_up_machine, settings_of, write_configuration
+from tests.airflow_harness.airflow_settings import (
+    LONG_LOCK_TIMEOUT,
+    Settings,
+    set_up_machine,
+    settings_of,
+    write_configuration,
+)
 from tests.airflow_harness.processes import (
     Component,
     ProcessError,
@@ -303,11 +309,14 @@ class AirflowInstance(AirflowApi):
                 for name in self._worker_names
             },
         }
+        # While the API server waits for SQLite's lock, a request of its own may hold it (AirflowApi.call).
+        database = self._settings["database"]["sql_alchemy_conn"].removesuffix(LONG_LOCK_TIMEOUT)
+        environments = {"api server": {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database}, **machines}
         self.components = [
             Component(
                 name,
                 [*AIRFLOW, *arguments],
-                environment=self._environment | machines.get(name, {}),
+                environment=self._environment | environments.get(name, {}),
                 log_path=self.home / f"{name.lower().replace(' ', '-')}.log",
                 watchdog=self._watchdog,
             )

@@ -17,6 +17,10 @@ Settings = Mapping[str, Mapping[str, str]]
 """Airflow settings as in ``airflow.cfg``: section, name, value."""
 
 
+LONG_LOCK_TIMEOUT = "?timeout=30"
+"""What makes a component wait for SQLite's lock for longer than 5 s: on a crowded machine it would end."""
+
+
 def settings_of(home: Path, port: int, dags_folder: Path, overrides: Settings) -> dict[str, dict[str, str]]:
     """
     Return all settings of an Airflow that serves only this machine and reacts quickly.
@@ -40,7 +44,7 @@ def settings_of(home: Path, port: int, dags_folder: Path, overrides: Settings) -
             "hostname_callable": "socket.gethostname",
             "test_connection": "Enabled",
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}"},
+        "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}{LONG_LOCK_TIMEOUT}"},
         "logging": {
             "base_log_folder": str(home / "logs"),
             "colored_console_log": "False",

@@ -114,9 +114,10 @@ def test_a_database_that_is_held_for_long_is_waited_for(airflow):
         database.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor() as pool:
             triggering = pool.submit(airflow.trigger, "observed")
-            time.sleep(8)
+            time.sleep(20)
             database.execute("ROLLBACK")
             assert airflow.wait_for_run(triggering.result()) == "success"
+    airflow.check()
 
 
 def test_a_dag_that_cannot_be_read_is_reported_with_its_trace(airflow):

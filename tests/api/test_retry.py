@@ -60,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 # Which calls are made again
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520, 599])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 599])
 def test_a_read_is_repeated_while_agenty_is_not_there(
     sandbox: Sandbox, hook: AgentyHook, finished_job: int, status: int
 ) -> None:

@@ -117,6 +117,14 @@ def test_the_last_poll_is_at_the_deadline_and_not_an_interval_later(sandbox: San
     assert polls(sandbox) <= 2
 
 
+@pytest.mark.parametrize("timeout", [0, 0.1])
+def test_a_job_that_ends_before_the_last_poll_has_ended(sandbox: Sandbox, hook: AgentyHook, timeout: float) -> None:
+    sandbox.script(["running", "completed"] if timeout else ["completed"])
+    job_id = sandbox.start_job(BOOKS)
+
+    assert wait(hook, job_id, timeout=timeout, poll_interval=100_000).is_successful
+
+
 @pytest.mark.parametrize(
     ("ratio", "failed", "fails"), [(None, 10, False), (1.0, 10, False), (0.2, 2, False), (0.1, 2, True), (0, 1, True)]
 )

@@ -355,6 +355,33 @@ class TestRetry:
             "at": time.time() - age,
         }
 
+    @pytest.mark.parametrize("extra", [{"status": 429}, {"status": 425}])
+    def test_a_start_that_certainly_did_not_arrive_is_not_looked_for(
+        self, agenty_sandbox, make_context, state_store, extra
+    ):
+        refused = agenty_sandbox.fault("POST", "/jobs/start", times=None, **extra)
+        with pytest.raises(AgentyUnavailableError):
+            start().execute(make_context(start(), store=state_store, max_tries=1))
+        refused.remove()
+        others = agenty_sandbox.start_job(AGENT)
+        job_id = start().execute(make_context(start(), store=state_store, max_tries=1, try_number=2))
+
+        assert [job_id] == agenty_sandbox.started_jobs
+        assert job_id != others
+
+    def test_a_start_that_may_have_arrived_before_one_that_did_not_is_looked_for(
+        self, agenty_sandbox, make_context, state_store
+    ):
+        agenty_sandbox.fault("POST", "/jobs/start", drop="before", times=1)
+        refused = agenty_sandbox.fault("POST", "/jobs/start", status=429, times=None, after=1)
+        with pytest.raises(AgentyUnavailableError):
+            start().execute(make_context(start(), store=state_store, max_tries=1))
+        refused.remove()
+        arrived_late = agenty_sandbox.start_job(AGENT)
+
+        assert start().execute(make_context(start(), store=state_store, max_tries=1, try_number=2)) == arrived_late
+        assert agenty_sandbox.starts == 0
+
     def test_an_intent_without_a_newer_job_is_started(self, agenty_sandbox, make_context, state_store):
         agenty_sandbox.add_older_jobs(AGENT, 3)
         self.only_intent(agenty_sandbox, state_store)

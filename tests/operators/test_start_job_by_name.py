@@ -40,12 +40,29 @@ def test_a_retry_goes_on_with_the_job_of_that_agent(agenty_sandbox, make_context
 
     assert again.execute(make_context(again, store=state_store, max_tries=1, try_number=2)) == job_id
     assert agenty_sandbox.starts == 1
-    assert paths(agenty_sandbox).count("/agents") == 2
-    # The name is another agent's by now.
+    assert paths(agenty_sandbox).count("/agents") == 1
+
+
+@pytest.mark.parametrize("other_name", ["Books", "Old books"])
+def test_a_retry_needs_no_name_that_was_changed_or_given_twice(agenty_sandbox, make_context, state_store, other_name):
+    task = start(agent_name="Books", retries=1)
+    job_id = task.execute(make_context(task, store=state_store, max_tries=1))
+    agenty_sandbox.set_agent(BOOKS, name=other_name)
+    agenty_sandbox.set_agent(RETAILERS, name="Books")
+    again = start(agent_name="Books", retries=1)
+
+    assert again.execute(make_context(again, store=state_store, max_tries=1, try_number=2)) == job_id
+    assert agenty_sandbox.starts == 1
+
+
+def test_a_clear_looks_the_name_up_again(agenty_sandbox, make_context, state_store):
+    task = start(agent_name="Books", retries=1)
+    task.execute(make_context(task, store=state_store, max_tries=1))
     agenty_sandbox.set_agent(BOOKS, name="Old books")
     agenty_sandbox.set_agent(RETAILERS, name="Books")
-    third = start(agent_name="Books", retries=1)
-    new = third.execute(make_context(third, store=state_store, max_tries=1, try_number=2))
+    cleared = start(agent_name="Books", retries=1)
+    new = cleared.execute(make_context(cleared, store=state_store, max_tries=2, try_number=2))
+
     assert agenty_sandbox.job(new)["agent_id"] == RETAILERS
 
 

@@ -6,6 +6,7 @@ import time
 from datetime import datetime
 
 import pytest
+from airflow import DAG
 from airflow.exceptions import TaskDeferred
 
 from airflow_provider_agenty.airflow_compat import AirflowFailException
@@ -120,6 +121,24 @@ class TestStart:
     def test_urls_that_cannot_be_are_refused_when_the_dag_file_is_read(self, urls):
         with pytest.raises(AgentyInputError, match="urls"):
             start(urls=urls)
+
+    def test_an_instance_of_a_mapped_task_that_gets_no_urls_is_refused(self, agenty_sandbox, make_context):
+        with DAG("mapped", schedule=None):
+            mapped = AgentyStartJobOperator.partial(task_id="start", agent_id=AGENT).expand(urls=[[A], None])
+        first, second = mapped.unmap({"urls": [A]}), mapped.unmap({"urls": None})
+        first.execute(make_context(first))
+        agenty_sandbox.clear()
+
+        with pytest.raises(AgentyInputError, match="urls of task start is None"):
+            second.execute(make_context(second))
+        assert changes(agenty_sandbox) == []
+
+    def test_an_instance_of_a_mapped_task_may_leave_urls_out(self, agenty_sandbox, make_context):
+        with DAG("mapped", schedule=None):
+            mapped = AgentyStartJobOperator.partial(task_id="start").expand(agent_id=[AGENT])
+        task = mapped.unmap({"agent_id": AGENT})
+
+        assert [task.execute(make_context(task))] == agenty_sandbox.started_jobs
 
     @pytest.mark.parametrize("urls", BAD_URLS)
     @pytest.mark.parametrize("durable", [True, False])

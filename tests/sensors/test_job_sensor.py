@@ -269,6 +269,14 @@ def test_a_job_that_cannot_be_asked_for_long_is_a_poll_error_not_a_failed_job(
         run_sensor(mode, make_context, job_id, timeout=1 if mode == "reschedule" else 30)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_without_time_the_job_is_polled_once(agenty_sandbox, make_context, mode):
+    job_id = agenty_sandbox.start_job(AGENT)
+    agenty_sandbox.set_status(job_id, "completed")
+
+    assert run_sensor(mode, make_context, job_id, timeout=0)[0] == job_id
+
+
 def test_a_job_that_is_over_already_is_not_deferred_for(agenty_sandbox, make_context):
     job_id = agenty_sandbox.start_job(AGENT)
     agenty_sandbox.set_status(job_id, "completed")

@@ -39,11 +39,11 @@ def _is_reset(kind: tuple[str, str], when: str) -> Callable[[Random], Fault]:
     return lambda chance: Reset(*kind, drop=when, times=chance.randint(1, 2))
 
 
-def _refuses(kind: tuple[str, str], *, acted: bool = False) -> Callable[[Random], Fault]:
+def _refuses(kind: tuple[str, str], *, acted: bool = False, most: int = 3) -> Callable[[Random], Fault]:
     def make(chance: Random) -> Fault:
         status = chance.choice([500, 502, 503, 504]) if acted else chance.choice([429, 429, 500, 502, 503])
         headers = {"Retry-After": "1"} if status in (429, 503) else {}
-        return Fault(*kind, status=status, headers=headers, acted=acted, times=chance.randint(1, 3))
+        return Fault(*kind, status=status, headers=headers, acted=acted, times=chance.randint(1, most))
 
     return make
 
@@ -82,7 +82,8 @@ TROUBLES = (
     Trouble("a poll is refused", 3, _refuses(POLL)),
     Trouble("a poll is slow", 1, _is_slow(POLL)),
     Trouble("the answer to a stop is lost", 2, _drops(STOP, "after")),
-    Trouble("a stop is refused", 1, _refuses(STOP)),
+    # A job over its budget is stopped by one of three attempts, or goes on.
+    Trouble("a stop is refused", 1, _refuses(STOP, most=2)),
     Trouble("an input is not answered", 1, _drops(INPUT, "after")),
     Trouble("a link is refused", 2, _refuses(LINK)),
     Trouble("the count of rows is refused", 1, _refuses(ROWS)),

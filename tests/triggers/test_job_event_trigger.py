@@ -287,6 +287,12 @@ def test_statuses_are_kept_in_one_order_each_once():
     assert AgentyJobEventTrigger(statuses="aborted").statuses == ("aborted",)
 
 
+@pytest.mark.parametrize("misspelled", ["status", "agent", "interval"])
+def test_a_parameter_that_is_not_known_is_refused(misspelled):
+    with pytest.raises(AgentyInputError, match=f"has no parameter {misspelled}"):
+        AgentyJobEventTrigger(**{misspelled: "completed"})
+
+
 @pytest.mark.parametrize("statuses", [(), None, "running", ["completed", "done"], [None]])
 def test_other_statuses_are_refused(statuses):
     with pytest.raises(AgentyInputError, match=r"^statuses.*'completed', 'aborted', 'stopped' or 'failed'"):
@@ -386,6 +392,19 @@ async def test_a_job_that_ends_otherwise_does_not_fire_and_is_forgotten(agenty_s
 async def test_a_job_in_a_state_that_is_not_known_is_waited_for(agenty_sandbox, triggerer):
     async with watching(triggerer, agenty_sandbox) as airflow:
         job_id = start(agenty_sandbox, status="meditating")
+        await looks_pass(agenty_sandbox)
+        agenty_sandbox.set_status(job_id, "completed")
+        await eventually(lambda: airflow.fired)
+        assert airflow.fired == [job_id]
+
+
+@to_the_end
+async def test_an_empty_first_page_that_contradicts_its_total_hides_no_job_of_before(agenty_sandbox, triggerer):
+    agenty_sandbox.add_older_jobs(AGENT, 30)
+    agenty_sandbox.fault("GET", "/jobs", times=1, body={"total": 30, "limit": 1000, "offset": 0, "result": []})
+    async with watching(triggerer, agenty_sandbox) as airflow:
+        await looks_pass(agenty_sandbox)
+        job_id = start(agenty_sandbox)
         await looks_pass(agenty_sandbox)
         agenty_sandbox.set_status(job_id, "completed")
         await eventually(lambda: airflow.fired)

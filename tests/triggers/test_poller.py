@@ -215,6 +215,21 @@ def test_a_wrong_key_reaches_all_at_once(agenty_sandbox, count):
     assert agenty_sandbox.key not in json.dumps(outcomes)
 
 
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_a_list_that_is_refused_ends_no_wait(agenty_sandbox, status):
+    job_ids = start_running(agenty_sandbox, 3)
+    refused = agenty_sandbox.fault("GET", "/jobs", status=status, times=None)
+
+    async def main():
+        waiting = [asyncio.create_task(wait_for(job_id)) for job_id in job_ids]
+        await asyncio.to_thread(refused.wait)
+        await rounds(agenty_sandbox, 2, f"/jobs/{job_ids[-1]}")
+        complete(agenty_sandbox, job_ids)
+        return await asyncio.gather(*waiting)
+
+    assert statuses(run_and_leave_nothing(main())) == ["success"] * 3
+
+
 def test_a_key_that_was_replaced_in_the_connection_is_taken_up(agenty_sandbox, monkeypatch):
     job_ids = start_running(agenty_sandbox, 2)
     good = agenty_sandbox.connection_json
@@ -385,6 +400,24 @@ def test_a_deadline_that_passed_while_no_triggerer_ran_does_not_hide_a_job_that_
         return await asyncio.gather(*(wait_for(job_id, deadline=time.time() - 60) for job_id in job_ids))
 
     assert statuses(run_and_leave_nothing(main())) == ["success", "timeout"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_job_that_ends_between_the_last_poll_and_the_deadline_has_ended(agenty_sandbox, count):
+    job_ids = start_running(agenty_sandbox, count)
+    path = "/jobs" if count > 1 else f"/jobs/{job_ids[0]}"
+
+    async def main():
+        deadline = time.time() + 2
+        waiting = [asyncio.create_task(wait_for(job_id, interval=100, deadline=deadline)) for job_id in job_ids]
+        await asyncio.to_thread(agenty_sandbox.wait_for_request, "GET", path)
+        await asyncio.sleep(0.2)
+        complete(agenty_sandbox, job_ids)
+        return await asyncio.gather(*waiting)
+
+    agenty_sandbox.clear()
+    assert statuses(run_and_leave_nothing(main())) == ["success"] * count
+    assert len(paths(agenty_sandbox)) == 2
 
 
 def test_a_connection_that_cannot_be_read_is_no_end_of_the_wait(agenty_sandbox, mocker):
