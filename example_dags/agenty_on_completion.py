@@ -34,7 +34,7 @@ AGENT_ID = os.environ.get("AGENTY_AGENT_ID", "45l0wewqzk")
 LANDING_FOLDER = os.environ.get("AGENTY_LANDING_FOLDER", str(Path.home() / "agenty"))
 
 if DAG is not None:
-    # Seconds between two looks at the list of jobs. A minute or more suits jobs that run for hours.
+    # Seconds between two polls of the list of jobs. A minute or more suits jobs that run for hours.
     trigger = AgentyJobEventTrigger(agent_id=AGENT_ID, poll_interval=10)
     completed = Asset(f"agenty_completed_{AGENT_ID}", watchers=[AssetWatcher(name="completed_jobs", trigger=trigger)])
 

@@ -3,10 +3,10 @@
 
 Starts a job of one Agenty agent, waits for it without taking up a worker slot, and lands its result as a CSV file.
 
-- `start` answers as soon as Agenty has accepted the job. If its answer is lost, or the worker dies, the job is found
-  again rather than started, and paid for, a second time.
+- `start` answers as soon as Agenty has accepted the job. If its answer is lost, or the worker dies, a retry finds the
+  job rather than starting, and paying for, a second one.
 - `wait` is deferred: it waits in the triggerer, which shares one request between all the jobs it waits for.
-- `land` lets the file appear only once it is whole: length, number of rows and check sum are verified first.
+- `land` lets the file appear only once it is whole: its length and its rows are verified first.
 
 Needs the connection `agenty_default`. Which agent, and which folder, can be said when the DAG is triggered.
 """
@@ -40,8 +40,8 @@ with DAG(
     },
     tags=["agenty", "example"],
 ):
-    start = AgentyStartJobOperator(task_id="start", agent_id="{{ params.agent_id }}")
-    # Seconds between two looks at the job. A minute suits a job that runs for hours.
+    start = AgentyStartJobOperator(task_id="start", agent_id="{{ params.agent_id }}", retries=2)
+    # Seconds between two polls of the job. A minute suits a job that runs for hours.
     wait = AgentyJobSensor(task_id="wait", job_id=start.output, deferrable=True, poke_interval=3)
     # Runs that a person or an asset started have no logical date; every run has a run_id.
     land = AgentyExportOperator(task_id="land", job_id=start.output, path="{{ params.folder }}/{{ run_id }}.csv")

@@ -78,7 +78,7 @@ class LandingHook(ConnectedHook):
 
         :param job_id: The job. A result is landed from a completed job only, logs from any that is over.
         :param path: A local path, ``file://…``, or a URL that Airflow's ``ObjectStoragePath`` knows, as text or as such
-            an object. Below a folder (a path that ends in ``/``) the file is named
+            an object. Below a folder (a text that ends in ``/``) the file is named
             ``{agent_id}-{job_id}-{collection}.csv``, a log ``{agent_id}-{job_id}.log``. A path that ends in ``.gz`` is
             compressed. A suffix that says something else than what is written is refused. Folders above it are made.
         :param storage_conn_id: The Airflow connection of the object store. Default: that in the URL, if any, else the

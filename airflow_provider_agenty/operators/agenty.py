@@ -77,8 +77,8 @@ class AgentyStartJobOperator(ResumableJobMixin, AgentyWaitingTask):
     :param queue_timeout: Seconds, or a ``timedelta``, for which the job may wait for a worker of Agenty. Default: for
         ever.
     :param if_running: Says what to do if the agent has a job that goes on, whoever started it. ``start`` (default):
-        start another one. ``join``: take it. ``skip`` or ``fail``: end the task so. ``stop``: stop it, wait a minute at
-        most until it is over, and start one.
+        start another one. ``join``: take it. ``skip`` or ``fail``: end the task so. ``stop``: stop it, and start one
+        once it is over; after a minute the task fails.
     :param reuse_completed_within: Seconds, or a ``timedelta``. A job of the agent that completed within them is taken
         in place of a new one. Default: none is taken.
     :return: The job's id.

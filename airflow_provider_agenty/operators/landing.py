@@ -137,7 +137,8 @@ class AgentyExportOperator(AgentyLandingTask):
     :param file_type: ``result`` (default) or ``logs``.
     :param collection: The collection of the agent (templated), counted from 1. Default 1.
     :param modified: Whether the result after post-processing is meant, where there is one. Default true.
-    :param filename: The file's name in Agenty's link (templated). Default: Agenty's own.
+    :param filename: The file's name in Agenty's link (templated): a suffix that asks for another format is refused.
+        Default: Agenty's own.
     :param overwrite: Whether a file that exists is replaced. Default true.
     :param verify_rows: Whether the rows are compared with what Agenty says the result has. Default true.
     :param min_rows: The least rows, the header not counted, that are landed; fewer fail the task. Default 0.

@@ -8,6 +8,7 @@ Switch it on in the top-level ``conftest.py``::
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
-        "markers", "agenty_sandbox(**options): options of the Sandbox that the fixture agenty_sandbox gives"
+        "markers", "agenty_sandbox(agents, **options): options of the Sandbox that the fixture agenty_sandbox gives"
     )
 
 
@@ -44,7 +45,7 @@ def agenty_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 def _options(request: pytest.FixtureRequest) -> dict[str, Any]:
     options: dict[str, Any] = {"seconds": 0.1}
     for marker in reversed(list(request.node.iter_markers("agenty_sandbox"))):
-        options |= marker.kwargs
+        options |= inspect.signature(Sandbox).bind_partial(*marker.args, **marker.kwargs).arguments
     parameter = getattr(request, "param", None)
     if isinstance(parameter, dict):
         options |= parameter

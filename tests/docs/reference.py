@@ -189,7 +189,8 @@ class Rows:
                 elsewhere.setdefault(there, []).append(f"`{name}`")
         if elsewhere:
             names = ", ".join(name for names in elsewhere.values() for name in names)
-            yield f"| {names} | | | as in {' and '.join(f'`{there}`' for there in elsewhere)} |"
+            places = [f"{', '.join(names)} as in `{there}`" for there, names in elsewhere.items()]
+            yield f"| {names} | | | {'; '.join(places) if len(places) > 1 else f'as in `{next(iter(elsewhere))}`'} |"
 
 
 def in_short(what: str) -> str:
@@ -239,7 +240,7 @@ class Docstring:
 
     def __init__(self, item: Any) -> None:
         text = inspect.getdoc(item) or ""
-        head, *fields = re.split(r"^:", text, flags=re.MULTILINE)
+        head, *fields = re.split(r"^:(?=param |return|raises )", text, flags=re.MULTILINE)
         self.first_paragraph = markdown(head.split("\n\n")[0])
         """What it begins with."""
         self.parameters: dict[str, str] = {}

@@ -77,3 +77,16 @@ def test_marker(agenty_sandbox):
     )
     assert "unexpected keyword argument 'colour'" in done.stdout
     assert done.returncode == 1
+
+
+def test_the_agents_may_be_the_markers_first_argument(tmp_path):
+    done = run(
+        tmp_path,
+        """
+import pytest
+@pytest.mark.agenty_sandbox({"mine": [{"name": "A book"}]})
+def test_one(agenty_sandbox):
+    assert agenty_sandbox.agent_ids == ["mine"]
+""",
+    )
+    assert "1 passed" in done.stdout, done.stdout

@@ -95,7 +95,9 @@ class Storm:
                 self._strike(kills.pop())
             self._bring_back(now)
             self._bring_back_what_has_ended()
-            if runs and now < seconds * SHARE_IN_WHICH_RUNS_BEGIN and self._has_room():
+            # A scheduler that was asked to go may hold the database until it is ended.
+            may_begin = not self._comes_back and now < seconds * SHARE_IN_WHICH_RUNS_BEGIN
+            if runs and may_begin and self._has_room():
                 self._begin(runs.pop())
             if now - looked > SECONDS_BETWEEN_LOOKS:
                 self._look()
