@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_agenty.api.models import unwrap
@@ -138,7 +138,9 @@ def iter_agents(
 
 def _look_up(transport: Transport, agent: Agent) -> Agent | None:
     try:
-        return get_agent(transport, agent.agent_id)
+        whole = get_agent(transport, agent.agent_id)
+        # The list of a project knows what its agents need not say themselves.
+        return whole if whole.project_id is not None else replace(whole, project_id=agent.project_id)
     except AgentyNotFoundError:
         return None  # it was deleted meanwhile
 

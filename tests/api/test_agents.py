@@ -117,6 +117,18 @@ class TestListAgents:
         assert ids(hook.list_agents(project_id=7, tag="daily", type="scraping")) == [BOOKS]
         assert ids(hook.list_agents(tag="weekly")) == []
 
+    @pytest.mark.parametrize("own", [{}, {"project_id": None}])
+    def test_need_not_name_the_project_that_lists_them(
+        self, sandbox: Sandbox, hook: AgentyHook, own: dict[str, Any]
+    ) -> None:
+        sandbox.set_agent(BOOKS, project_id=7)
+        listed = {"project_id": 7, "agents": [{"agent_id": BOOKS}]}
+        sandbox.fault("GET", "/projects/{id}", status=200, body=listed)
+        sandbox.fault("GET", "/agents/{id}", status=200, body={"agent_id": BOOKS, "tags": ["daily"], **own})
+
+        (agent,) = hook.list_agents(project_id=7, tag="daily")
+        assert (agent.agent_id, agent.project_id) == (BOOKS, 7)
+
     def test_of_a_project_that_is_not_there_is_an_error(self, hook: AgentyHook) -> None:
         with pytest.raises(AgentyNotFoundError, match="/projects/99"):
             list(hook.list_agents(project_id=99))
