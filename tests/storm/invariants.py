@@ -65,7 +65,8 @@ class Aftermath:
                 is_taken |= is_told or request.status is None
             elif request.path == f"/jobs/{job_id}" and request.status == 200:
                 is_told |= is_taken
-        return needless
+        # A stop without an answer need not have arrived. No more were needless than Agenty took beside the first.
+        return min(needless, max(self.sandbox.stopped_jobs.count(job_id) - 1, 0))
 
     def completed(self, story: Story) -> list[int]:
         """Return the jobs of a run's agents that have completed, oldest first."""
