@@ -209,6 +209,25 @@ class Scenario:
         """Let pass the time in which a stop that must not be sent would have been."""
         time.sleep(seconds)
 
+    @contextlib.contextmanager
+    def triggerer_hangs(self) -> Iterator[None]:
+        """Have the triggerer hold still while the block runs, from a moment in which it does not hold the database."""
+        while True:
+            with self.airflow.triggerer.hanging():
+                if self._database_is_free():
+                    yield
+                    return
+            time.sleep(0.2)
+
+    def _database_is_free(self) -> bool:
+        with contextlib.closing(sqlite3.connect(self.airflow.home / "airflow.db", timeout=2)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            database.rollback()
+            return True
+
     def stored(self, key: str) -> bool:
         """Whether the start's memory has a key, looked up where no answer of the API server is needed."""
         database = sqlite3.connect(f"file:{self.airflow.home}/airflow.db?mode=ro", uri=True, timeout=10)

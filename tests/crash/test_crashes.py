@@ -206,7 +206,7 @@ def cleared_while_the_triggerer_hangs(on, until):
     job_id = on.runs_its_job()
     on.reaches("deferred")
     on.is_asked_for(job_id)
-    with on.airflow.triggerer.hanging():
+    with on.triggerer_hangs():
         on.airflow.clear(on.run, "start")
         next_job_id = on.has_started(2)
         on.reaches("deferred")
