@@ -160,7 +160,7 @@ def _run_and_exit(command: Command, options: argparse.Namespace) -> None:
 
 
 def _run(command: Command, options: argparse.Namespace) -> int:
-    from airflow_provider_agenty.commands.output import data_output
+    from airflow_provider_agenty.commands.output import data_output, first_line
 
     module, _, function = command.function.partition(".")
     try:
@@ -169,6 +169,6 @@ def _run(command: Command, options: argparse.Namespace) -> int:
     except BrokenPipeError:
         return 0  # who reads has seen enough
     except Exception as error:
-        sys.stderr.write(f"{command.name}: {(str(error) or type(error).__name__).splitlines()[0]}\n")
+        sys.stderr.write(f"{command.name}: {first_line(error)}\n")
         return 1
     return status

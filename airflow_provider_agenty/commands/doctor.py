@@ -8,7 +8,7 @@ from functools import partial
 from typing import TextIO
 
 from airflow_provider_agenty.commands import airflow_checks, connection_checks, place_checks
-from airflow_provider_agenty.commands.output import ERROR, OK, WARNING, Finding, write_json
+from airflow_provider_agenty.commands.output import ERROR, OK, WARNING, Finding, first_line, write_json
 
 _MARKS = {OK: "✓", WARNING: "!", ERROR: "✗"}
 
@@ -47,4 +47,4 @@ def _checked(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except Exception as error:
-        return Finding(name, ERROR, (str(error) or type(error).__name__).splitlines()[0])
+        return Finding(name, ERROR, first_line(error))

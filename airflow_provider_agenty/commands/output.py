@@ -20,6 +20,11 @@ class Finding(NamedTuple):
     message: str
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says; its name if it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 @contextlib.contextmanager
 def data_output() -> Iterator[TextIO]:
     """Give the file for data. Everything else that this process prints, such as Airflow's log, goes to stderr."""

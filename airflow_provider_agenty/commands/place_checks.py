@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_agenty import paths
-from airflow_provider_agenty.commands.output import ERROR, OK, WARNING, Finding
+from airflow_provider_agenty.commands.output import ERROR, OK, WARNING, Finding, first_line
 from airflow_provider_agenty.landing.destinations import local_path
 from airflow_provider_agenty.landing.temporary_file import with_home_folder
 
@@ -39,7 +39,7 @@ def check_path(path: str, *, write: bool) -> Finding:
         local = local_path(path)
         return _check_store(path, name, write) if local is None else _check_local(local, name, write)
     except Exception as error:
-        return Finding("path", ERROR, (str(error) or type(error).__name__).splitlines()[0])
+        return Finding("path", ERROR, first_line(error))
 
 
 def _check_local(path: str, name: str, write: bool) -> Finding:
